@@ -1,0 +1,90 @@
+"""Errors that are the user's to mend, and how the command line says them."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from absl import app, flags
+
+
+class UserError(Exception):
+  """Bad input: the message names the thing, its value and the way out.
+
+  Entry files print it as one line on stderr and exit with status 1; a library
+  caller catches it like any exception.
+  """
+
+
+def choose(kind: str, name: str, choices: Iterable[str]) -> str:
+  """Returns `name` if it is one of `choices`.
+
+  Args:
+    kind: what is being chosen, for the message ("model", "optimizer").
+    name: the choice made.
+    choices: what there is.
+
+  Raises:
+    UserError: `name` is unknown; the message lists the choices.
+
+  >>> choose("model", "resnet18", ["resnet18", "resnet34"])
+  'resnet18'
+  """
+  known = sorted(choices)
+  if name not in known:
+    raise UserError(
+      f"unknown {kind} {name!r}: choose one of {', '.join(known)}"
+    )
+  return name
+
+
+def require(ok: bool, field: str, value: Any, must: str) -> None:
+  """Raises the error of a configuration's field that is out of its range.
+
+  Args:
+    ok: whether the value is in its range.
+    field: the field's path in the configuration, "schedule.end_factor".
+    value: its value.
+    must: the end of the sentence "FIELD=VALUE must ...".
+
+  Raises:
+    UserError: not `ok`.
+
+  >>> require(False, "batch_size", 0, "be at least 1")
+  Traceback (most recent call last):
+  fer_jax.errors.UserError: --config.batch_size=0 must be at least 1
+  """
+  if not ok:
+    raise UserError(f"--config.{field}={value} must {must}")
+
+
+def run(main: Callable[[Sequence[str]], Any]) -> None:
+  """Runs `main` as a command: `app.run`, with user errors as one line."""
+
+  def guarded(argv: Sequence[str]) -> None:
+    try:
+      if len(argv) > 1:
+        raise UserError(
+          f"unexpected argument {argv[1]!r}: options are --name=value"
+        )
+      main(argv)
+    except UserError as e:
+      print(f"error: {e}", file=sys.stderr)
+      sys.exit(1)
+    except KeyboardInterrupt:
+      print("interrupted", file=sys.stderr)
+      sys.exit(130)
+
+  try:
+    app.run(guarded, flags_parser=_parse_flags)
+  except KeyboardInterrupt:
+    sys.exit(130)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses flags; a wrong one is one line, not a page of usage."""
+  try:
+    return flags.FLAGS(list(argv))
+  except flags.Error as e:
+    message = " ".join(str(e).split())
+    print(f"error: {message} (--help lists the flags)", file=sys.stderr)
+    sys.exit(1)
