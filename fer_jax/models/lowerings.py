@@ -1,0 +1,215 @@
+"""Ways to compute one convolution out of matrix products.
+
+Each function here computes `lax.conv_general_dilated` in NHWC/HWIO layout with
+other operations. XLA's CPU back end has no fast path for most of the shapes a
+48x48 image leads to; it has a good one for matrix products.
+"""
+
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+Strides = tuple[int, int]
+
+
+def native(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "kh kw i k"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow k"]:
+  """XLA's own convolution; grouped when the kernel has fewer inputs than x."""
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    strides,
+    pads,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=x.shape[-1] // kernel.shape[2],
+  )
+
+
+def pointwise(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "1 1 c k"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow k"]:
+  """A 1x1 convolution without padding: one matrix product."""
+  del pads
+  return _product(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+
+
+def shifted(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "kh kw c k"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow k"]:
+  """A sum of one matrix product per kernel tap.
+
+  A tap multiplies only those pixels it meets inside the image; padding is
+  skipped, which for a 3x3 kernel on a 2x2 map is more than half of the work.
+  """
+  out_h, out_w = output_size(x.shape, kernel.shape, strides, pads)
+  out = None
+  for i, rows in _taps(kernel.shape[0], x.shape[1], out_h, strides[0], pads[0]):
+    for j, cols in _taps(
+      kernel.shape[1], x.shape[2], out_w, strides[1], pads[1]
+    ):
+      y = _product(x[:, rows.source, cols.source], kernel[i, j])
+      y = jnp.pad(y, ((0, 0), rows.border, cols.border, (0, 0)))
+      out = y if out is None else out + y
+  if out is None:  # strides can step over a small map: all is padding
+    out = jnp.zeros((x.shape[0], out_h, out_w, kernel.shape[3]), x.dtype)
+  return out
+
+
+def gathered(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "kh kw c k"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow k"]:
+  """One matrix product over gathered patches (im2col)."""
+  kh, kw, c, k = kernel.shape
+  patches = jnp.concatenate(
+    list(_windows(x, (kh, kw), strides, pads, 0.0)), axis=-1
+  )
+  return _product(patches, kernel.reshape(kh * kw * c, k))
+
+
+def space_to_depth(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "kh kw c k"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow k"]:
+  """A strided convolution as a dense one over blocks of stride x stride pixels.
+
+  The stem's 7x7 stride 2 kernel on 1 channel becomes a 4x4 stride 1 kernel on
+  4: longer, fewer runs of memory. Computed over gathered patches.
+  """
+  (sh, sw), (kh, kw, c, k) = strides, kernel.shape
+  out_h, out_w = output_size(x.shape, kernel.shape, strides, pads)
+  mh, mw = -(-kh // sh), -(-kw // sw)  # kernel size in blocks
+  need_h, need_w = (out_h + mh - 1) * sh, (out_w + mw - 1) * sw
+  (top, _), (left, _) = pads
+  x = lax.pad(
+    x,
+    jnp.zeros((), x.dtype),
+    (
+      (0, 0, 0),
+      (top, need_h - x.shape[1] - top, 0),
+      (left, need_w - x.shape[2] - left, 0),
+      (0, 0, 0),
+    ),
+  )
+  x = _blocks(x, sh, sw)
+  kernel = jnp.pad(
+    kernel, ((0, mh * sh - kh), (0, mw * sw - kw), (0, 0), (0, 0))
+  )
+  kernel = kernel.reshape(mh, sh, mw, sw, c, k).transpose(0, 2, 1, 3, 4, 5)
+  kernel = kernel.reshape(mh, mw, sh * sw * c, k)
+  return gathered(x, kernel, (1, 1), ((0, 0), (0, 0)))
+
+
+def depthwise(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "kh kw 1 c"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow c"]:
+  """A depthwise convolution: a sum of shifted multiply-adds."""
+  kh, kw, _, _ = kernel.shape
+  windows = _windows(x, (kh, kw), strides, pads, 0.0)
+  taps = kernel.reshape(kh * kw, 1, 1, 1, -1)
+  return sum(window * tap for window, tap in zip(windows, taps, strict=True))
+
+
+def max_pool(
+  x: Float[Array, "b h w c"],
+  window: tuple[int, int],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow c"]:
+  """Max pooling as a maximum of shifted slices; the first of ties wins."""
+  out = None
+  for piece in _windows(x, window, strides, pads, -jnp.inf):
+    out = piece if out is None else jnp.where(piece > out, piece, out)
+  assert out is not None
+  return out
+
+
+def output_size(
+  image: tuple[int, ...],
+  kernel: tuple[int, ...],
+  strides: Strides,
+  pads: Pads,
+) -> tuple[int, int]:
+  """Height and width of the output, for shapes NHWC and HW...
+
+  >>> output_size((1, 48, 48, 1), (7, 7, 1, 64), (2, 2), ((3, 3), (3, 3)))
+  (24, 24)
+  """
+  height, width = (
+    max(0, (n + sum(pad) - k) // s + 1)
+    for n, pad, k, s in zip(image[1:3], pads, kernel[:2], strides, strict=True)
+  )
+  return height, width
+
+
+def _product(x: Array, matrix: Array) -> Array:
+  """Contracts the last axis of `x` with the first of `matrix`, in rows."""
+  rows = x.reshape(-1, x.shape[-1])
+  out = lax.dot_general(rows, matrix, (((1,), (0,)), ((), ())))
+  return out.reshape(*x.shape[:-1], matrix.shape[-1])
+
+
+class _Tap:
+  """What one kernel row (or column) reads and where its result lies."""
+
+  def __init__(self, first: int, last: int, size: int, start: int, stride: int):
+    self.source = slice(start, start + (last - first) * stride + 1, stride)
+    self.border = (first, size - 1 - last)
+
+
+def _taps(
+  kernel: int, size: int, out: int, stride: int, pad: tuple[int, int]
+) -> Iterator[tuple[int, _Tap]]:
+  """Yields the taps of one axis that meet a pixel inside the image."""
+  for i in range(kernel):
+    first = max(0, -((i - pad[0]) // stride))
+    last = min(out - 1, (size - 1 + pad[0] - i) // stride)
+    if first <= last:
+      yield i, _Tap(first, last, out, first * stride + i - pad[0], stride)
+
+
+def _windows(
+  x: Array,
+  window: tuple[int, int],
+  strides: Strides,
+  pads: Pads,
+  value: float,
+) -> Iterator[Array]:
+  """Yields, tap by tap, the pixels each output position sees there."""
+  out_h, out_w = output_size(x.shape, window, strides, pads)
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
+  sh, sw = strides
+  for i in range(window[0]):
+    for j in range(window[1]):
+      yield x[
+        :,
+        i : i + out_h * sh : sh,
+        j : j + out_w * sw : sw,
+      ]
+
+
+def _blocks(x: Array, sh: int, sw: int) -> Array:
+  """Moves blocks of `sh` x `sw` pixels into channels."""
+  b, h, w, c = x.shape
+  x = x.reshape(b, h // sh, sh, w // sw, sw, c)
+  return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // sh, w // sw, sh * sw * c)

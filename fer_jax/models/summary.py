@@ -1,0 +1,196 @@
+"""What a model costs: shapes, parameters and operations, without running it.
+
+The model is traced with abstract values only, so nothing is compiled or
+computed and a ResNet-152 takes a second or two.
+"""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+
+from fer_jax.models import lowerings, ops
+
+# Layers that multiply by a kernel. Their kernel's size times the number of
+# output positions is their multiply-accumulates, grouped convolutions included:
+# the kernel of a group holds the inputs of that group only.
+_LAYERS = (nn.Conv, nn.Dense, nn.DenseGeneral)
+
+# layer1_0, layer1_1, ... are blocks of layer1; Conv_0 and Conv_1, which Flax
+# numbers where a model gives no names, are not parts of one thing.
+_BLOCK = re.compile(r"(.*\d)_\d+")
+
+
+@dataclasses.dataclass
+class Row:
+  """One part of a model.
+
+  Attributes:
+    name: as in the parameter tree; the blocks of a stage are one part.
+    output_shape: of one image, without the batch; None for bare parameters.
+    num_parameters: trained numbers (BatchNorm's statistics are not).
+    macs: multiply-accumulates of one image, forward.
+  """
+
+  name: str
+  output_shape: tuple[int, ...] | None = None
+  num_parameters: int = 0
+  macs: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """The parts of a model and their sums; `str()` is a table.
+
+  Operations are those of convolutions and dense layers. Norms, activations,
+  pooling and products of two activations (attention maps) are not counted.
+
+  Attributes:
+    rows: the top-level parts in the order they are used.
+    input_shape: height, width, channels.
+    first_macs: multiply-accumulates of the first convolution (of the first
+      layer where a model has none).
+  """
+
+  rows: tuple[Row, ...]
+  input_shape: tuple[int, int, int]
+  first_macs: int
+
+  @property
+  def num_parameters(self) -> int:
+    """Trained numbers of the whole model."""
+    return sum(row.num_parameters for row in self.rows)
+
+  @property
+  def macs(self) -> int:
+    """Multiply-accumulates of one image, forward."""
+    return sum(row.macs for row in self.rows)
+
+  @property
+  def forward_flops(self) -> int:
+    """Floating-point operations of one image, forward: two a MAC."""
+    return 2 * self.macs
+
+  @property
+  def training_flops(self) -> int:
+    """Operations of one image, forward and backward.
+
+    The gradients of a layer's input and of its kernel cost a forward each, but
+    no one needs the gradient of the image.
+    """
+    return 2 * (3 * self.macs - self.first_macs)
+
+  def __str__(self) -> str:
+    cells = [("part", "output", "parameters", "MMACs/image")]
+    cells += [_cells(row) for row in self.rows]
+    cells.append(_cells(Row("total", None, self.num_parameters, self.macs)))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+      f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {parameters:>{widths[2]}}"
+      f"  {macs:>{widths[3]}}"
+      for name, shape, parameters, macs in cells
+    ]
+    rule = "-" * len(lines[0])
+    lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+    return "\n".join(
+      [
+        *lines,
+        f"per {_size(self.input_shape)} image:"
+        f" {self.forward_flops / 1e9:,.3f} GFLOPs forward,"
+        f" {self.training_flops / 1e9:,.3f} GFLOPs training",
+      ]
+    )
+
+
+def summarize(model: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
+  """Counts what one image costs.
+
+  Args:
+    model: called as `model(x, train=False)` on Float[1 h w c]. A layer that is
+      called twice counts twice in operations, once in parameters.
+    input_shape: height, width, channels.
+
+  Returns:
+    The summary.
+
+  >>> from fer_jax.models import create
+  >>> summary = summarize(create("resnet18", num_classes=7), (48, 48, 3))
+  >>> f"{summary.num_parameters:,}"
+  '11,180,103'
+  """
+  rows: dict[str, Row] = {}
+  convolutions: list[int] = []
+  others: list[int] = []
+
+  def note(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    out = next_fn(*args, **kwargs)
+    module = context.module
+    if context.method_name != "__call__":
+      return out
+    row = _row(rows, module.path, model)
+    if isinstance(module, _LAYERS):
+      macs = _macs(module, out)
+      row.macs += macs
+      (convolutions if isinstance(module, nn.Conv) else others).append(macs)
+    if len(module.path) < 2:
+      row.output_shape = _shape(out)
+    return out
+
+  def trace(x: jax.Array) -> Any:
+    # Lowerings give equal shapes; XLA's own is the quickest to trace.
+    with nn.intercept_methods(note), ops.use(ops.Rule.all(lowerings.native)):
+      return model.init(jax.random.key(0), x, train=False)
+
+  x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  params = nn.unbox(jax.eval_shape(trace, x)).get("params", {})
+  for path, leaf in flatten_dict(params).items():
+    _row(rows, path[:-1], model).num_parameters += leaf.size
+  return Summary(
+    rows=tuple(r for r in rows.values() if r.num_parameters or r.macs),
+    input_shape=input_shape,
+    first_macs=next(iter(convolutions + others), 0),
+  )
+
+
+def _macs(layer: Any, out: Any) -> int:
+  """Multiply-accumulates of one call: kernel size times positions."""
+  kernel = nn.unbox(layer.get_variable("params", "kernel"))
+  features = layer.features
+  per_position = features if isinstance(features, int) else math.prod(features)
+  return kernel.size * (out.size // per_position)
+
+
+def _row(rows: dict[str, Row], path: tuple[str, ...], model: nn.Module) -> Row:
+  """The row of a module, made if new; what is the model's own bears its name.
+
+  Args:
+    rows: by name.
+    path: of the module, from the model down.
+    model: the whole.
+  """
+  name = path[0] if path else type(model).__name__
+  if block := _BLOCK.fullmatch(name):
+    name = block[1]
+  return rows.setdefault(name, Row(name))
+
+
+def _shape(out: Any) -> tuple[int, ...] | None:
+  """Shape of one image's output, of the first where there are several."""
+  leaves = jax.tree.leaves(out)
+  return tuple(leaves[0].shape[1:]) if leaves else None
+
+
+def _cells(row: Row) -> tuple[str, str, str, str]:
+  """A line of the table."""
+  shape = "" if row.output_shape is None else _size(row.output_shape)
+  macs = f"{row.macs / 1e6:,.2f}" if row.macs else "-"
+  return row.name, shape, f"{row.num_parameters:,}", macs
+
+
+def _size(shape: tuple[int, ...]) -> str:
+  return " x ".join(map(str, shape))

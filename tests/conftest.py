@@ -1,0 +1,13 @@
+"""What every test runs under: four fake CPU devices, no rank promotion."""
+
+import os
+
+# Before jax is imported: data parallelism is tested on devices of its own.
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,113 @@
+"""Tests of fer_jax.models.registry, and of every model in it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.models import available, create, lowerings, ops
+
+# Trained numbers with 3 channels and 7 classes. A new model is one line here.
+PINNED = {
+  "resnet101": 42_514_503,
+  "resnet152": 58_158_151,
+  "resnet18": 11_180_103,
+  "resnet34": 21_288_263,
+  "resnet50": 23_522_375,
+}
+
+
+def images(size: int, channels: int) -> jax.ShapeDtypeStruct:
+  """Two images, in shape only."""
+  return jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
+
+
+def abstract(name: str, x: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
+  """Logits and variables of a model of 7 classes, in shape only."""
+  model = create(name, num_classes=7)
+  return jax.eval_shape(
+    lambda x: model.init_with_output(jax.random.key(0), x, train=False), x
+  )
+
+
+def test_every_model_is_pinned_and_every_pinned_one_a_model() -> None:
+  assert available() == sorted(PINNED)
+
+
+@pytest.mark.parametrize("name", available())
+def test_number_of_parameters(name: str) -> None:
+  logits, variables = abstract(name, images(48, 3))
+  assert sum(p.size for p in jax.tree.leaves(variables["params"])) == (
+    PINNED.get(name)
+  )
+  assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
+
+
+@pytest.mark.parametrize("name", available())
+def test_other_sizes_and_one_channel(name: str) -> None:
+  logits, variables = abstract(name, images(64, 1))
+  assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
+  for leaf in jax.tree.leaves(variables):
+    assert leaf.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", available())
+def test_gradient_has_the_parameters_tree(name: str) -> None:
+  model, x = create(name, num_classes=7), images(48, 1)
+  _, variables = abstract(name, x)
+  params = variables.pop("params")
+
+  def loss(params: Any, rest: Any, x: Any) -> Any:
+    logits, updated = model.apply(
+      {"params": params, **rest},
+      x,
+      train=True,
+      mutable=list(rest),
+      rngs={"dropout": jax.random.key(0)},
+    )
+    return jnp.sum(logits), updated
+
+  # Lowerings give equal shapes; XLA's own is the quickest to trace.
+  with ops.use(ops.Rule.all(lowerings.native)):
+    gradient, updated = jax.eval_shape(
+      jax.grad(loss, has_aux=True), params, variables, x
+    )
+  assert gradient == params
+  assert updated == variables
+
+
+def test_unknown_model_lists_what_there_is() -> None:
+  with pytest.raises(UserError, match="unknown model 'resnet19'") as error:
+    create("resnet19", num_classes=7)
+  for name in available():
+    assert name in str(error.value)
+
+
+def test_unknown_option_lists_what_there_is() -> None:
+  with pytest.raises(UserError) as error:
+    create("resnet18", num_classes=7, stemm="small")
+  assert str(error.value) == (
+    "unknown option 'stemm' of model resnet18: it has stem, zero_init_residual"
+  )
+
+
+@pytest.mark.parametrize("option", ["block", "stage_sizes", "train"])
+def test_what_a_model_fixes_is_no_option(option: str) -> None:
+  with pytest.raises(UserError, match=f"unknown option '{option}'"):
+    create("resnet18", num_classes=7, **{option: None})
+
+
+def test_options_reach_the_model() -> None:
+  model: Any = create(
+    "resnet50",
+    num_classes=8,
+    stem="small",
+    zero_init_residual=True,
+    dtype=jnp.bfloat16,
+    axis_name="batch",
+  )
+  assert (model.num_classes, model.stem) == (8, "small")
+  assert (model.zero_init_residual, model.axis_name) == (True, "batch")
+  assert model.dtype == jnp.bfloat16

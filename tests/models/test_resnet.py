@@ -1,0 +1,250 @@
+"""Tests of fer_jax.models.resnet."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fer_jax.errors import UserError
+from fer_jax.models import create, lowerings, ops, resnet
+from fer_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
+from fer_jax.models.summary import summarize
+
+# Everything here runs once, so what counts is the time to compile it.
+quick_jit = functools.partial(
+  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
+
+def tiny(block: resnet.Block = BasicBlock, **options: Any) -> ResNet:
+  """Two stages of two and one blocks."""
+  return ResNet((2, 1), block, num_classes=7, **options)
+
+
+def images(*shape: int) -> jax.Array:
+  """Normal pixels."""
+  x = np.random.default_rng(0).normal(size=shape)
+  return jnp.asarray(x, jnp.float32)
+
+
+def init(model: nn.Module, x: jax.Array) -> Any:
+  """Initial variables."""
+  return quick_jit(functools.partial(model.init, train=False))(
+    jax.random.key(0), x
+  )
+
+
+def outputs(model: nn.Module, variables: Any, x: Any, **options: Any) -> Any:
+  """Every module's output, by the path of its name."""
+  options["mutable"] = [*options.get("mutable", ()), "intermediates"]
+  _, state = model.apply(variables, x, capture_intermediates=True, **options)
+  return jax.tree.map(
+    lambda calls: calls[0],
+    state["intermediates"],
+    is_leaf=lambda node: isinstance(node, tuple),
+  )
+
+
+@pytest.mark.parametrize(
+  ("stem", "sizes"),
+  [
+    ("imagenet", (24, 12, 6, 3, 2)),
+    ("small", (48, 48, 24, 12, 6)),
+    ("small_stride2", (24, 24, 12, 6, 3)),
+  ],
+)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_feature_maps(name: str, stem: str, sizes: tuple[int, ...]) -> None:
+  model = create(name, num_classes=7, stem=stem)
+  shapes = {r.name: r.output_shape for r in summarize(model, (48, 48, 1)).rows}
+  expansion = 4 if name == "resnet50" else 1
+  assert shapes["conv1"] == (sizes[0], sizes[0], 64)
+  for stage, size in enumerate(sizes[1:]):
+    width = 64 * 2**stage * expansion
+    assert shapes[f"layer{stage + 1}"] == (size, size, width)
+  assert shapes["fc"] == (7,)
+
+
+@pytest.mark.parametrize(("stem", "size"), [("imagenet", 7), ("small", 3)])
+def test_stem_kernels(stem: str, size: int) -> None:
+  x = jax.ShapeDtypeStruct((1, 48, 48, 1), jnp.float32)
+  variables = jax.eval_shape(tiny(stem=stem).init, jax.random.key(0), x)
+  kernel = variables["params"]["conv1"]["kernel"]
+  assert kernel.shape == (size, size, 1, 64)
+
+
+def test_unknown_stem_lists_what_there_is() -> None:
+  with pytest.raises(UserError, match="unknown stem 'large': .*small_stride2"):
+    summarize(create("resnet18", num_classes=7, stem="large"), (48, 48, 1))
+
+
+@pytest.mark.parametrize(
+  ("name", "projected"),
+  [
+    ("resnet18", {"layer2_0", "layer3_0", "layer4_0"}),
+    ("resnet34", {"layer2_0", "layer3_0", "layer4_0"}),
+    ("resnet50", {"layer1_0", "layer2_0", "layer3_0", "layer4_0"}),
+  ],
+)
+def test_shortcuts_are_projected_where_the_shape_changes(
+  name: str, projected: set[str]
+) -> None:
+  x = jax.ShapeDtypeStruct((1, 48, 48, 1), jnp.float32)
+  model = create(name, num_classes=7)
+  params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+  blocks = {path for path in params if path.startswith("layer")}
+  assert {b for b in blocks if "downsample_conv" in params[b]} == projected
+  assert {b for b in blocks if "downsample_bn" in params[b]} == projected
+
+
+def test_the_stride_is_at_the_3x3() -> None:
+  x = jax.ShapeDtypeStruct((1, 48, 48, 1), jnp.float32)
+  model = tiny(BottleneckBlock)
+  block = jax.eval_shape(
+    lambda x: outputs(model, model.init(jax.random.key(0), x), x), x
+  )["layer2_0"]
+  assert block["conv1"]["__call__"].shape == (1, 12, 12, 128)
+  assert block["conv2"]["__call__"].shape == (1, 6, 6, 128)
+  assert block["conv3"]["__call__"].shape == (1, 6, 6, 512)
+
+
+@pytest.mark.parametrize(
+  ("block", "last"), [(BasicBlock, "bn2"), (BottleneckBlock, "bn3")]
+)
+def test_zero_init_residual(block: resnet.Block, last: str) -> None:
+  model, x = tiny(block, zero_init_residual=True), images(2, 16, 16, 1)
+  variables = init(model, x)
+  for name, part in variables["params"].items():
+    if name.startswith("layer"):
+      for norm in (n for n in part if "bn" in n):
+        expected = 0.0 if norm == last else 1.0
+        assert_array_equal(
+          part[norm]["scale"], np.full(part[norm]["scale"].shape, expected)
+        )
+  out = quick_jit(functools.partial(outputs, model))(variables, x)
+  assert_array_equal(out["layer1_1"]["__call__"], out["layer1_0"]["__call__"])
+  assert_array_equal(
+    out["layer2_0"]["__call__"],
+    np.maximum(out["layer2_0"]["downsample_bn"]["__call__"], 0.0),
+  )
+
+
+def test_blocks_do_something_without_zero_init() -> None:
+  model, x = tiny(), images(2, 16, 16, 1)
+  variables = init(model, x)
+  scale = variables["params"]["layer1_1"]["bn2"]["scale"]
+  assert_array_equal(scale, np.ones(64))
+  out = quick_jit(functools.partial(outputs, model))(variables, x)
+  before, after = (out[f"layer1_{i}"]["__call__"] for i in (0, 1))
+  assert float(jnp.max(jnp.abs(after - before))) > 0.1
+
+
+def test_bfloat16_is_for_the_compute_only() -> None:
+  model, x = tiny(dtype=jnp.bfloat16), images(2, 16, 16, 1)
+
+  def run(x: jax.Array) -> Any:
+    variables = model.init(jax.random.key(0), x)
+    out, updated = model.apply(
+      variables, x, train=True, mutable=["batch_stats"]
+    )
+    parts = outputs(model, variables, x)
+    return variables, updated, out, parts
+
+  variables, updated, logits, parts = jax.eval_shape(run, x)
+  for leaf in jax.tree.leaves((variables, updated, logits)):
+    assert leaf.dtype == jnp.float32
+  del parts["fc"], parts["__call__"]
+  for leaf in jax.tree.leaves(parts):
+    assert leaf.dtype == jnp.bfloat16
+
+
+def test_batch_statistics_change_in_training_only() -> None:
+  model, x = tiny(), images(4, 16, 16, 1)
+
+  @quick_jit
+  def run(x: jax.Array) -> Any:
+    variables = model.init(jax.random.key(0), x)
+    states = [
+      model.apply(variables, x, train=train, mutable=["batch_stats"])
+      for train in (False, True)
+    ]
+    return variables["batch_stats"], *(s["batch_stats"] for _, s in states)
+
+  before, evaluated, trained = run(x)
+  jax.tree.map(assert_array_equal, evaluated, before)
+  for old, new in zip(
+    jax.tree.leaves(before), jax.tree.leaves(trained), strict=True
+  ):
+    assert not np.allclose(old, new, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_logits_and_gradient_are_finite(name: str) -> None:
+  model, x = create(name, num_classes=7), images(2, 32, 32, 3)
+
+  def loss(params: Any, batch_stats: Any) -> jax.Array:
+    logits, _ = model.apply(
+      {"params": params, "batch_stats": batch_stats},
+      x,
+      train=True,
+      mutable=["batch_stats"],
+    )
+    return jnp.sum(logits**2)
+
+  variables = init(model, x)
+  value, gradient = quick_jit(jax.value_and_grad(loss))(
+    variables["params"], variables["batch_stats"]
+  )
+  assert np.isfinite(value) and value > 0
+  for leaf in jax.tree.leaves(gradient):
+    assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
+
+
+def test_lowerings_agree_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+  """A ResNet-18 by the rules for CPU is that of XLA's own operations.
+
+  Sides of 45 and 49 meet odd and even maps, down to 2x2. Logits are float32;
+  what is compared comes before them.
+  """
+  x = images(2, 45, 49, 1)
+  template = create("resnet18", num_classes=7)
+  variables = init(template, x)
+  with jax.enable_x64(True):
+    model = create("resnet18", num_classes=7, dtype=jnp.float64)
+
+    def features(params: Any) -> tuple[jax.Array, Any]:
+      parts = outputs(
+        model,
+        {"params": params, "batch_stats": variables["batch_stats"]},
+        x,
+        train=True,
+        mutable=["batch_stats"],
+      )
+      last = parts["layer4_1"]["__call__"]
+      weights = jnp.arange(last.size, dtype=last.dtype) % 7 - 3
+      return jnp.sum(last * weights.reshape(last.shape)), (
+        last,
+        parts["__call__"],
+      )
+
+    params = jax.tree.map(lambda p: p.astype(jnp.float64), variables["params"])
+    run = jax.value_and_grad(features, has_aux=True)
+    (_, (ours, logits)), gradient = quick_jit(run)(params)
+    monkeypatch.setattr(ops, "max_pool", nn.max_pool)
+    with ops.use(ops.Rule.all(lowerings.native)):
+      (_, (xla, xla_logits)), xla_gradient = quick_jit(run)(params)
+
+  assert ours.dtype == jnp.float64
+  np.testing.assert_allclose(ours, xla, rtol=0, atol=1e-9)
+  np.testing.assert_allclose(logits, xla_logits, rtol=1e-5, atol=1e-5)
+  for a, b in zip(
+    jax.tree.leaves(gradient), jax.tree.leaves(xla_gradient), strict=True
+  ):
+    assert a.dtype == jnp.float64
+    scale = np.max(np.abs(b))
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * scale)
