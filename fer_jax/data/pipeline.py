@@ -1,0 +1,161 @@
+"""The order of training batches, decided by grain; and evaluation batches.
+
+Grain's elements are whole batches: item `i` of its source is batch `i` of a
+seeded permutation, since grain's cost per element would starve a GPU. In the
+`resident` feed a batch is row numbers, and the rows are gathered on the
+device; in the `stream` feed grain's threads read those rows. Both feeds give
+the same batches for the same seed, and the iterator's state is one number.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from jaxtyping import Int32
+
+from fer_jax.data.registry import Split
+from fer_jax.errors import UserError, choose, require
+
+FEEDS = ("resident", "stream")
+Batch = dict[str, np.ndarray]
+
+
+class BatchOrder:
+  """A source whose item `i` is the row numbers of training batch `i`.
+
+  Each epoch is a new permutation; the rows that do not fill its last batch are
+  left out of that epoch, so every batch has one shape.
+
+  Args:
+    num_rows: rows of the split.
+    batch_size: rows of a batch, over all processes.
+    num_epochs: passes over the split.
+    seed: of the permutations.
+    process_index: which share of each batch this process takes.
+    process_count: how many processes share a batch.
+
+  Raises:
+    UserError: there are too few rows for a batch, or a batch does not divide
+      over processes.
+  """
+
+  def __init__(
+    self,
+    num_rows: int,
+    batch_size: int,
+    num_epochs: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+  ):
+    must = f"be at most {num_rows}, the rows of the training split"
+    require(batch_size <= num_rows, "batch_size", batch_size, must)
+    self.num_rows = num_rows
+    self.batch_size = batch_size
+    self.num_epochs = num_epochs
+    self.seed = seed
+    self._share = _share(batch_size, process_index, process_count)
+    # Grain reads ahead, so two epochs are asked for in turn at a change.
+    self._permutation = functools.lru_cache(maxsize=2)(self._permute)
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Full batches in one pass."""
+    return self.num_rows // self.batch_size
+
+  def __len__(self) -> int:
+    return self.steps_per_epoch * self.num_epochs
+
+  def __getitem__(self, batch: int) -> Int32[np.ndarray, " b"]:
+    if not 0 <= batch < len(self):
+      raise IndexError(f"batch {batch} of {len(self)}")
+    epoch, step = divmod(int(batch), self.steps_per_epoch)
+    start = step * self.batch_size
+    rows = self._permutation(epoch)[start : start + self.batch_size]
+    return rows[self._share]
+
+  def _permute(self, epoch: int) -> Int32[np.ndarray, " n"]:
+    rng = np.random.default_rng((self.seed, epoch))
+    rows = rng.permutation(self.num_rows).astype(np.int32)
+    rows.flags.writeable = False  # Batches are views of it.
+    return rows
+
+
+def training_batches(
+  split: Split, order: BatchOrder, feed: str
+) -> grain.DatasetIterator:
+  """Iterates over training batches.
+
+  Args:
+    split: where rows are read from.
+    order: which rows make which batch.
+    feed: "resident" or "stream".
+
+  Returns:
+    An iterator with `get_state` and `set_state`; its elements hold `index`
+    int32 `[b]` (resident) or `image` uint8 `[b h w c]` and `target` (stream).
+
+  Raises:
+    UserError: the feed is unknown.
+  """
+  choose("--config.feed", feed, FEEDS)
+  batches = grain.MapDataset.source(order)
+  if feed == "resident":
+    batches = batches.map(lambda rows: {"index": rows})
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=0)))
+  batches = batches.map(functools.partial(_read, split))
+  return iter(
+    batches.to_iter_dataset(
+      grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+    )
+  )
+
+
+def evaluation_batches(
+  split: Split,
+  batch_size: int,
+  feed: str,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[Batch]:
+  """Yields every row once, in order; the last batch is padded and masked.
+
+  Args:
+    split: where rows are read from.
+    batch_size: rows of a batch, over all processes.
+    feed: "resident" or "stream".
+    process_index: which share of each batch this process takes.
+    process_count: how many processes share a batch.
+
+  Yields:
+    Batches as `training_batches` gives, with `mask` bool `[b]`: False for
+    padding, which repeats row 0.
+
+  Raises:
+    UserError: the feed is unknown, or a batch does not divide over processes.
+  """
+  choose("--config.feed", feed, FEEDS)
+  share = _share(batch_size, process_index, process_count)
+  for start in range(0, len(split), batch_size):
+    rows = np.arange(start, start + batch_size, dtype=np.int32)[share]
+    mask = rows < len(split)
+    rows = np.where(mask, rows, 0)
+    batch = {"index": rows} if feed == "resident" else _read(split, rows)
+    yield batch | {"mask": mask}
+
+
+def _read(split: Split, rows: Int32[np.ndarray, " b"]) -> Batch:
+  read = split.read(rows)
+  return {"image": read["image"], "target": read["target"]}
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> slice:
+  """The rows of a global batch that one process takes."""
+  if batch_size % process_count:
+    raise UserError(
+      f"batch size {batch_size} does not divide over {process_count}"
+      " processes: choose a multiple"
+    )
+  size = batch_size // process_count
+  return slice(process_index * size, (process_index + 1) * size)

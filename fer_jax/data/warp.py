@@ -1,0 +1,158 @@
+"""Moving, turning and scaling images: each with one interpolation."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+# How `jnp.pad` fills what comes in at the edge, by the name users type.
+FILLS = {"nearest": "edge", "zero": "constant"}
+
+
+def flip(
+  images: Float[Array, "b h w c"], mirrored: Bool[Array, "b"]
+) -> Float[Array, "b h w c"]:
+  """Mirrors left-right the images where `mirrored` is true."""
+  return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def translate(
+  images: Float[Array, "b h w c"],
+  offset: Float[Array, "b 2"],
+  *,
+  limit: float,
+  fill: str = "nearest",
+) -> Float[Array, "b h w c"]:
+  """Moves each image by its own, possibly fractional, number of pixels.
+
+  `affine` can do the same, but gathers pixel by pixel; this reads one slice
+  of the padded image.
+
+  Args:
+    images: the images.
+    offset: pixels down and to the right; whole ones move pixels unchanged.
+    limit: the longest offset there can be, in pixels, known when traced.
+    fill: what comes in at the edge, a key of `FILLS`.
+
+  Returns:
+    The moved images, in the dtype of `images`.
+  """
+  _, h, w, c = images.shape
+  margin = math.ceil(limit)
+  source = -offset
+  whole = jnp.floor(source)
+  part = (source - whole).astype(images.dtype)[:, :, None, None, None]
+  start = whole.astype(jnp.int32) + margin
+  # One pixel more below and right: the neighbour to interpolate with.
+  sides = (margin, margin + 1)
+  padded = jnp.pad(images, ((0, 0), sides, sides, (0, 0)), mode=FILLS[fill])
+  x = jax.vmap(
+    lambda image, i: lax.dynamic_slice(
+      image, (i[0], i[1], 0), (h + 1, w + 1, c)
+    )
+  )(padded, start)
+  x = x[:, :-1] * (1 - part[:, 0]) + x[:, 1:] * part[:, 0]
+  return x[:, :, :-1] * (1 - part[:, 1]) + x[:, :, 1:] * part[:, 1]
+
+
+def affine(
+  images: Float[Array, "b h w c"],
+  matrix: Float[Array, "b 2 2"],
+  offset: Float[Array, "b 2"],
+  *,
+  fill: str = "nearest",
+) -> Float[Array, "b h w c"]:
+  """Samples each image bilinearly at an affine map of its pixel grid.
+
+  The output pixel at `p` is the image at `matrix @ p + offset`; both are
+  (row, column) in pixels, counted from the centre of the image. Shrinking is
+  not smoothed.
+
+  Args:
+    images: the images.
+    matrix: per image, from output to source positions.
+    offset: per image, the source position of the output's centre.
+    fill: what lies outside the image, a key of `FILLS`.
+
+  Returns:
+    The warped images, in the dtype of `images`.
+  """
+  _, h, w, _ = images.shape
+  y = (jnp.arange(h, dtype=jnp.float32) - (h - 1) / 2)[None, :, None]
+  x = (jnp.arange(w, dtype=jnp.float32) - (w - 1) / 2)[None, None, :]
+  m = matrix[:, :, :, None, None]
+  o = offset[:, :, None, None]
+  source_y = m[:, 0, 0] * y + m[:, 0, 1] * x + o[:, 0] + (h - 1) / 2
+  source_x = m[:, 1, 0] * y + m[:, 1, 1] * x + o[:, 1] + (w - 1) / 2
+  if fill == "zero":
+    # A ring of zeros, of which the nearest is all that lies outside.
+    images = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    source_y, source_x = source_y + 1, source_x + 1
+
+  def neighbours(source, n):
+    source = jnp.clip(source, 0, n - 1)
+    first = jnp.floor(source)
+    part = (source - first).astype(images.dtype)[..., None]
+    first = first.astype(jnp.int32)
+    return first, jnp.minimum(first + 1, n - 1), part
+
+  top, bottom, down = neighbours(source_y, images.shape[1])
+  left, right, across = neighbours(source_x, images.shape[2])
+
+  @jax.vmap
+  def at(image, rows, columns):
+    return image.at[rows, columns].get(mode="promise_in_bounds")
+
+  def along(rows):
+    first, second = at(images, rows, left), at(images, rows, right)
+    return first * (1 - across) + second * across
+
+  return along(top) * (1 - down) + along(bottom) * down
+
+
+def turn_and_scale(
+  angle: Float[Array, "b"],
+  scale_y: Float[Array, "b"],
+  scale_x: Float[Array, "b"],
+) -> Float[Array, "b 2 2"]:
+  """Returns the matrices of a turn followed by a scale of each axis.
+
+  Args:
+    angle: radians; the picture that `affine` makes is turned clockwise.
+    scale_y: source rows for each output row; below 1 enlarges.
+    scale_x: source columns for each output column.
+  """
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  row_y = jnp.stack([scale_y * cos, -scale_y * sin], axis=-1)
+  row_x = jnp.stack([scale_x * sin, scale_x * cos], axis=-1)
+  return jnp.stack([row_y, row_x], axis=-2)
+
+
+def fitting_sides(
+  area: Float[Array, "b"],
+  u: Float[Array, "b"],
+  aspect: tuple[float, float],
+  h: int,
+  w: int,
+) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
+  """Returns height and width of rectangles that fit into an image.
+
+  Paper: Inception's crop and random erasing redraw area and aspect until the
+  rectangle fits. Here the aspect is drawn, log-uniformly, among those that fit
+  for the area.
+
+  Args:
+    area: as a fraction of the image's, above 0 and at most 1.
+    u: where the logarithm of the aspect lies in its range, 0..1.
+    aspect: lowest and highest height over width.
+    h: the image's height.
+    w: the image's width.
+  """
+  # At these aspects the rectangle is as wide, or as high, as the image.
+  fitting = (area * h / w, h / w / area)
+  low, high = (jnp.log(jnp.clip(a, *fitting)) for a in aspect)
+  ratio = jnp.exp(low + u * (high - low))
+  root, tall = jnp.sqrt(area * h * w), jnp.sqrt(ratio)
+  return jnp.minimum(root * tall, h), jnp.minimum(root / tall, w)
