@@ -1,0 +1,1 @@
+"""Recipes: one file each, all of a paper's numbers and nothing else."""

@@ -1,0 +1,116 @@
+"""Every field of a configuration, with its default.
+
+A recipe starts from `get_config()` and changes what its paper states; any
+field can be set on the command line: `--config.batch_size=64`,
+`--config.dataset.name=synthetic_faces`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  config = ConfigDict()
+
+  config.model = ConfigDict()
+  config.model.name = "resnet50"  # a name that fer_jax.models lists
+  # All further fields of `model` are options of that model.
+  config.model.stem = (
+    "imagenet"  # imagenet | small (3x3, stride 1) | small_stride2
+  )
+  config.model.zero_init_residual = (
+    False  # last BN scale of a block starts at 0
+  )
+
+  config.dataset = ConfigDict()
+  config.dataset.name = "fer2013"  # a name that fer_jax.data lists
+  # Where the release's files lie; "" is the manual folder of
+  # tensorflow-datasets, ~/tensorflow_datasets/downloads/manual.
+  config.dataset.data_dir = ""
+  # Where the prepared array_record files go; "" is ~/tensorflow_datasets.
+  config.dataset.prepared_dir = ""
+
+  # resident: the split lies on the device, the host sends row numbers.
+  # stream: the host reads uint8 batches from array_record, for sets that do
+  # not fit. Both give the same batches.
+  config.feed = "resident"
+
+  config.input = ConfigDict()
+  config.input.image_size = 48  # pixels; other than the set's own: resized
+  config.input.channels = 1  # 1, or 3 (grey repeated)
+  config.input.normalization = "unit"  # unit (0..1) | mean_std (then mean, std)
+  config.input.mean = (0.5077,)  # on 0..1; one number, or one a channel
+  config.input.std = (0.2551,)  # these two: FER2013's training split
+
+  # Augmentation of training images, on the device; 0 or False is off.
+  config.augment = ConfigDict()
+  config.augment.shift = 0.0  # up to this fraction of width and height
+  config.augment.fill = "nearest"  # what comes in at the edge: nearest | zero
+  config.augment.flip = False  # mirror left-right, half of the time
+  config.augment.rotation = 0.0  # up to this many degrees either way
+  config.augment.zoom = 0.0  # scale by 1 - zoom .. 1 + zoom
+  config.augment.resized_crop = 0.0  # crop of area resized_crop .. 1, resized
+  config.augment.crop_padding = 0  # pad by this many pixels, crop back
+  config.augment.brightness = 0.0  # add up to this (on 0..1) either way
+  config.augment.contrast = (
+    0.0  # scale contrast by 1 - contrast .. 1 + contrast
+  )
+  config.augment.blur = 0.0  # Gaussian blur of sigma 0 .. blur pixels
+  config.augment.erasing = 0.0  # probability of one erased rectangle
+  config.augment.mixup = 0.0  # alpha of mixup's Beta(alpha, alpha)
+  config.augment.cutmix = 0.0  # alpha of cutmix's Beta(alpha, alpha)
+
+  config.optimizer = ConfigDict()
+  config.optimizer.name = "adam"  # adam | adamw | adafactor | sgd
+  config.optimizer.learning_rate = 1e-3  # the schedule's highest value
+  config.optimizer.weight_decay = (
+    0.0  # not on biases and norms; see optimizers.py
+  )
+  config.optimizer.momentum = 0.9  # sgd
+  config.optimizer.nesterov = False  # sgd
+  config.optimizer.b1 = 0.9  # adam, adamw
+  config.optimizer.b2 = 0.999  # adam, adamw
+  config.optimizer.eps = 1e-8  # adam, adamw
+  config.optimizer.clip_norm = 0.0  # clip the gradient's global norm; 0 is off
+  config.optimizer.accumulate_steps = 1  # batches a parameter update
+
+  config.schedule = ConfigDict()
+  config.schedule.name = "fixed"  # fixed | linear | cosine | step | plateau
+  config.schedule.warmup_epochs = 0.0  # linear from 0; counts as training
+  config.schedule.end_factor = 0.0  # linear, cosine: last over highest value
+  config.schedule.step_epochs = (30.0, 40.0)  # step: where it is multiplied
+  config.schedule.step_factor = 0.1  # step, plateau: by what it is multiplied
+  config.schedule.plateau_patience = 5  # plateau: epochs without a better
+  config.schedule.plateau_min_delta = 1e-4  # validation loss than by this
+
+  config.loss = ConfigDict()
+  config.loss.label_smoothing = 0.0
+  # none | balanced (rows / (classes * rows of the class), from training rows)
+  config.loss.class_weights = "none"
+
+  config.batch_size = 32  # over all devices
+  config.eval_batch_size = 256  # over all devices
+  config.num_epochs = 50
+  config.seed = 0  # of the parameters, the order and the augmentation
+  config.dtype = "float32"  # of the compute: float32 | bfloat16
+  config.ema_decay = 0.0  # of the parameters evaluated; 0 is off
+
+  config.best_metric = "validation_loss"  # or validation_accuracy; picks `best`
+  config.early_stopping = ConfigDict()
+  config.early_stopping.patience = (
+    0  # epochs without a better best_metric; 0: off
+  )
+  config.early_stopping.min_delta = 0.0
+
+  config.checkpoint = ConfigDict()
+  config.checkpoint.keep = 2  # latest checkpoints kept, beside the best
+  config.checkpoint.every_steps = 0  # also in mid-epoch; 0: after epochs only
+
+  # How a step is spread over devices: auto (jit on one, pmap on several) |
+  # jit | pmap | shard_map.
+  config.parallel = "auto"
+  config.steps_per_call = 0  # steps in one lax.scan; 0: 1 on CPU, else 10
+  config.log_every_steps = 50
+  config.profile = False  # write a trace of some steps to WORKDIR/profile
+  # Where compiled steps are kept: "" is the user's cache folder; "off".
+  config.compilation_cache = ""
+  return config

@@ -1,0 +1,27 @@
+"""Pan's recipe, for any depth: what configs/resnet*.py share.
+
+python -m fer_jax.train --config=configs/pan.py:resnet34
+"""
+
+from fer_jax.configs import default
+from ml_collections import ConfigDict
+
+
+def get_config(model: str = "resnet50") -> ConfigDict:
+  config = default.get_config()
+  config.model.name = model
+
+  config.dataset.name = "fer2013"
+  config.input.image_size = 48
+  config.input.normalization = "unit"
+  config.augment.shift = 0.1  # "altering width and height"
+  config.augment.fill = "nearest"  # Paper: not stated; Keras' default
+
+  config.optimizer.name = "adam"
+  config.optimizer.learning_rate = 1e-3  # Paper: not stated; Keras' default
+  config.schedule.name = "fixed"
+  config.batch_size = 32
+  config.num_epochs = 50
+  config.best_metric = "validation_loss"
+  config.early_stopping.patience = 10  # Paper: early stopping, not how long
+  return config

@@ -1,0 +1,11 @@
+"""ResNet-152, as in Pan's depth study.
+
+python -m fer_jax.train --config=configs/resnet152.py
+"""
+
+from fer_jax.configs import pan
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  return pan.get_config("resnet152")

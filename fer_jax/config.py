@@ -1,0 +1,121 @@
+"""Configurations: checked once, before anything is read or compiled."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.data import augment, normalize, pipeline, registry
+from fer_jax.errors import choose, require
+from fer_jax.models import available
+from fer_jax.training import losses
+
+DTYPES = ("float32", "bfloat16")
+
+# Fields that may change between a run and its resumption: they say how it is
+# run, not what it computes.
+RUNTIME_FIELDS = (
+  "checkpoint",
+  "compilation_cache",
+  "dataset.data_dir",
+  "dataset.prepared_dir",
+  "eval_batch_size",
+  "feed",
+  "log_every_steps",
+  "parallel",
+  "profile",
+  "steps_per_call",
+)
+
+
+def check(config: ConfigDict) -> None:
+  """Checks what needs no data: names and ranges.
+
+  The optimizer, the schedule and the stopping rule check their own sections
+  when they are made, which is before anything compiles too.
+
+  Raises:
+    UserError: for the first field that is wrong, named as the user types it.
+  """
+  choose("model", config.model.name, available())
+  choose("data set", config.dataset.name, registry.available())
+  choose("--config.feed", config.feed, pipeline.FEEDS)
+  choose("--config.dtype", config.dtype, DTYPES)
+  normalize.check(config.input)
+  augment.check(config.augment)
+  losses.check(config.loss)
+  at_least = {
+    "batch_size": 1,
+    "checkpoint.every_steps": 0,
+    "checkpoint.keep": 1,
+    "eval_batch_size": 1,
+    "log_every_steps": 1,
+    "num_epochs": 1,
+    "seed": 0,
+    "steps_per_call": 0,
+  }
+  fields = flatten(config)
+  for field, least in at_least.items():
+    value = fields[field]
+    require(value >= least, field, value, f"be at least {least}")
+  ok = 0 <= config.ema_decay < 1
+  require(ok, "ema_decay", config.ema_decay, "be at least 0 and less than 1")
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+  """The configuration as nested dictionaries that survive JSON unchanged."""
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def from_json(fields: dict[str, Any]) -> ConfigDict:
+  """What `to_json` made, as a locked configuration."""
+
+  def with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+      return {key: with_tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+  return ConfigDict(with_tuples(fields)).lock()
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+  """Every field by its dotted name.
+
+  >>> flatten({"model": {"name": "resnet18"}, "seed": 0})
+  {'model.name': 'resnet18', 'seed': 0}
+  """
+  return dict(_walk(config, prefix))
+
+
+def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+  for key, value in node.items():
+    if isinstance(value, dict | ConfigDict):
+      yield from _walk(value, f"{prefix}{key}.")
+    else:
+      yield prefix + key, value
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+  """What a run cannot be resumed with: changed fields, as "field: old -> new".
+
+  Args:
+    old: the configuration the run was started with.
+    new: the one it would be resumed with.
+  """
+  before, after = flatten(to_json(old)), flatten(to_json(new))
+  changed = []
+  for field in sorted(before.keys() | after.keys()):
+    runtime = any(
+      field == name or field.startswith(name + ".") for name in RUNTIME_FIELDS
+    )
+    a, b = before.get(field), after.get(field)
+    if not runtime and not _same(a, b):
+      changed.append(f"{field}: {a!r} -> {b!r}")
+  return changed
+
+
+def _same(a: Any, b: Any) -> bool:
+  numbers = isinstance(a, int | float) and isinstance(b, int | float)
+  return math.isclose(a, b, rel_tol=1e-12) if numbers else bool(a == b)

@@ -1,0 +1,157 @@
+"""A picture of a training run: `curves.png`."""
+
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from fer_jax.errors import UserError
+
+# Blue and vermilion tell apart in every kind of colour vision, and in grey
+# (Okabe and Ito 2008, "Color Universal Design").
+_COLORS = {"train": "#0072B2", "validation": "#D55E00"}
+_INK = "#333333"
+_GRID = "#E3E3E3"
+
+
+def draw(
+  records: Sequence[Mapping[str, Any]],
+  path: str | os.PathLike[str],
+  title: str = "",
+) -> None:
+  """Draws loss, accuracy and learning rate by epoch, 1200 x 450 pixels.
+
+  Args:
+    records: as `records.read` returns them; those of kind "epoch" are drawn.
+      The last that is marked `best` gets a dot.
+    path: the PNG to write or replace; never seen half written.
+    title: a line above.
+
+  Raises:
+    UserError: there is no epoch to draw, or the file cannot be written.
+  """
+  epochs = [record for record in records if record["kind"] == "epoch"]
+  if not epochs:
+    raise UserError(f"no epoch to draw in {path}: train for one epoch or more")
+  layout = ConstrainedLayoutEngine(w_pad=0.06)
+  figure = Figure(figsize=(8, 3), dpi=150, layout=layout)
+  if title:  # a "$" in the name of a run is no formula
+    figure.suptitle(title, fontsize=9.5, color=_INK, parse_math=False)
+  loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(3, 3, 1.5))
+  _panel(loss, epochs, "loss", "Loss", "{:.3f}")
+  _panel(accuracy, epochs, "accuracy", "Accuracy", "{:.1%}")
+  accuracy.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.6g}%")
+  _learning_rate(rate, epochs)
+  for axes in (loss, accuracy, rate):
+    _style(axes, epochs, num_ticks=4 if axes is rate else 6)
+  _save(figure, Path(path))
+
+
+def _panel(
+  axes: Axes,
+  epochs: Sequence[Mapping[str, Any]],
+  quantity: str,
+  label: str,
+  number: str,
+) -> None:
+  """Training and validation, the best epoch with its value in the legend."""
+  for split, color in _COLORS.items():
+    axes.plot(
+      _values(epochs, "epoch"),
+      _values(epochs, f"{split}_{quantity}"),
+      color=color,
+      linewidth=1.3,
+      label=split,
+      **_marker(len(epochs)),
+    )
+  best = [record for record in epochs if record.get("best")]
+  if best and best[-1].get(f"validation_{quantity}") is not None:
+    epoch, value = best[-1]["epoch"], best[-1][f"validation_{quantity}"]
+    axes.plot(
+      [epoch],
+      [value],
+      linestyle="none",
+      marker="o",
+      markersize=5.5,
+      color=_COLORS["validation"],
+      markeredgecolor="white",
+      markeredgewidth=0.7,
+      zorder=3,
+      label=f"best: {number.format(value)} (epoch {epoch})",
+    )
+  axes.set_ylabel(label)
+  legend = axes.legend(loc="best", fontsize=7, labelcolor=_INK, framealpha=0.85)
+  legend.get_frame().set_edgecolor("none")
+
+
+def _learning_rate(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+  """The learning rate from 0, in a power of ten that the label names."""
+  values = _values(epochs, "learning_rate")
+  highest = max(filter(math.isfinite, values), default=0.0)
+  power = math.floor(math.log10(highest)) if highest > 0 else 0
+  axes.plot(
+    _values(epochs, "epoch"),
+    [value / 10.0**power for value in values],
+    color=_INK,
+    linewidth=0.9,
+    **_marker(len(epochs)),
+  )
+  if highest > 0:
+    axes.set_ylim(0, 1.08 * highest / 10.0**power)
+  unit = rf" ($\times 10^{{{power}}}$)" if power else ""
+  axes.set_ylabel(f"Learning rate{unit}")
+
+
+def _style(
+  axes: Axes, epochs: Sequence[Mapping[str, Any]], num_ticks: int
+) -> None:
+  """What all panels share: light grid, whole epochs, no box."""
+  first, last = epochs[0]["epoch"], epochs[-1]["epoch"]
+  margin = max(0.03 * (last - first), 0.5 if last == first else 0.15)
+  axes.set_xlim(first - margin, last + margin)
+  axes.set_xlabel("Epoch")
+  axes.xaxis.set_major_locator(
+    MaxNLocator(nbins=num_ticks, integer=True, min_n_ticks=1)
+  )
+  for axis in (axes.xaxis, axes.yaxis):
+    axis.label.set(fontsize=8.5, color=_INK)
+  axes.tick_params(labelsize=7.5, colors=_INK, length=2.5, width=0.6)
+  axes.grid(color=_GRID, linewidth=0.6)
+  axes.set_axisbelow(True)
+  for side, spine in axes.spines.items():
+    spine.set(visible=side in ("left", "bottom"), color=_INK, linewidth=0.6)
+
+
+def _marker(num_epochs: int) -> dict[str, Any]:
+  """Points where there are few: a single one has no line to be seen."""
+  return {"marker": "o", "markersize": 3} if num_epochs <= 10 else {}
+
+
+def _values(epochs: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+  """A column; what is absent or not finite leaves a gap in the line."""
+  return [
+    math.nan if record.get(key) is None else record[key] for record in epochs
+  ]
+
+
+def _save(figure: Figure, path: Path) -> None:
+  """Writes a PNG, all or nothing."""
+  picture = io.BytesIO()
+  FigureCanvasAgg(figure).print_png(picture)
+  temporary = path.with_name(path.name + ".tmp")
+  try:
+    temporary.write_bytes(picture.getvalue())
+    os.replace(temporary, path)
+  except OSError as e:
+    raise UserError(
+      f"cannot write {path}: {e.strerror or e}; make room or choose a folder"
+      " that you may write"
+    ) from e

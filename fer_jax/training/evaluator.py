@@ -1,0 +1,46 @@
+"""Loss and accuracy of a whole split: every image once, on any devices."""
+
+import jax
+
+from fer_jax.data import pipeline
+from fer_jax.training.metrics import Sums
+from fer_jax.training.setup import Setup
+from fer_jax.training.state import Tree
+
+
+class Evaluator:
+  """Evaluates splits with one compiled step."""
+
+  def __init__(self, setup: Setup):
+    self._setup = setup
+    self._step = setup.spread.compile(setup.steps.evaluate, 3)
+    self._resident: dict[str, Tree] = {}
+
+  def __call__(self, variables: Tree, split_name: str) -> dict[str, float]:
+    """Evaluates a split.
+
+    Args:
+      variables: `params` and `batch_stats`, as `Spread.replicate` places them.
+      split_name: the split.
+
+    Returns:
+      `loss` and `accuracy`; the loss without smoothing or class weights.
+
+    Raises:
+      UserError: the split has no rows.
+    """
+    setup = self._setup
+    split = setup.dataset.split(split_name)
+    if split_name not in self._resident:
+      self._resident[split_name] = setup.resident(split)
+    data = self._resident[split_name]
+    sums = setup.spread.replicate(Sums.zeros())
+    for batch in pipeline.evaluation_batches(
+      split,
+      setup.config.eval_batch_size,
+      setup.config.feed,
+      jax.process_index(),
+      jax.process_count(),
+    ):
+      sums = self._step(variables, sums, data, setup.spread.shard(batch))
+    return setup.spread.fetch(sums).compute()

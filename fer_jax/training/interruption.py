@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM: stop after the running step, save, say so."""
+
+import signal
+import sys
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupted(Exception):
+  """Training was asked to stop, and has saved.
+
+  Attributes:
+    exit_code: 128 + the signal's number, as shells report it.
+  """
+
+  def __init__(self, message: str, signal_number: int):
+    super().__init__(message)
+    self.exit_code = 128 + signal_number
+
+
+class StopRequest:
+  """While entered, notes the first signal; a second Ctrl-C stops at once.
+
+  Attributes:
+    signal_number: the signal that came; None before.
+  """
+
+  SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+  def __init__(self) -> None:
+    self.signal_number: int | None = None
+    self._before: dict[int, Any] = {}
+
+  def __enter__(self) -> "StopRequest":
+    try:
+      for number in self.SIGNALS:
+        self._before[number] = signal.signal(number, self._note)
+    except ValueError:
+      pass  # Not the main thread (a notebook's worker): leave signals alone.
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _note(self, number: int, frame: FrameType | None) -> None:
+    if self.signal_number is not None and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.signal_number = number
+    again = "; again to stop at once" if number == signal.SIGINT else ""
+    name = signal.Signals(number).name
+    print(f"\n{name}: saving after this step{again}", file=sys.stderr)

@@ -1,0 +1,202 @@
+"""Cross-entropy, its targets and its weights.
+
+The loss of a batch is sum(w * l) / sum(w): l is the cross-entropy of a row, w
+its class weight, and 0 for a row that only pads. For hard labels without
+smoothing this is what `torch.nn.CrossEntropyLoss(weight=...)` takes its mean
+by. A class weight thus says how much a class counts beside the others, and
+scaling all weights changes nothing.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Float32, Int
+from ml_collections import ConfigDict
+
+from fer_jax.errors import choose, require
+
+CLASS_WEIGHTS = ("none", "balanced")
+
+
+def check(config: ConfigDict) -> None:
+  """Checks the section `loss` of a configuration.
+
+  Args:
+    config: `label_smoothing` and `class_weights`.
+
+  Raises:
+    UserError: a value is out of its range or unknown.
+  """
+  smoothing = config.label_smoothing
+  ok = 0 <= smoothing < 1
+  must = "be at least 0 and less than 1"
+  require(ok, "loss.label_smoothing", smoothing, must)
+  choose("--config.loss.class_weights", config.class_weights, CLASS_WEIGHTS)
+
+
+def one_hot_targets(
+  targets: Int[Array, "b"] | Float[Array, "b k"],
+  num_classes: int,
+  label_smoothing: float = 0.0,
+) -> Float32[Array, "b k"]:
+  """Distributions over the classes, whatever kind of target comes in.
+
+  Label smoothing (Szegedy et al. 2016, section 7) mixes a distribution with
+  the uniform one: (1 - s) * target + s / k.
+
+  Args:
+    targets: labels `[b]`, or distributions over the classes `[b k]`.
+    num_classes: k.
+    label_smoothing: s, the share of the uniform distribution.
+
+  Returns:
+    Float32 `[b k]`.
+
+  Raises:
+    ValueError: the distributions are over another number of classes.
+
+  >>> one_hot_targets(jnp.array([1]), 2, label_smoothing=0.5).tolist()
+  [[0.25, 0.75]]
+  """
+  if targets.ndim == 1:
+    distributions = jax.nn.one_hot(targets, num_classes, dtype=jnp.float32)
+  elif targets.shape[-1] == num_classes:
+    distributions = targets.astype(jnp.float32)
+  else:
+    raise ValueError(
+      f"targets of {targets.shape[-1]} classes where {num_classes} are expected"
+    )
+  if label_smoothing:
+    distributions = optax.losses.smooth_labels(distributions, label_smoothing)
+  return distributions
+
+
+def balanced_class_weights(
+  targets: Int[np.ndarray, "n"] | Float[np.ndarray, "n k"], num_classes: int
+) -> Float32[np.ndarray, "k"]:
+  """Weights that make every class count alike: n / (k * rows of the class).
+
+  A class without rows gets 0: there is nothing to weigh, and the formula's
+  infinity would turn `targets @ weights` into NaN (0 * inf) for every row.
+
+  Args:
+    targets: training labels `[n]`, or distributions `[n k]`, of which a row
+      counts for each class by its share.
+    num_classes: k.
+
+  Returns:
+    Float32 `[k]`.
+
+  Raises:
+    ValueError: a label is not in 0 .. k - 1, or the distributions are over
+      another number of classes.
+
+  >>> balanced_class_weights(np.array([0, 0, 0, 0, 1, 1]), 3).tolist()
+  [0.5, 1.0, 0.0]
+  """
+  if targets.ndim == 1:
+    if targets.size and not 0 <= targets.min() <= targets.max() < num_classes:
+      raise ValueError(
+        f"labels {targets.min()} .. {targets.max()} where 0 .. "
+        f"{num_classes - 1} are expected"
+      )
+    counts = np.bincount(targets, minlength=num_classes).astype(np.float64)
+  else:
+    if targets.shape[1] != num_classes:
+      raise ValueError(
+        f"targets of {targets.shape[1]} classes where {num_classes} are"
+        " expected"
+      )
+    counts = targets.sum(axis=0, dtype=np.float64)
+  weights = np.zeros(num_classes)
+  present = counts > 0
+  weights[present] = len(targets) / (num_classes * counts[present])
+  return weights.astype(np.float32)
+
+
+def example_weights(
+  targets: Int[Array, "b"] | Float[Array, "b k"],
+  class_weights: Float[Array, "k"] | None = None,
+  mask: Bool[Array, "b"] | Float[Array, "b"] | None = None,
+) -> Float32[Array, "b"]:
+  """What each row of a batch weighs.
+
+  Args:
+    targets: labels `[b]` or distributions `[b k]`, both before smoothing: how
+      much a row weighs is not to depend on how far its target is smoothed.
+    class_weights: weights `[k]`; a distribution weighs
+      `targets @ class_weights`. None: all rows weigh 1.
+    mask: 1 or True for a row that counts, 0 or False for one that pads.
+
+  Returns:
+    Float32 `[b]`.
+  """
+  if class_weights is None:
+    weights = jnp.ones(targets.shape[:1], jnp.float32)
+  elif targets.ndim == 1:
+    weights = jnp.asarray(class_weights, jnp.float32)[targets]
+  else:
+    # A product and a sum: a float32 matmul is rounded on GPU (TF32) and TPU.
+    rows = jnp.asarray(class_weights, jnp.float32)[None, :]
+    weights = (targets.astype(jnp.float32) * rows).sum(axis=-1)
+  if mask is not None:
+    weights = jnp.where(mask.astype(bool), weights, 0.0)
+  return weights
+
+
+def cross_entropy(
+  logits: Float[Array, "b k"],
+  targets: Float32[Array, "b k"],
+  weights: Float[Array, "b"] | None = None,
+) -> Float32[Array, "b"]:
+  """Softmax cross-entropy of each row, -sum_k t_k log p_k, in float32.
+
+  Args:
+    logits: `[b k]`; half precision is cast before the softmax.
+    targets: distributions over the classes `[b k]`, see `one_hot_targets`.
+    weights: by what each loss is multiplied `[b]`; a row of weight 0 gives 0
+      and no gradient, even where its loss is not finite. None: all 1.
+
+  Returns:
+    Float32 `[b]`.
+  """
+  logits = logits.astype(jnp.float32)
+  if weights is None:
+    return optax.losses.softmax_cross_entropy(logits, targets)
+  # Masked twice: 0 * inf is NaN, in the value and in the gradient.
+  counts = weights > 0
+  safe = jnp.where(counts[:, None], logits, 0.0)
+  losses = optax.losses.softmax_cross_entropy(safe, targets)
+  return jnp.where(counts, weights * losses, 0.0)
+
+
+def weighted_mean(
+  losses: Float32[Array, "b"],
+  weights: Float[Array, "b"],
+  axis_name: str | None = None,
+) -> Float32[Array, ""]:
+  """A device's part of the loss: its sum over the mean sum of weights.
+
+  The devices hold equal shares of the rows but not of the weights (masked
+  rows, rare classes), so a mean of the devices' own means would count some
+  rows more. Each therefore divides by the same number, the sum of the weights
+  on all devices over the number of devices. The `pmean` of these parts is
+  sum(w * l) / sum(w) over the global batch, and the `pmean` of their gradients
+  is its gradient, on one device as on n.
+
+  Where batches are accumulated into one update the batches count alike,
+  whatever the sums of their weights are.
+
+  Args:
+    losses: weighted, as `cross_entropy(..., weights)` gives them `[b]`.
+    weights: the same weights `[b]`.
+    axis_name: the axis of the devices; None: there is one.
+
+  Returns:
+    A float32 scalar, 0 where no row weighs anything.
+  """
+  total = weights.astype(jnp.float32).sum()
+  if axis_name is not None:
+    total = jax.lax.pmean(total, axis_name)
+  return losses.sum() / jnp.where(total > 0, total, 1.0)

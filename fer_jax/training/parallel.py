@@ -1,0 +1,174 @@
+"""How a step runs over devices and processes; no other file knows.
+
+* `jit`: one device.
+* `pmap`: all devices; every array has a leading axis of local devices.
+* `shard_map`: all devices; `jit` of `shard_map` over the same axis, which JAX
+  recommends for new code. Arrays are global, the state lies on every device.
+
+Several processes (`jax.distributed.initialize`) work in both of the latter:
+each feeds its share of every batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fer_jax.errors import UserError, choose
+from fer_jax.training.state import Tree
+from fer_jax.training.step import Steps
+
+MODES = ("auto", "jit", "pmap", "shard_map")
+AXIS = "batch"
+
+
+class Spread:
+  """Places arrays on devices and compiles steps for them.
+
+  Attributes:
+    mode: "jit", "pmap" or "shard_map".
+    num_devices: devices that share a batch, over all processes.
+    axis_name: the axis that steps reduce over; None for one device.
+  """
+
+  def __init__(self, mode: str):
+    choose("--config.parallel", mode, MODES)
+    if mode == "auto":
+      mode = "jit" if jax.device_count() == 1 else "pmap"
+    if mode == "jit" and jax.process_count() > 1:
+      raise UserError(
+        f"--config.parallel=jit uses one device, but there are"
+        f" {jax.process_count()} processes: choose pmap or shard_map"
+      )
+    self.mode = mode
+    self.num_devices = 1 if mode == "jit" else jax.device_count()
+    self.axis_name = None if mode == "jit" else AXIS
+    local = np.array(jax.local_devices())
+    everywhere = local if mode == "pmap" else np.array(jax.devices())
+    self._local = 1 if mode == "jit" else len(local)
+    self._mesh = Mesh(everywhere, (AXIS,))
+
+  def check_batch(self, field: str, batch_size: int) -> None:
+    """Raises UserError where a batch does not divide over the devices."""
+    if batch_size < 1 or batch_size % self.num_devices:
+      raise UserError(
+        f"--config.{field}={batch_size} must be a multiple of the"
+        f" {self.num_devices} devices"
+      )
+
+  def replicate(self, tree: Tree) -> Tree:
+    """Puts a tree of host or single-device arrays on every device."""
+    if self.mode == "jit":
+      return jax.device_put(tree, jax.local_devices()[0])
+    if self.mode == "shard_map":
+      return jax.device_put(tree, NamedSharding(self._mesh, P()))
+    sharding = NamedSharding(self._mesh, P(AXIS))
+    stack = jax.jit(
+      lambda x: jax.numpy.broadcast_to(x, (self._local, *x.shape)),
+      out_shardings=sharding,
+    )
+    return jax.tree.map(stack, tree)
+
+  def fetch(self, tree: Tree) -> Tree:
+    """Copies what `replicate` made, or a step returned, to the host.
+
+    Real copies: on CPU the host would otherwise look at memory that the next
+    step is given to overwrite.
+    """
+
+    def first(x: Any) -> np.ndarray:
+      x = np.array(x.addressable_data(0))
+      return x[0] if self.mode == "pmap" else x
+
+    jax.block_until_ready(tree)
+    return jax.tree.map(first, tree)
+
+  def shard(self, batch: Tree, stacked: bool = False) -> Tree:
+    """Splits this process's share of a batch over its devices.
+
+    Args:
+      batch: host arrays `[b ...]`; `[steps b ...]` if stacked.
+      stacked: whether several steps' batches lie behind each other.
+    """
+    if self.mode == "jit":
+      return batch
+    if self.mode == "shard_map":
+      spec = P(None, AXIS) if stacked else P(AXIS)
+      sharding = NamedSharding(self._mesh, spec)
+      return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+      )
+
+    def split(x: np.ndarray) -> np.ndarray:
+      axis = 1 if stacked else 0
+      shape = (*x.shape[:axis], self._local, -1, *x.shape[axis + 1 :])
+      return np.moveaxis(x.reshape(shape), axis, 0)
+
+    return jax.tree.map(split, batch)
+
+  def compile(
+    self,
+    fn: Callable[..., Tree],
+    batch_argument: int | None = None,
+    donate: tuple[int, ...] = (),
+    stacked: bool = False,
+  ) -> Callable[..., Tree]:
+    """Compiles a function of one device for all of them.
+
+    Args:
+      fn: reduces over `axis_name` by itself, so its results are equal on all
+        devices.
+      batch_argument: the argument that `shard` made; all others `replicate`
+        made, or this function returned. None: there is none.
+      donate: arguments whose memory the results may take.
+      stacked: as in `shard`.
+    """
+    if self.mode == "jit":
+      return jax.jit(fn, donate_argnums=donate)
+    if self.mode == "pmap":
+      return jax.pmap(fn, axis_name=AXIS, donate_argnums=donate)
+    sharded = P(None, AXIS) if stacked else P(AXIS)
+
+    def spread(*args: Tree) -> Tree:
+      specs = tuple(
+        sharded if i == batch_argument else P() for i in range(len(args))
+      )
+      return jax.shard_map(
+        fn, mesh=self._mesh, in_specs=specs, out_specs=P(), check_vma=False
+      )(*args)
+
+    return jax.jit(spread, donate_argnums=donate)
+
+
+def training_call(
+  spread: Spread, steps: Steps, stacked: bool
+) -> Callable[..., Tree]:
+  """Compiles `(state, sums, data, batch, rng) -> (state, sums)`.
+
+  The state given is consumed. With `stacked` the batch is several steps' and
+  they run in one `lax.scan`. On CPU a single step is two programs: in one, XLA
+  fuses the gradients' assembly into the optimizer and repeats it there.
+  """
+  if stacked:
+
+    def several(state: Tree, sums: Tree, data: Tree, batch: Tree, rng: Any):
+      def step(carry: Tree, one: Tree) -> tuple[Tree, None]:
+        state, sums = carry
+        return steps.train(state, sums, data, one, rng), None
+
+      return jax.lax.scan(step, (state, sums), batch)[0]
+
+    return spread.compile(several, 3, donate=(0,), stacked=True)
+  if jax.default_backend() != "cpu":
+    return spread.compile(steps.train, 3, donate=(0,))
+  gradients = spread.compile(steps.gradients, 3)
+  update = spread.compile(steps.update, donate=(0,))
+
+  def call(state: Tree, sums: Tree, data: Tree, batch: Tree, rng: Any):
+    gradient, batch_stats, sums = gradients(state, sums, data, batch, rng)
+    return update(state, gradient, batch_stats), sums
+
+  return call

@@ -1,0 +1,67 @@
+"""What a run says at its start and at its end."""
+
+import datetime
+from typing import Any
+
+import jax
+
+from fer_jax import __version__
+from fer_jax.models.summary import summarize
+from fer_jax.training.setup import Setup
+
+
+def opening(setup: Setup, workdir: str, step: int) -> str:
+  """Says what is trained, on what, and where it goes.
+
+  Args:
+    setup: the parts of the run.
+    workdir: as the user knows it.
+    step: 0, or the step the run is resumed at.
+  """
+  config, spread = setup.config, setup.spread
+  device = jax.local_devices()[0]
+  rows = ", ".join(
+    f"{name} {len(split):,}" for name, split in setup.dataset.splits.items()
+  )
+  missing = [
+    name
+    for name in ("train", "validation", "test")
+    if name not in setup.dataset.splits
+  ]
+  if missing:
+    rows += f" (no rows in {', '.join(missing)})"
+  resumed = ""
+  if step:
+    epoch, step_in_epoch = divmod(step, setup.order.steps_per_epoch)
+    resumed = f", resumed in epoch {epoch + 1} at step {step_in_epoch}"
+  return "\n".join(
+    (
+      str(summarize(setup.model, setup.input_shape)),
+      f"fer_jax {__version__}, jax {jax.__version__}, {spread.num_devices} x"
+      f" {device.device_kind} ({spread.mode}), {config.dtype}",
+      f"{setup.dataset.name}: {rows}; {setup.dataset.num_classes} classes,"
+      f" feed {config.feed}",
+      f"workdir {workdir}{resumed}",
+    )
+  )
+
+
+def closing(summary: dict[str, Any], workdir: str) -> str:
+  """Says how the best epoch did."""
+  lines = [
+    f"best epoch {summary['best_epoch']} of {summary['epoch']}:"
+    f" validation loss {summary['validation_loss']:.4f},"
+    f" accuracy {summary['validation_accuracy']:.2%}"
+  ]
+  if "test_loss" in summary:
+    lines[0] += (
+      f"; test loss {summary['test_loss']:.4f},"
+      f" accuracy {summary['test_accuracy']:.2%}"
+    )
+  else:
+    lines[0] += "; no test rows"
+  time = datetime.timedelta(seconds=round(summary["seconds"]))
+  speed = summary["images_per_second"]
+  rate = f", {speed:,.0f} images/s" if speed else ""
+  lines.append(f"{time} of training{rate}; {workdir}/curves.png")
+  return "\n".join(lines)

@@ -1,0 +1,210 @@
+"""The learning rate over the updates of a training run.
+
+All schedules are `learning_rate * ramp * decay`: the ramp rises linearly from
+0 to 1 over the warm-up and the decay is the schedule's own. They count updates
+of the parameters, not batches: with accumulation there are fewer.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float32
+from ml_collections import ConfigDict
+
+from fer_jax.errors import choose, require
+
+NAMES = ("fixed", "linear", "cosine", "step", "plateau")
+
+
+def create(
+  config: ConfigDict,
+  learning_rate: float,
+  steps_per_epoch: int,
+  num_epochs: int,
+  accumulate_steps: int = 1,
+) -> optax.Schedule:
+  """The schedule that a configuration names.
+
+  * fixed: the learning rate itself.
+  * linear, cosine: from it to `end_factor` times it, which the run reaches at
+    its very end, after the last update; cosine as in SGDR without restarts
+    (Loshchilov and Hutter 2017, equation 5).
+  * step: multiplied by `step_factor` at each of `step_epochs`.
+  * plateau: fixed here; a `Plateau` lowers the rate from the host.
+
+  Epochs count from the start of training, warm-up included; fractions of an
+  epoch are fine.
+
+  Args:
+    config: the section `schedule` of a configuration.
+    learning_rate: the highest value.
+    steps_per_epoch: batches an epoch.
+    num_epochs: epochs the run takes.
+    accumulate_steps: batches an update.
+
+  Returns:
+    A function from the number of updates done to the learning rate of the
+    next one, a float32.
+
+  Raises:
+    UserError: a name is unknown or a value out of its range.
+    ValueError: `steps_per_epoch` is less than 1.
+  """
+  _check(config, learning_rate, num_epochs, accumulate_steps)
+  if steps_per_epoch < 1:
+    raise ValueError(f"steps_per_epoch is {steps_per_epoch}, not at least 1")
+  require(
+    accumulate_steps <= steps_per_epoch * num_epochs,
+    "optimizer.accumulate_steps",
+    accumulate_steps,
+    f"be at most {steps_per_epoch * num_epochs}, the batches of the whole run:"
+    " nothing would be learned",
+  )
+  # Not rounded to whole updates: half an epoch of an odd number of batches, or
+  # an epoch that ends between two updates, stays what it says.
+  updates_per_epoch = steps_per_epoch / accumulate_steps
+  warmup = config.warmup_epochs * updates_per_epoch
+  total = num_epochs * updates_per_epoch
+  steps = tuple(epoch * updates_per_epoch for epoch in config.step_epochs)
+  name, end = config.name, config.end_factor
+  step_factor = config.step_factor
+
+  def schedule(count: Any) -> Float32[Array, "..."]:
+    done = jnp.asarray(count, jnp.float32)  # exact to 16 million updates
+    decay = jnp.ones_like(done)
+    progress = jnp.clip((done - warmup) / (total - warmup), 0.0, 1.0)
+    if name == "linear":
+      decay = 1.0 + (end - 1.0) * progress
+    elif name == "cosine":
+      decay = end + (1.0 - end) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    elif name == "step":
+      for step in steps:
+        decay = jnp.where(done >= step, decay * step_factor, decay)
+    ramp = jnp.minimum(done / warmup, 1.0) if warmup else 1.0
+    return learning_rate * ramp * decay
+
+  return schedule
+
+
+def _check(
+  config: ConfigDict,
+  learning_rate: float,
+  num_epochs: int,
+  accumulate_steps: int,
+) -> None:
+  """Raises UserError for the first value that is out of its range."""
+  choose("--config.schedule.name", config.name, NAMES)
+  rows = (
+    ("num_epochs", num_epochs, num_epochs >= 1, "be at least 1"),
+    (
+      "optimizer.learning_rate",
+      learning_rate,
+      0 < learning_rate < math.inf,
+      "be a number above 0",
+    ),
+    (
+      "optimizer.accumulate_steps",
+      accumulate_steps,
+      accumulate_steps >= 1,
+      "be at least 1",
+    ),
+    (
+      "schedule.warmup_epochs",
+      config.warmup_epochs,
+      0 <= config.warmup_epochs < num_epochs,
+      f"be at least 0 and less than --config.num_epochs={num_epochs}",
+    ),
+    (
+      "schedule.end_factor",
+      config.end_factor,
+      0 <= config.end_factor <= 1,
+      "be from 0 to 1",
+    ),
+    (
+      "schedule.step_epochs",
+      tuple(config.step_epochs),
+      all(0 < epoch < math.inf for epoch in config.step_epochs),
+      "be numbers above 0",
+    ),
+    (
+      "schedule.step_factor",
+      config.step_factor,
+      0 < config.step_factor <= 1,
+      "be above 0 and at most 1",
+    ),
+    (
+      "schedule.plateau_patience",
+      config.plateau_patience,
+      config.plateau_patience >= 1,
+      "be at least 1",
+    ),
+    (
+      "schedule.plateau_min_delta",
+      config.plateau_min_delta,
+      0 <= config.plateau_min_delta < math.inf,
+      "be a number of at least 0",
+    ),
+  )
+  for field, value, ok, must in rows:
+    require(ok, field, value, must)
+
+
+class Plateau:
+  """Lowers the learning rate when the validation loss stops falling.
+
+  Lives on the host and is asked once an epoch; what it answers goes to the
+  device by `optimizers.set_lr_factor`. After `patience` epochs in a row, none
+  of which was better by more than `min_delta` than the best before, the factor
+  is multiplied by `factor` and the count of epochs starts anew.
+
+  Attributes:
+    lr_factor: by what the schedule is to be multiplied now.
+
+  >>> plateau = Plateau(factor=0.5, patience=2, min_delta=0.1)
+  >>> [plateau.update(loss) for loss in (1.0, 0.95, 0.92, 0.85)]
+  [1.0, 1.0, 0.5, 0.5]
+  """
+
+  def __init__(self, factor: float, patience: int, min_delta: float):
+    self._factor = factor
+    self._patience = patience
+    self._min_delta = min_delta
+    self._best: float | None = None
+    self._num_bad_epochs = 0
+    self.lr_factor = 1.0
+
+  def update(self, validation_loss: float) -> float:
+    """Takes in the loss of an epoch and returns the factor of the next.
+
+    Args:
+      validation_loss: a loss that is not finite is never better.
+    """
+    loss = float(validation_loss)
+    if math.isfinite(loss) and (
+      self._best is None or loss < self._best - self._min_delta
+    ):
+      self._best = loss
+      self._num_bad_epochs = 0
+    else:
+      self._num_bad_epochs += 1
+    if self._num_bad_epochs >= self._patience:
+      self.lr_factor *= self._factor
+      self._num_bad_epochs = 0
+    return self.lr_factor
+
+  def state(self) -> dict[str, Any]:
+    """What a checkpoint keeps: numbers and None, fit for JSON."""
+    return {
+      "best": self._best,
+      "num_bad_epochs": self._num_bad_epochs,
+      "lr_factor": self.lr_factor,
+    }
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Goes on from where `state` was taken."""
+    self._best = state["best"]
+    self._num_bad_epochs = state["num_bad_epochs"]
+    self.lr_factor = state["lr_factor"]

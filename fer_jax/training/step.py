@@ -1,0 +1,223 @@
+"""One training step and one evaluation step, as pure functions of one device.
+
+They are written once, for one device's share of a batch; `parallel` says how
+they are spread. A training step has two halves, the gradients and the update,
+since on CPU two programs are faster than one.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key
+from ml_collections import ConfigDict
+
+from fer_jax.data import augment, mixing, normalize
+from fer_jax.training import losses, optimizers
+from fer_jax.training.metrics import Sums
+from fer_jax.training.state import TrainState, Tree
+
+# A batch is {"index"} (row numbers into the resident arrays) or {"image",
+# "target"}; in evaluation with "mask" too.
+Batch = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """The steps of one model under one configuration.
+
+  Attributes:
+    config: the whole configuration.
+    model: maps images to logits.
+    optimizer: of the parameters.
+    num_classes: outputs of the model.
+    class_weights: weight of each class in the loss; None for none.
+    axis_name: the axis of the devices; None where there is one.
+  """
+
+  config: ConfigDict
+  model: nn.Module
+  optimizer: optax.GradientTransformation
+  num_classes: int
+  class_weights: tuple[float, ...] | None = None
+  axis_name: str | None = None
+
+  def init(
+    self, rng: Key[Array, ""], image_shape: tuple[int, int, int]
+  ) -> TrainState:
+    """Makes the state before the first step.
+
+    Args:
+      rng: key of the parameters.
+      image_shape: height, width and channels of the model's input.
+    """
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    variables = self.model.init({"params": rng}, images, train=False)
+    params = variables["params"]
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      batch_stats=variables.get("batch_stats", {}),
+      opt_state=self.optimizer.init(params),
+      ema=jax.tree.map(jnp.copy, params) if self.config.ema_decay else {},
+    )
+
+  def train(
+    self,
+    state: TrainState,
+    sums: Sums,
+    data: Tree,
+    batch: Batch,
+    rng: Key[Array, ""],
+  ) -> tuple[TrainState, Sums]:
+    """One step: `gradients`, then `update`."""
+    gradients, batch_stats, sums = self.gradients(state, sums, data, batch, rng)
+    return self.update(state, gradients, batch_stats), sums
+
+  def gradients(
+    self,
+    state: TrainState,
+    sums: Sums,
+    data: Tree,
+    batch: Batch,
+    rng: Key[Array, ""],
+  ) -> tuple[Tree, Tree, Sums]:
+    """Gradients of the loss, averaged over the devices.
+
+    Args:
+      state: as `init` makes it.
+      sums: metrics of the steps before.
+      data: the resident arrays; {} when batches hold images.
+      batch: this device's share.
+      rng: key of the run; the step is folded in here.
+
+    Returns:
+      Gradients, BatchNorm statistics, and metrics with this step's added.
+    """
+    rng = jax.random.fold_in(rng, state.step)
+    images, labels = _gather(data, batch)
+    images, targets = self._training_input(rng, images, labels)
+    weights = losses.example_weights(labels, self._class_weights())
+    rngs = {"dropout": self._device_key(rng)}
+
+    def loss_fn(params: Tree) -> tuple[Array, tuple[Array, Tree]]:
+      logits, updated = self.model.apply(
+        {"params": params, "batch_stats": state.batch_stats},
+        images,
+        train=True,
+        mutable=["batch_stats"],
+        rngs=rngs,
+      )
+      per_example = losses.cross_entropy(logits, targets, weights)
+      loss = losses.weighted_mean(per_example, weights, self.axis_name)
+      return loss, (logits, updated.get("batch_stats", {}))
+
+    (_, (logits, batch_stats)), gradients = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(state.params)
+    if self.axis_name:
+      gradients = jax.lax.pmean(gradients, self.axis_name)
+    seen = Sums.from_batch(
+      logits, targets, losses.cross_entropy(logits, targets)
+    )
+    return gradients, batch_stats, sums.add(self._over_devices(seen))
+
+  def update(
+    self, state: TrainState, gradients: Tree, batch_stats: Tree
+  ) -> TrainState:
+    """Applies gradients: the optimizer's update and the moving average."""
+    updates, opt_state = self.optimizer.update(
+      gradients, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    decay = self.config.ema_decay
+    ema = (
+      jax.tree.map(
+        lambda old, new: decay * old + (1 - decay) * new, state.ema, params
+      )
+      if decay
+      else {}
+    )
+    return TrainState(state.step + 1, params, batch_stats, opt_state, ema)
+
+  def evaluate(
+    self, variables: Tree, sums: Sums, data: Tree, batch: Batch
+  ) -> Sums:
+    """Adds a batch's loss and accuracy; masked rows do not count.
+
+    Args:
+      variables: `params` and `batch_stats`.
+      sums: metrics of the batches before.
+      data: the resident arrays; {} when batches hold images.
+      batch: this device's share, with `mask`.
+    """
+    logits, labels = self.logits(variables, data, batch)
+    targets = losses.one_hot_targets(labels, self.num_classes)
+    seen = Sums.from_batch(
+      logits, targets, losses.cross_entropy(logits, targets), batch["mask"]
+    )
+    return sums.add(self._over_devices(seen))
+
+  def logits(
+    self, variables: Tree, data: Tree, batch: Batch
+  ) -> tuple[Float[Array, "b k"], Array]:
+    """The model's logits of a batch as evaluation sees it, and its targets."""
+    images, labels = _gather(data, batch)
+    images = normalize.prepare(images, self.config.input)
+    logits = self.model.apply(variables, images, train=False)
+    assert isinstance(logits, jax.Array)
+    return logits, labels
+
+  def _training_input(
+    self, rng: Key[Array, ""], images: Array, labels: Array
+  ) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
+    """Images as the model sees them in training, and soft targets."""
+    config = self.config
+    augment_rng, mix_rng = jax.random.split(jax.random.fold_in(rng, 0))
+    images = normalize.to_float(images, config.input.channels)
+    if augment.any_on(config.augment):
+      positions = self._positions(images.shape[0])
+      images = augment.augment(augment_rng, images, positions, config.augment)
+    targets = losses.one_hot_targets(
+      labels, self.num_classes, config.loss.label_smoothing
+    )
+    images = normalize.resize(images, config.input.image_size)
+    images = normalize.normalize(images, config.input)
+    return mixing.mix(mix_rng, images, targets, config.augment)
+
+  def _positions(self, share: int) -> Int[Array, " b"]:
+    """Where this device's images lie in the global batch."""
+    positions = jnp.arange(share)
+    if self.axis_name:
+      positions += jax.lax.axis_index(self.axis_name) * share
+    return positions
+
+  def _device_key(self, rng: Key[Array, ""]) -> Key[Array, ""]:
+    """A key for what is drawn by device: dropout."""
+    if self.axis_name:
+      rng = jax.random.fold_in(rng, jax.lax.axis_index(self.axis_name))
+    return jax.random.fold_in(rng, 1)
+
+  def _class_weights(self) -> Array | None:
+    if self.class_weights is None:
+      return None
+    return jnp.asarray(self.class_weights, jnp.float32)
+
+  def _over_devices(self, sums: Sums) -> Sums:
+    return sums.psum(self.axis_name) if self.axis_name else sums
+
+
+def learning_rate(state: TrainState) -> Array:
+  """The learning rate of the latest update."""
+  return optimizers.learning_rate(state.opt_state)
+
+
+def _gather(data: Tree, batch: Batch) -> tuple[Array, Any]:
+  """Images and targets of a batch, from the resident arrays if need be."""
+  if "image" in batch:
+    return batch["image"], batch["target"]
+  index = batch["index"]
+  return data["image"][index], data["target"][index]

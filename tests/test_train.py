@@ -1,0 +1,171 @@
+"""The command itself: a killed run goes on, and bad input is one line."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+RECIPE = str(ROOT / "configs" / "resnet18.py")
+TIMINGS = ("seconds", "images_per_second")
+
+# 6 steps an epoch of ResNet-18 on 24 pixels: seconds, once it is compiled.
+SMALL = [
+  "--config.dataset.name=synthetic_faces",
+  "--config.input.image_size=24",
+  "--config.batch_size=1000",
+  "--config.eval_batch_size=500",
+  "--config.num_epochs=2",
+  "--config.log_every_steps=1",
+  "--config.checkpoint.every_steps=1",
+]
+
+
+def command(folder: pathlib.Path, *flags: str) -> list[str]:
+  return [
+    sys.executable,
+    "-m",
+    "fer_jax.train",
+    f"--config={RECIPE}",
+    f"--config.dataset.prepared_dir={folder / 'prepared'}",
+    f"--config.compilation_cache={folder / 'compiled'}",
+    *flags,
+  ]
+
+
+def environment() -> dict[str, str]:
+  return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+
+
+def train(
+  folder: pathlib.Path, *flags: str
+) -> "subprocess.CompletedProcess[str]":
+  return subprocess.run(
+    command(folder, *flags),
+    env=environment(),
+    cwd=folder,
+    capture_output=True,
+    text=True,
+  )
+
+
+def untimed(workdir: pathlib.Path) -> list[dict[str, object]]:
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if k not in TIMINGS}
+    for line in lines
+  ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def whole(folder: pathlib.Path) -> pathlib.Path:
+  """An uninterrupted run."""
+  done = train(folder, *SMALL, "--workdir=whole")
+  assert done.returncode == 0, done.stderr
+  assert "best epoch" in done.stdout
+  return folder / "whole"
+
+
+def test_a_killed_run_goes_on_to_the_last_digit(folder, whole):
+  workdir = folder / "killed"
+  process = subprocess.Popen(
+    command(folder, *SMALL, "--workdir=killed"),
+    env=environment(),
+    cwd=folder,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  try:
+    # In the second of two epochs of seven steps, between their ends.
+    deadline = time.monotonic() + 300
+    while not (workdir / "checkpoints" / "9").is_dir():
+      assert process.poll() is None, "ended before it could be killed"
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+  finally:
+    process.kill()
+    process.wait()
+  assert not any(r["kind"] == "summary" for r in untimed(workdir))
+
+  resumed = train(folder, *SMALL, "--workdir=killed")
+  assert resumed.returncode == 0, resumed.stderr
+  assert "resumed in epoch 2" in resumed.stderr
+  assert untimed(workdir) == untimed(whole)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(folder, whole):
+  process = subprocess.Popen(
+    command(folder, *SMALL, "--workdir=stopped"),
+    env=environment(),
+    cwd=folder,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stderr is not None
+  said = ""
+  for line in process.stderr:
+    said += line
+    if "step 2/7" in line:
+      process.send_signal(signal.SIGINT)
+  assert process.wait() == 130, said
+  assert "the same command goes on" in said
+  resumed = train(folder, *SMALL, "--workdir=stopped")
+  assert resumed.returncode == 0, resumed.stderr
+  assert untimed(folder / "stopped") == untimed(whole)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--config.batch_sise=3"], "batch_sise"),
+    (["--workdirs=x"], "workdirs"),
+    (["extra"], "extra"),
+    (["--config.model.name=resnet20"], "unknown model 'resnet20'"),
+    (["--config.model.stem=round"], "unknown stem 'round'"),
+    (["--config.batch_size=three"], "batch_size"),
+    (
+      ["--config.dataset.name=fer2013", "--config.dataset.data_dir=nowhere"],
+      "nowhere",
+    ),
+    (["--workdir=/proc/nothing"], "/proc/nothing"),
+  ],
+)
+def test_bad_input_is_one_line(folder, flags, message):
+  defaults = ["--config.dataset.name=synthetic_faces", "--workdir=bad"]
+  done = train(folder, *defaults, *flags)
+  assert done.returncode == 1, done.stderr
+  (line,) = done.stderr.strip().splitlines()
+  assert line.startswith("error: ") and message in line
+
+
+def test_a_missing_recipe_is_one_line(folder):
+  done = subprocess.run(
+    [sys.executable, "-m", "fer_jax.train", "--config=configs/none.py"],
+    cwd=folder,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 1
+  (line,) = done.stderr.strip().splitlines()
+  assert "configs/none.py" in line
+
+
+def test_training_needs_neither_tensorflow_nor_torch(folder):
+  code = (
+    "import sys; import fer_jax.train, fer_jax.training.loop;"
+    "from fer_jax.data import fer2013, synthetic_faces;"
+    "sys.exit(bool({'tensorflow', 'torch'} & set(sys.modules)))"
+  )
+  assert subprocess.run([sys.executable, "-c", code]).returncode == 0
