@@ -3,8 +3,9 @@
 python -m fer_jax.train --config=configs/pan.py:resnet34
 """
 
-from fer_jax.configs import default
 from ml_collections import ConfigDict
+
+from fer_jax.configs import default
 
 
 def get_config(model: str = "resnet50") -> ConfigDict:

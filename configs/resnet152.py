@@ -3,8 +3,9 @@
 python -m fer_jax.train --config=configs/resnet152.py
 """
 
-from fer_jax.configs import pan
 from ml_collections import ConfigDict
+
+from fer_jax.configs import pan
 
 
 def get_config() -> ConfigDict:

@@ -6,8 +6,9 @@ SGD with Nesterov momentum, one cycle of the learning rate, shift, flip and
 rotation, label smoothing. Not of a paper: the baseline to hold them against.
 """
 
-from fer_jax.configs import default
 from ml_collections import ConfigDict
+
+from fer_jax.configs import default
 
 
 def get_config() -> ConfigDict:

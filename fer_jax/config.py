@@ -7,9 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import models
 from fer_jax.data import augment, normalize, pipeline, registry
 from fer_jax.errors import choose, require
-from fer_jax.models import available
 from fer_jax.training import losses
 
 DTYPES = ("float32", "bfloat16")
@@ -39,7 +39,7 @@ def check(config: ConfigDict) -> None:
   Raises:
     UserError: for the first field that is wrong, named as the user types it.
   """
-  choose("model", config.model.name, available())
+  models.create(num_classes=2, **config.model)
   choose("data set", config.dataset.name, registry.available())
   choose("--config.feed", config.feed, pipeline.FEEDS)
   choose("--config.dtype", config.dtype, DTYPES)

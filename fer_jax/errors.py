@@ -84,7 +84,12 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses flags; a wrong one is one line, not a page of usage."""
   try:
     return flags.FLAGS(list(argv))
-  except flags.Error as e:
-    message = " ".join(str(e).split())
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
+    # The last four are ml_collections': a field that is not there, or a value
+    # of another type than the field's.
+    message = str(e).replace("\\n", " ").replace("\\'", "'")
+    if message[0] == message[-1] == "'":
+      message = message[1:-1]  # A KeyError shows its message quoted.
+    message = " ".join(message.split())
     print(f"error: {message} (--help lists the flags)", file=sys.stderr)
     sys.exit(1)

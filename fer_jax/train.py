@@ -30,8 +30,13 @@ flags.mark_flag_as_required("config")
 def main(argv: Sequence[str]) -> None:
   """Trains as the flags say."""
   del argv
-  config = _CONFIG.value
   recipe = config_flags.get_config_filename(flags.FLAGS["config"])
+  if not pathlib.Path(recipe).is_file():
+    raise errors.UserError(
+      f"there is no recipe --config={recipe}: give a file such as"
+      " configs/resnet50.py"
+    )
+  config = _CONFIG.value
   workdir = pathlib.Path(
     _WORKDIR.value or f"runs/{pathlib.Path(recipe).stem}-{config.dataset.name}"
   )

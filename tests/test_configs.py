@@ -7,11 +7,11 @@ import tomllib
 import jax
 import numpy as np
 import pytest
-from fer_jax.configs import default
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax import configs as recipes
+from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.training import setup
 from fer_jax.training.metrics import Sums

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 
 Pixels = Float32[np.ndarray, "n side side"]
+Values = Pixels | float
 
 
 def paint(p: SimpleNamespace, side: int) -> Pixels:
@@ -67,12 +68,13 @@ class _Canvas:
     self.right = np.sign(self.u)
     self.pixel = (2 / side) / p.size
     self.image = np.zeros(self.x.shape, np.float32)
+    self.hair = _strands(self, p)
 
   def cover(self, distance: Pixels, softness: float = 0.0) -> Pixels:
     """Returns how much of a pixel is inside (distance < 0), 0..1."""
     return np.clip(0.5 - distance / (self.pixel + softness), 0, 1)
 
-  def lay(self, shade: Pixels, cover: Pixels) -> None:
+  def lay(self, shade: Values, cover: Pixels) -> None:
     """Lays a shade over the picture where `cover` says."""
     self.image += (shade - self.image) * cover
 
@@ -88,17 +90,20 @@ def _hill(*axes: Pixels) -> Pixels:
   return rest * rest
 
 
-def _ellipse(x: Pixels, y: Pixels, rx: Pixels, ry: Pixels) -> Pixels:
+def _ellipse(x: Pixels, y: Pixels, rx: Values, ry: Values) -> Pixels:
   """Returns about the distance to an ellipse: exact on its outline."""
   r = np.sqrt((x / rx) * (x / rx) + (y / ry) * (y / ry))
-  return (r - 1) * np.minimum(rx, ry)
+  return (r - 1) * np.minimum(rx, ry, dtype=np.float32)
 
 
-def _blob(x: Pixels, y: Pixels, rx: Pixels, ry: Pixels, square: Pixels):
+def _blob(
+  x: Pixels, y: Pixels, rx: Values, ry: Values, square: Values
+) -> Pixels:
   """As `_ellipse`, the more like a rectangle the nearer `square` is to 1."""
   a, b = (x / rx) * (x / rx), (y / ry) * (y / ry)
   r2, r4 = np.sqrt(a + b), np.sqrt(np.sqrt(a * a + b * b))
-  return (r2 + (r4 - r2) * square - 1) * np.minimum(rx, ry)
+  r = r2 + (r4 - r2) * square
+  return (r - 1) * np.minimum(rx, ry, dtype=np.float32)
 
 
 def _capsule(x, y, x0, y0, x1, y1, radius) -> Pixels:
@@ -121,10 +126,10 @@ def _background(c: _Canvas, p: SimpleNamespace) -> None:
   c.image += 0.07 * stripes * (p.wall_kind < 0.3)
   glow = _hill((c.j - p.wall_right * 3) / 0.9, (c.i + 0.5) / 0.9)
   c.image += 0.2 * glow * (p.wall_kind > 0.6)
-  neck = _blob(c.x, c.y - 1.0, 0.62 * p.width, 0.8 + 0 * p.width, 0.5)
+  neck = _blob(c.x, c.y - 1.0, 0.62 * p.width, 0.8, 0.5)
   shadow = 0.55 + 0.35 * np.clip((c.y - 0.9) * 1.6, 0, 1)
   c.lay(p.skin * shadow, c.cover(neck))
-  shoulders = _blob(c.x, c.y - 2.05, 1.35, 0.8 * np.ones_like(p.size), 0.4)
+  shoulders = _blob(c.x, c.y - 2.05, 1.35, 0.8, 0.4)
   c.lay(p.cloth + 0.1 * p.light_x * c.x, c.cover(shoulders))
 
 
@@ -132,13 +137,16 @@ def _hair_behind(c: _Canvas, p: SimpleNamespace) -> Pixels:
   """Draws the hair around the head; returns where hair may be."""
   bald = p.hair_style < 0.1
   long = p.hair_style > 0.58
-  frizz = 0.035 * _wave(c.x * 2.7 + c.y * 1.9) * (p.hair_texture > 0.6)
-  volume = p.hair_volume * (1 - bald)
-  crown = _ellipse(c.x, c.y + 0.14, p.width + 0.05 + volume, 0.92 + volume)
+  frizz = 0.05 * _wave(c.x * 2.6 + 0.2) * _wave(c.y * 2.6 + p.parting)
+  frizz = frizz * (p.hair_texture > 0.6)
+  volume = p.hair_volume * ~bald
+  crown = _ellipse(
+    c.x, c.y + 0.14, p.width + 0.03 + 0.45 * volume, 0.92 + volume
+  )
   fall = _blob(c.x, c.y - 0.15, p.width + 0.06 + volume, p.hair_length, 0.7)
   outline = np.where(long, np.minimum(crown, fall), crown) + frizz
   area = c.cover(outline) * ~bald
-  c.lay(p.hair * 0.7, area * (long | (c.y < 0.1)))
+  c.lay(0.75 * c.hair, area * (long | (c.y < 0.1)))
   return area
 
 
@@ -166,7 +174,7 @@ def _head(c: _Canvas, p: SimpleNamespace) -> Pixels:
   chin = 1 + 0.13 * p.au26 - 0.03 * p.au17
   low, high = np.maximum(c.y, 0), np.minimum(c.y, 0)
   jaw = _blob(c.x, low, p.width, chin, p.jaw)
-  skull = _blob(c.x, high, p.width, 1.0 + 0 * chin, 0.25)
+  skull = _blob(c.x, high, p.width, 1.0, 0.25)
   head = c.cover(np.where(c.y > 0, jaw, skull))
 
   height = _relief(c, p)
@@ -182,16 +190,16 @@ def _head(c: _Canvas, p: SimpleNamespace) -> Pixels:
 
 
 def _beard(c: _Canvas, p: SimpleNamespace, head: Pixels) -> None:
-  face = _blob(c.u, c.v - 0.16, p.width * 0.8, 0.42 + 0 * p.width, 0.5)
+  face = _blob(c.u, c.v - 0.16, p.width * 0.8, 0.42, 0.5)
   full = c.cover(-face, 0.12) * np.clip((c.v - 0.02) * 4, 0, 1)
   lip = p.mouth_y - 0.13 - 0.05 * p.au10 - 0.04 * p.au26 + 0.25 * c.au * c.au
   whiskers = _hill(c.u / 0.34, (c.v - lip) / 0.09)
-  dense = np.where(p.beard > 0.9, 0.85, 0.3) * (p.beard > 0.76)
-  moustache = 0.9 * ((p.beard > 0.86) | (p.beard < 0.07))
+  full *= np.where(p.beard > 0.9, head * 0.85, head * 0.3) * (p.beard > 0.76)
+  moustache = (p.beard > 0.86) | (p.beard < 0.07)
   texture = 1 + 0.15 * _wave(c.u * 9) * _wave(c.v * 7)
   shade = (0.25 * p.hair + 0.2 * p.skin) * texture
-  c.lay(shade, np.minimum(full * dense * head, 1))
-  c.lay(shade, np.clip(2 * whiskers * moustache, 0, 1) * head)
+  c.lay(shade, full)
+  c.lay(shade, np.clip(1.8 * whiskers * moustache, 0, 1) * head)
 
 
 def _folds(c: _Canvas, p: SimpleNamespace, head: Pixels) -> None:
@@ -239,11 +247,11 @@ def _nose(c: _Canvas, p: SimpleNamespace) -> None:
     c.au - 0.55 * wide,
     c.v - tip - 0.035,
     0.052 + 0.01 * p.au9,
-    0.027 * (1 + 0 * wide),
+    0.027,
   )
   c.lay(0.16 * p.skin, 0.85 * c.cover(nostril))
   shine = _hill((c.u - 0.04 * p.light_x) / 0.06, (c.v - tip + 0.07) / 0.08)
-  c.lay(1.0 + 0 * p.skin, 0.22 * shine)
+  c.lay(1.0, 0.22 * shine)
 
 
 def _mouth(c: _Canvas, p: SimpleNamespace) -> None:
@@ -267,7 +275,7 @@ def _mouth(c: _Canvas, p: SimpleNamespace) -> None:
   level = p.mouth_y + 0.05 * p.au26 + 0.06 * p.au12 - 0.05 * p.au10
   level = level - 0.05 * p.au17 * arch
   middle = level + corners * tt
-  gape = 0.07 * p.au25 + 0.2 * p.au26
+  gape = 0.09 * p.au25 + 0.2 * p.au26
   top = middle - shape * (0.35 * gape + 0.03 * p.au10 - 0.02 * p.au12)
   bottom = middle + shape * (0.9 * gape + 0.05 * p.au12 * p.au25)
 
@@ -278,25 +286,25 @@ def _mouth(c: _Canvas, p: SimpleNamespace) -> None:
   lower = bottom + plump * ball * (1 + 0.25 * p.au17)
   outside = np.abs(c.u) - wide
   lip = np.maximum(np.maximum(upper - c.v, c.v - lower) / steep, outside)
-  shade = p.skin * (p.lip_shade - 0.1 * (c.v < middle))
+  shade = p.skin * np.where(c.v < middle, p.lip_shade - 0.1, p.lip_shade)
   c.lay(shade, c.cover(lip, 0.03))
   shine = _hill(c.u / (0.5 * wide), (c.v - bottom - 0.5 * plump) / 0.035)
-  c.lay(0.9 + 0 * shade, 0.22 * shine)
+  c.lay(0.9, 0.22 * shine)
 
   inner = np.maximum(np.maximum(top - c.v, c.v - bottom) / steep, outside)
   opening = c.cover(inner) * np.clip((bottom - top) / 0.05, 0, 1)
-  c.lay(0.07 + 0 * shade, opening)
-  tongue = _ellipse(c.u, c.v - bottom - 0.02, wide * 0.6, 0.09 + 0 * wide)
-  c.lay(0.33 + 0 * shade, 0.8 * opening * c.cover(tongue, 0.04))
+  c.lay(0.07, opening)
+  tongue = _ellipse(c.u, c.v - bottom - 0.02, wide * 0.6, 0.09)
+  c.lay(0.33, 0.8 * opening * c.cover(tongue, 0.04))
   row = top + p.teeth * (0.035 + 0.8 * gape) * shape - c.v
-  c.lay(0.9 + 0 * shade, opening * c.cover(-row) * np.clip(p.teeth * 3, 0, 1))
+  c.lay(0.9, opening * c.cover(-row) * np.clip(p.teeth * 3, 0, 1))
   bite = (c.v - (top + bottom) / 2) / 0.022
   c.darken(0.5 * opening * _hill(bite) * p.au10 * p.au25)
   # The line between closed lips, and the corners' shadow.
   line = np.maximum(np.abs(c.v - middle) / steep - 0.016, outside - 0.02)
   c.darken(0.7 * c.cover(line, 0.02) * (1 - opening))
-  side = 0.4 + 0.4 * (p.au12 + p.au15 + p.au24)
-  c.darken(side * _hill((c.au - wide) / 0.06, (c.v - level - corners) / 0.06))
+  side = 0.2 + 0.3 * (p.au12 + p.au15 + p.au24)
+  c.darken(side * _hill((c.au - wide) / 0.08, (c.v - level - corners) / 0.07))
   pout = _hill(c.u / (0.6 * wide), (c.v - lower - 0.05) / 0.05)
   c.darken(0.3 * pout)
 
@@ -320,9 +328,9 @@ def _eyes(c: _Canvas, p: SimpleNamespace) -> None:
   x, y = c.au - p.eye_x - c.right * p.gaze_x, v - p.gaze_y
   c.lay(p.iris, open_ * c.cover(_ellipse(x, y, p.iris_size, p.iris_size)))
   pupil = p.iris_size * 0.52
-  c.lay(0.04 + 0 * p.iris, open_ * c.cover(_ellipse(x, y, pupil, pupil)))
+  c.lay(0.04, open_ * c.cover(_ellipse(x, y, pupil, pupil)))
   glint = _hill((x * c.right + 0.035) / 0.045, (y + 0.04) / 0.045)
-  c.lay(1.0 + 0 * p.iris, open_ * glint)
+  c.lay(1.0, open_ * glint)
 
   width = np.abs(t) - 1.08
   lash = np.maximum(np.abs(v - top + 0.008) - p.lashes, width)
@@ -364,35 +372,41 @@ def _hair_in_front(c: _Canvas, p: SimpleNamespace, hair: Pixels) -> None:
   free = np.where(fringe, np.maximum(window, cut), window)
   locks = c.cover(-free, 0.02) * hair
   locks = locks * np.where(long, 1.0, c.cover(c.v - 0.02, 0.08))
-  strand = _wave(c.u * p.strands + 0.8 * c.u * c.v + c.v * p.parting)
-  sheen = _hill((c.y + 0.75 - 0.2 * c.x * p.light_x) / 0.22)
-  shade = p.hair * (1 + 0.18 * strand + 0.5 * sheen) + 0.04 * sheen
-  c.lay(shade, locks)
   # Hair throws a little shade on the skin beside it.
-  edge = _hill(np.maximum(free + 0.05, 0) / 0.09) * (free < 0) * 0
-  c.darken(edge)
+  c.darken(0.35 * _hill((free + 0.02) / 0.1) * hair * (1 - locks))
+  c.lay(c.hair, locks)
+
+
+def _strands(c: _Canvas, p: SimpleNamespace) -> Pixels:
+  """Returns the shade of hair: strands from the parting, and a sheen."""
+  fan = (c.u - 0.5 * p.parting) / np.maximum(c.v + 1.7, 0.3)
+  strand = _wave(fan * p.strands) + 0.5 * _wave(fan * p.strands * 1.6 + 0.3)
+  lit = np.clip(0.6 + 0.8 * c.x * p.light_x - 0.5 * c.y, 0, 1.2)
+  x, y = c.x - 0.5 * p.light_x, c.y + 0.78 + 0.03 * strand
+  sheen = _hill(x / 0.5, (y - 0.5 * c.x * c.x) / 0.24)
+  return p.hair * (0.7 + 0.3 * lit + 0.06 * strand + 0.4 * sheen)
 
 
 def _glasses(c: _Canvas, p: SimpleNamespace) -> None:
   worn = p.glasses < 0.16
   x, y = c.au - p.eye_x - 0.01, c.v - p.eye_y - 0.02
-  rim = _blob(x, y, 0.27, 0.215 + 0 * p.size, np.clip(p.frame * 2, 0, 1))
+  rim = _blob(x, y, 0.27, 0.215, np.clip(p.frame * 2, 0, 1))
   bridge = np.maximum(np.abs(c.v - p.eye_y + 0.03) - 0.005, c.au - 0.1)
   arms = np.maximum(
     np.abs(c.v - p.eye_y + 0.05) - 0.005,
     np.maximum(p.eye_x + 0.27 - c.au, c.au - p.width),
   )
   frame = np.minimum(np.minimum(np.abs(rim) - 0.02, bridge), arms)
-  c.lay(0.75 + 0 * p.size, 0.12 * worn * c.cover(rim))
+  c.lay(0.75, 0.12 * c.cover(rim) * worn)
   gleam = _hill((x * c.right + y + 0.1) / 0.06) * c.cover(rim + 0.05)
-  c.lay(1.0 + 0 * p.size, 0.35 * worn * gleam)
+  c.lay(1.0, 0.35 * gleam * worn)
   c.lay(p.frame * 0.4, worn * c.cover(frame))
 
 
 def _occlusion(c: _Canvas, p: SimpleNamespace) -> None:
   """Draws what may hide a part of the face: hand, lock of hair or bar."""
   kind = p.occluder
-  hand = kind < 0.06
+  hand = kind < 0.05
   lean = p.hide_slant
   reach = 0.25 + 0.3 * p.hide_at
   for finger in range(4):
@@ -401,14 +415,14 @@ def _occlusion(c: _Canvas, p: SimpleNamespace) -> None:
     d = _capsule(c.x, c.y, at + 0.4 * lean, 1.7, at, 0.9 - tip, 0.085)
     inside = np.clip(1 + d / 0.085, 0, 1)
     shade = p.skin * (0.98 - 0.4 * inside * inside)
-    c.lay(0.3 * p.skin, 0.5 * hand * c.cover(d - 0.02))
+    c.lay(0.3 * p.skin, 0.5 * c.cover(d - 0.02) * hand)
     c.lay(shade, hand * c.cover(d))
-  lock = (kind > 0.06) & (kind < 0.12)
+  lock = (kind > 0.05) & (kind < 0.1)
   path = p.hide_at + 0.45 * (c.y + 0.7) * (c.y + 0.7) * lean
   strand = np.maximum(np.abs(c.x - path) - 0.1 * (1 - 0.5 * c.y), c.y - 0.45)
   gloss = 1 + 0.25 * _wave((c.x - path) * 7)
   c.lay(p.hair * gloss, lock * c.cover(strand))
-  bar = (kind > 0.12) & (kind < 0.17)
+  bar = (kind > 0.1) & (kind < 0.13)
   d = (
     np.abs(
       c.i * (lean > 0) + c.j * (lean <= 0) + 0.4 * lean * c.i - 0.7 * p.hide_at

@@ -169,6 +169,8 @@ def convolve(
   (top, bottom), (left, right) = padding
   pads = ((top, bottom), (left, right))
   rule = rule_for(x.shape, kernel.shape, strides, pads, jax.default_backend())
+  if rule == Rule.all(lowerings.native):
+    return lowerings.native(x, kernel, strides, pads)
   return _convolve(x, kernel, strides, pads, rule)
 
 

@@ -110,6 +110,10 @@ class ResNet(nn.Module):
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
+  def __post_init__(self) -> None:
+    choose("stem", self.stem, STEMS)
+    super().__post_init__()
+
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool = False
@@ -141,7 +145,6 @@ class ResNet(nn.Module):
     return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
 
   def _stem(self, x: Array, conv: Any, norm: Any) -> Array:
-    choose("stem", self.stem, STEMS)
     if self.stem == "imagenet":
       x = conv(64, (7, 7), 2, padding=3, name="conv1")(x)
     else:

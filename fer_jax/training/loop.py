@@ -1,12 +1,10 @@
 """The training loop: epochs of steps, and what happens between them."""
 
-import math
+import contextlib
 import os
 import pathlib
-import statistics
 import time
 
-import grain
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,23 +12,16 @@ from ml_collections import ConfigDict
 from fer_jax import __version__
 from fer_jax import config as configs
 from fer_jax.data import pipeline
-from fer_jax.errors import UserError
-from fer_jax.training import (
-  curves,
-  optimizers,
-  parallel,
-  records,
-  report,
-  setup,
-)
+from fer_jax.training import optimizers, parallel, report, setup
 from fer_jax.training.checkpoints import Checkpoints, Info
 from fer_jax.training.compilation import CompileTimes
 from fer_jax.training.evaluator import Evaluator
 from fer_jax.training.interruption import Interrupted, StopRequest
-from fer_jax.training.position import Position, claim, no_sums
-from fer_jax.training.progress import Progress
+from fer_jax.training.journal import Journal
+from fer_jax.training.position import Position, no_sums
 from fer_jax.training.state import TrainState, Tree
 from fer_jax.training.trace import Trace
+from fer_jax.training.workdir import claim
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
@@ -50,41 +41,39 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
     UserError: bad input, a full disk, or a loss that is no number.
     Interrupted: SIGINT or SIGTERM came; the state is saved.
   """
-  run = Run(config, pathlib.Path(workdir))
-  try:
-    with StopRequest() as stop_request:
-      return run.train(stop_request)
-  finally:
-    run.close()
+  workdir = pathlib.Path(workdir)
+  parts = setup.build(config)
+  with (
+    claim(workdir, config, jax.process_index() == 0),
+    contextlib.closing(Run(parts, workdir)) as run,
+    StopRequest() as stop_request,
+  ):
+    return run.train(stop_request)
 
 
 class Run:
   """One run in its workdir."""
 
-  def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+  def __init__(self, parts: setup.Setup, workdir: pathlib.Path):
+    compile_times = CompileTimes()
+    config = parts.config
     self.config = config
     self.workdir = workdir
-    self.compile_times = CompileTimes()
-    self.setup = setup.build(config)
-    self.is_first_process = jax.process_index() == 0
-    claim(workdir, config, self.is_first_process)
+    self.setup = parts
     self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-    self.steps_per_epoch = self.setup.order.steps_per_epoch
-    self.steps_per_call = setup.steps_per_call(config)
     self.evaluator = Evaluator(self.setup)
-    self.position = Position()
-    self.iterator = self._iterator()
-    self.state = self._restored_state()
-    self.records = records.Records(
-      workdir,
-      self.position.step if self.position.step else None,
-      write=self.is_first_process,
+    self.iterator = pipeline.training_batches(
+      self.setup.dataset.split("train"), self.setup.order, config.feed
     )
-    self.progress = Progress(
-      config.num_epochs,
+    self.position = Position()
+    self.state = self._restored_state()
+    self.steps_per_epoch = self.setup.order.steps_per_epoch
+    self.journal = Journal(
+      config,
+      workdir,
       self.steps_per_epoch,
-      config.batch_size,
-      show=self.is_first_process,
+      self.position.step or None,
+      compile_times,
     )
     self.trace = Trace(workdir / "profile") if config.profile else None
     self._compile()
@@ -93,7 +82,7 @@ class Run:
     """Trains what is left and sums it up."""
     rng = self.setup.spread.replicate(self.setup.step_rng())
     data = self.setup.resident(self.setup.dataset.split("train"))
-    self.progress.write(
+    self.journal.progress.write(
       report.opening(self.setup, str(self.workdir), self.position.step)
     )
     while not self._finished:
@@ -104,8 +93,9 @@ class Run:
 
   def close(self) -> None:
     """Waits for checkpoints that are being written, closes files."""
-    self.progress.close()
-    self.records.close()
+    if self.trace:
+      self.trace.close()
+    self.journal.close()
     self.checkpoints.close()
 
   @property
@@ -118,13 +108,13 @@ class Run:
   ) -> None:
     """Trains to the end of the running epoch."""
     spread, position = self.setup.spread, self.position
+    progress = self.journal.progress
     end = (position.epoch + 1) * self.steps_per_epoch
-    self.progress.start_epoch(
-      position.epoch + 1, self.steps_per_epoch - (end - position.step)
-    )
+    done = self.steps_per_epoch - (end - position.step)
+    progress.start_epoch(position.epoch + 1, done)
     started = time.monotonic() - position.seconds
     sums = spread.replicate(position.sums)
-    logged: tuple[int, Tree] | None = None
+    pending: tuple[int, Tree] | None = None
     while position.step < end:
       count = min(self.steps_per_call, end - position.step)
       batch = self._next_batch(count)
@@ -134,119 +124,88 @@ class Run:
       self.state, sums = call(self.state, sums, data, batch, rng)
       before, position.step = position.step, position.step + count
       position.seconds = time.monotonic() - started
-      self.progress.update(count)
+      progress.update(count)
       if _passes(before, position.step, self.config.log_every_steps):
-        if logged:  # One log step late, so the device never waits for it.
-          self._log(*logged)
-        logged = position.step, self.observe(self.state, sums)
-      if stop_request.signal_number or (
-        position.step < end
-        and _passes(before, position.step, self.config.checkpoint.every_steps)
+        # Told of one log step late, so that the device never waits for it.
+        self._tell(pending)
+        pending = position.step, self.observe(self.state, sums)
+      if position.step < end and (
+        stop_request.signal_number
+        or _passes(before, position.step, self.config.checkpoint.every_steps)
       ):
-        self.progress.pause()
+        self._tell(pending)
+        pending = None
+        progress.pause()
         position.sums = spread.fetch(sums)
-        self._check_finite(float(position.sums.loss), "training loss")
-        if position.step < end:
-          self._save()
-          self._leave_if(stop_request)
-        self.progress.resume()
-    if logged:
-      self._log(*logged)
+        self._save()
+        self._leave_if(stop_request)
+        progress.resume()
+    self._tell(pending)
     position.sums = spread.fetch(sums)
-    self.progress.pause()
+    progress.pause()
 
   def _end_epoch(self) -> None:
-    """Evaluates, records, draws and saves."""
+    """Evaluates, tells and saves."""
     position, started = self.position, time.monotonic()
-    train = position.sums.compute()
-    self._check_finite(train["loss"], "training loss")
+    train = self.journal.means(position, position.sums)
     variables = self.state.eval_variables()
     validation = self.evaluator(variables, "validation")
-    self._check_finite(validation["loss"], "validation loss")
-    position.epoch += 1
-    position.sums = no_sums()
-    metric = {f"validation_{k}": v for k, v in validation.items()}
-    best = self.setup.stopping.update(
-      position.epoch, metric[self.config.best_metric]
-    )
-    observed = self.setup.spread.fetch(self.observe(self.state, self._no_sums))
-    position.seconds += time.monotonic() - started
-    record = {
-      "kind": "epoch",
-      "epoch": position.epoch,
-      "step": position.step,
+    self.journal.check_finite(position, validation["loss"], "validation loss")
+    observed = self.setup.spread.fetch(self.observe(self.state, self.no_sums))
+    metrics = {
       "train_loss": train["loss"],
       "train_accuracy": train["accuracy"],
-      **metric,
-      "learning_rate": float(observed["learning_rate"]),
-      "images_per_second": self.progress.epoch_images_per_second,
-      "seconds": position.seconds,
-      "best": best,
+      "validation_loss": validation["loss"],
+      "validation_accuracy": validation["accuracy"],
     }
+    position.epoch += 1
+    position.sums = no_sums()
+    position.seconds += time.monotonic() - started
+    best = self.setup.stopping.update(
+      position.epoch, metrics[self.config.best_metric]
+    )
+    self.journal.epoch(
+      position,
+      {
+        **metrics,
+        "learning_rate": float(observed["learning_rate"]),
+        "best": best,
+      },
+    )
     self._lower_learning_rate(validation["loss"])
-    self.records.append(record)
-    self.progress.end_epoch({k: v for k, v in record.items() if k != "seconds"})
-    if self.is_first_process:
-      title = f"{self.config.model.name} on {self.config.dataset.name}"
-      curves.draw(
-        records.read(self.workdir), self.workdir / "curves.png", title
-      )
     if best:
       host = self.setup.spread.fetch(variables)
       self.checkpoints.save_best(position.step, host, self._info())
     self._save()
 
   def _finish(self) -> Info:
-    """Evaluates the best epoch on `test` and sums the run up."""
-    spread, stopping = self.setup.spread, self.setup.stopping
-    if stopping.best_epoch is None:
-      raise UserError(
-        f"no epoch of {self.workdir} has a finite validation loss"
-      )
+    """Evaluates the best epoch, on `test` for the first time, and sums up."""
+    spread, splits = self.setup.spread, self.setup.dataset.splits
     like = _empty_like(spread.fetch(self.state.eval_variables()))
     variables = spread.replicate(self.checkpoints.restore_best(like))
-    summary: Info = {
-      "kind": "summary",
-      "step": self.position.step,
-      "epoch": self.position.epoch,
-      "best_epoch": stopping.best_epoch,
-    }
+    metrics: Info = {"best_epoch": self.setup.stopping.best_epoch}
     for split in ("validation", "test"):
-      if split in self.setup.dataset.splits:
+      if split in splits:
         for name, value in self.evaluator(variables, split).items():
-          summary[f"{split}_{name}"] = value
-    summary["seconds"] = self.position.seconds
-    speeds = [
-      record["images_per_second"]
-      for record in records.read(self.workdir)
-      if record["kind"] == "epoch" and record["images_per_second"]
-    ]
-    summary["images_per_second"] = statistics.median(speeds or [0.0])
-    self.records.append(summary)
-    self.progress.write(self.compile_times.describe())
-    return summary
+          metrics[f"{split}_{name}"] = value
+    return self.journal.end(self.position, metrics)
 
   def _restored_state(self) -> TrainState:
     """The state to start from, on the devices; sets the position."""
     state = self.setup.init_state()
     if self.checkpoints.latest_step is not None:
-      like = _empty_like(state)
       setup.check_rows(self.setup, self.checkpoints.info()["num_rows"])
-      state, info = self.checkpoints.restore(like, self.iterator)
+      state, info = self.checkpoints.restore(_empty_like(state), self.iterator)
       self.position = Position.from_json(info["position"])
       self.setup.stopping.restore(self.position.stopping)
       if self.setup.plateau and self.position.plateau:
         self.setup.plateau.restore(self.position.plateau)
     return self.setup.spread.replicate(state)
 
-  def _iterator(self) -> grain.DatasetIterator:
-    return pipeline.training_batches(
-      self.setup.dataset.split("train"), self.setup.order, self.config.feed
-    )
-
   def _compile(self) -> None:
     """Makes the compiled calls; each compiles when it is first used."""
     spread, steps = self.setup.spread, self.setup.steps
+    self.steps_per_call = setup.steps_per_call(self.config)
     self.calls = {
       stacked: parallel.training_call(spread, steps, stacked)
       for stacked in (False, True)
@@ -257,7 +216,7 @@ class Run:
         "learning_rate": optimizers.learning_rate(state.opt_state),
       }
     )
-    self._no_sums = spread.replicate(no_sums())
+    self.no_sums = spread.replicate(no_sums())
 
   def _next_batch(self, count: int) -> Tree:
     """The next batch, or `count` of them stacked, over the devices."""
@@ -267,32 +226,13 @@ class Run:
     stacked = jax.tree.map(lambda *x: np.stack(x), *batches)
     return self.setup.spread.shard(stacked, stacked=True)
 
-  def _log(self, step: int, observed: Tree) -> None:
-    """Records the running epoch's metrics as they were at `step`."""
-    observed = self.setup.spread.fetch(observed)
-    means = observed["sums"].compute()
-    self._check_finite(means["loss"], "training loss")
-    step_in_epoch = step - self.position.epoch * self.steps_per_epoch
-    self.progress.log(means, step_in_epoch)
-    self.records.append(
-      {
-        "kind": "train",
-        "epoch": self.position.epoch + 1,
-        "step": step,
-        **means,
-        "learning_rate": float(observed["learning_rate"]),
-        "images_per_second": self.progress.epoch_images_per_second,
-      }
-    )
-
-  def _check_finite(self, loss: float, name: str) -> None:
-    if not math.isfinite(loss):
-      rate = self.config.optimizer.learning_rate
-      raise UserError(
-        f"{name} is {loss} in epoch {self.position.epoch + 1}, not saved: try a"
-        f" --config.optimizer.learning_rate below {rate}, or"
-        " --config.optimizer.clip_norm=1; checkpoints before it are whole"
-      )
+  def _tell(self, pending: tuple[int, Tree] | None) -> None:
+    """Tells of what was observed at a step, once it has arrived."""
+    if pending:
+      step, observed = pending
+      observed = self.setup.spread.fetch(observed)
+      rate = float(observed["learning_rate"])
+      self.journal.step(self.position, step, observed["sums"], rate)
 
   def _lower_learning_rate(self, validation_loss: float) -> None:
     plateau = self.setup.plateau
@@ -302,6 +242,9 @@ class Run:
       self.state = self.state.replace(opt_state=opt_state)
 
   def _save(self) -> None:
+    """Saves all, unless the running epoch's loss is no number."""
+    if self.position.sums.count:
+      self.journal.means(self.position, self.position.sums)
     state = self.setup.spread.fetch(self.state)
     self.checkpoints.save(
       self.position.step, state, self.iterator, self._info()

@@ -80,8 +80,8 @@ class Spread:
     """
 
     def first(x: Any) -> np.ndarray:
-      x = np.array(x.addressable_data(0))
-      return x[0] if self.mode == "pmap" else x
+      x = x.addressable_data(0)
+      return np.array(x)[0, ...] if self.mode == "pmap" else np.array(x)
 
     jax.block_until_ready(tree)
     return jax.tree.map(first, tree)

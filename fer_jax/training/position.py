@@ -1,16 +1,11 @@
 """Where a run stands: what a checkpoint knows beside the arrays."""
 
 import dataclasses
-import json
-import pathlib
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from fer_jax import config as configs
-from fer_jax.errors import UserError
 from fer_jax.training.metrics import Sums
 
 
@@ -51,34 +46,3 @@ class Position:
 def no_sums() -> Sums:
   """Metrics of nothing, on the host."""
   return Sums(np.float32(0), np.int32(0), np.int32(0))
-
-
-def claim(workdir: pathlib.Path, config: ConfigDict, write: bool) -> None:
-  """Makes a workdir this run's: writes config.json, or checks it.
-
-  Args:
-    workdir: where the run goes.
-    config: of the run.
-    write: whether this process writes.
-
-  Raises:
-    UserError: it holds a run of another configuration, or cannot be written.
-  """
-  path = workdir / "config.json"
-  try:
-    if path.exists():
-      before = configs.from_json(json.loads(path.read_text()))
-      changed = configs.differences(before, config)
-      if changed:
-        raise UserError(
-          f"{workdir} holds a run of another configuration"
-          f" ({'; '.join(changed)}): give another --workdir, or the"
-          " configuration it has"
-        )
-    elif write:
-      workdir.mkdir(parents=True, exist_ok=True)
-      draft = path.with_suffix(".tmp")
-      draft.write_text(json.dumps(configs.to_json(config), indent=2) + "\n")
-      draft.replace(path)
-  except (OSError, ValueError) as e:
-    raise UserError(f"workdir {workdir}: {e}: give another --workdir") from e

@@ -166,7 +166,10 @@ def _parse(path: Path, data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 
 def _keep(path: Path, step: int) -> None:
-  """Drops records beyond a step and a half-written line, all or nothing."""
+  """Drops records beyond a step and a half-written line, all or nothing.
+
+  A summary is dropped too: who goes on writes it anew.
+  """
   if not path.exists():
     return
   data = path.read_bytes()
@@ -175,7 +178,9 @@ def _keep(path: Path, step: int) -> None:
     b""
     if step < 0
     else b"".join(
-      line for line, record in _parse(path, data) if record["step"] <= step
+      line
+      for line, record in _parse(path, data)
+      if record["step"] <= step and record["kind"] != "summary"
     )
   )
   if kept == data:

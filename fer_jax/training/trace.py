@@ -13,11 +13,19 @@ class Trace:
   def __init__(self, directory: pathlib.Path):
     self._directory = directory
     self._calls = 0
+    self._running = False
 
   def step(self) -> None:
-    """Is told before every call; starts and stops the trace."""
+    """Is told before every call; starts and ends the trace."""
     if self._calls == self.FIRST:
       jax.profiler.start_trace(self._directory)
+      self._running = True
     if self._calls == self.LAST:
-      jax.profiler.stop_trace()
+      self.close()
     self._calls += 1
+
+  def close(self) -> None:
+    """Ends the trace of a run that was shorter."""
+    if self._running:
+      jax.profiler.stop_trace()
+      self._running = False

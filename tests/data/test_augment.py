@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fer_jax.configs import default
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
+from fer_jax.configs import default
 from fer_jax.data import augment, mixing, warp
 from fer_jax.errors import UserError
 

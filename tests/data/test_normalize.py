@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fer_jax.configs import default
 from PIL import Image
 
+from fer_jax.configs import default
 from fer_jax.data import normalize
 from fer_jax.errors import UserError
 

@@ -158,7 +158,8 @@ PADDINGS = ["SAME", "VALID", EXPLICIT]
 def test_kernels_strides_and_paddings(
   size: tuple[int, int], strides: tuple[int, int], padding: Any
 ) -> None:
-  check(Case((9, 8, 6), (*size, 6, 5), strides, padding))
+  case = Case((9, 8, 6), (*size, 6, 5), strides, padding)
+  check(case, () if size == (7, 7) else DENSE)  # 49 taps compile slowly
 
 
 @pytest.mark.parametrize(

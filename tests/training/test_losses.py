@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fer_jax.configs import default
 
+from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.training import losses
 

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from fer_jax.configs import default
 
+from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.training import optimizers, schedules
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from fer_jax.configs import default
 
+from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.training import schedules
 

@@ -1,0 +1,59 @@
+"""What a command says of bad input and of an interruption."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fer_jax.errors import UserError, choose, require
+
+
+def run(body: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+  """Runs a command whose main has this body."""
+  code = (
+    f"from fer_jax import errors\ndef main(argv):\n  {body}\nerrors.run(main)\n"
+  )
+  return subprocess.run(
+    [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+  )
+
+
+def test_a_user_error_is_one_line_and_status_1():
+  done = run("raise errors.UserError('no rows: give more')")
+  assert (done.returncode, done.stderr) == (1, "error: no rows: give more\n")
+
+
+def test_other_errors_keep_their_traceback():
+  done = run("raise ZeroDivisionError('a bug')")
+  assert done.returncode == 1
+  assert "Traceback" in done.stderr
+
+
+def test_an_interruption_is_status_130():
+  done = run("raise KeyboardInterrupt")
+  assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_success_is_status_0():
+  assert run("print('fine')").returncode == 0
+
+
+@pytest.mark.parametrize("argument", ["--no_such_flag=1", "stray"])
+def test_a_wrong_argument_is_one_line(argument):
+  done = run("print('fine')", argument)
+  assert done.returncode == 1
+  (line,) = done.stderr.strip().splitlines()
+  assert (
+    line.startswith("error: ") and argument.strip("-").split("=")[0] in line
+  )
+
+
+def test_choose_lists_the_choices_sorted():
+  with pytest.raises(UserError, match="unknown stem 'x': choose one of a, b"):
+    choose("stem", "x", ("b", "a"))
+
+
+def test_require_names_the_field_as_it_is_typed():
+  require(True, "seed", 3, "be at least 0")
+  with pytest.raises(UserError, match="--config.seed=-1 must be at least 0"):
+    require(False, "seed", -1, "be at least 0")

@@ -1,0 +1,98 @@
+"""Checkpoints on a disk that fails."""
+
+import errno
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.state import TrainState
+
+
+def state(value: float) -> TrainState:
+  params = {"kernel": np.full((3, 2), value, np.float32)}
+  return TrainState(
+    step=jnp.array(value, jnp.int32),
+    params=params,
+    batch_stats={},
+    opt_state=(np.array(value, np.float32), ()),
+    ema={},
+  )
+
+
+def batches() -> grain.DatasetIterator:
+  return iter(grain.MapDataset.range(10).to_iter_dataset())
+
+
+def test_state_iterator_and_info_come_back(tmp_path):
+  iterator = batches()
+  assert [next(iterator) for _ in range(3)] == [0, 1, 2]
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(3, state(3), iterator, {"loss": 1 / 3, "names": ["a"]})
+  checkpoints.close()
+
+  again, fresh = Checkpoints(tmp_path), batches()
+  assert again.latest_step == 3
+  restored, info = again.restore(state(0), fresh)
+  assert isinstance(restored, TrainState)
+  np.testing.assert_array_equal(restored.params["kernel"], np.full((3, 2), 3.0))
+  assert info == {"loss": 1 / 3, "names": ["a"]}
+  assert next(fresh) == 3
+
+
+def test_the_latest_are_kept_and_one_best(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=2)
+  for step in (1, 2, 3):
+    checkpoints.save(step, state(step), batches(), {})
+    checkpoints.save_best(step, {"params": state(step).params}, {})
+  checkpoints.close()
+  folders = {p.name for p in checkpoints.directory.iterdir() if p.is_dir()}
+  assert folders == {"2", "3", "best"}
+  assert Checkpoints(tmp_path).best_step == 3
+
+
+def test_a_best_of_a_killed_run_is_written_again(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save_best(5, {"params": state(1).params}, {})
+  checkpoints.save_best(5, {"params": state(2).params}, {})
+  restored = checkpoints.restore_best({"params": state(0).params})
+  assert restored["params"]["kernel"][0, 0] == 2.0
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, state(1), batches(), {})
+  checkpoints.close()
+  checkpoints = Checkpoints(tmp_path)
+
+  def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(checkpoints._latest, "save", full)
+  with pytest.raises(UserError, match="No space left.*same command") as error:
+    checkpoints.save(2, state(2), batches(), {})
+  assert "\n" not in str(error.value)
+  restored, _ = Checkpoints(tmp_path).restore(state(0), batches())
+  assert restored.step == 1
+
+
+def test_a_broken_checkpoint_is_one_line(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, state(1), batches(), {})
+  checkpoints.close()
+  for file in (tmp_path / "checkpoints" / "1" / "state").rglob("*"):
+    if file.is_file():
+      file.write_bytes(b"")
+  with pytest.raises(UserError, match="checkpoints"):
+    Checkpoints(tmp_path).restore(state(0), batches())
+
+
+def test_half_precision_and_scalars_survive(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  tree = {"a": np.asarray(jnp.ones(3, jnp.bfloat16)), "b": np.array(7)}
+  checkpoints.save_best(1, tree, {})
+  restored = checkpoints.restore_best(tree)
+  assert restored["a"].dtype == jnp.bfloat16 and restored["b"] == 7
