@@ -1,6 +1,10 @@
-"""ResNet-101, as in Pan's depth study.
+"""ResNet-101 on FER2013, as in Pan's study of depth.
 
 python -m fer_jax.train --config=configs/resnet101.py
+
+The paper got training loss 1.7495, validation loss 1.7232, accuracy .19: at
+chance though its losses are not, as if predictions had been compared with
+shuffled labels. About 30 minutes on Colab.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,10 @@
-"""ResNet-50, as in Pan's depth study.
+"""ResNet-50 on FER2013, as in Pan's study of depth.
 
 python -m fer_jax.train --config=configs/resnet50.py
+
+The paper got training loss 1.7006, validation loss 1.7599, accuracy .18: at
+chance though its losses are not, as if predictions had been compared with
+shuffled labels. About 30 minutes on Colab.
 """
 
 from ml_collections import ConfigDict

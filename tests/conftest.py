@@ -5,8 +5,7 @@ import tempfile
 
 # Before jax is imported: data parallelism is tested on devices of its own.
 os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "")
-  + " --xla_force_host_platform_device_count=4"
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

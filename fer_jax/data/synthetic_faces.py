@@ -135,8 +135,8 @@ RANGES = {
 # An expression's strength lies between WEAKEST and 1, more often near 1, and
 # each of its units varies on its own; units that it does not use reach TWITCH.
 # So some faces are hardly told from neutral. ResNet-18 needs a few epochs.
-WEAKEST = 0.6
-TWITCH = 0.22
+WEAKEST = 0.75
+TWITCH = 0.2
 
 # Of the classes, in percent: disgust is rare and happy frequent, as in
 # FER2013, but not as much.

@@ -246,8 +246,8 @@ def test_a_step_compiles_once(tmp_path, prepared, monkeypatch):
   monkeypatch.setattr(resnet.ResNet, "__call__", counted)
   loop.train(tiny_run.config(prepared, num_epochs=3), tmp_path)
   assert traced.count(True) == 1
-  # Made once, summed up once, evaluated by one program.
-  assert traced.count(False) == 3
+  # Made, summed up, and evaluated by a program for each split's arrays.
+  assert traced.count(False) == 4
 
 
 @pytest.mark.parametrize(
