@@ -14,12 +14,10 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict()
   config.model.name = "resnet50"  # a name that fer_jax.models lists
   # All further fields of `model` are options of that model.
-  config.model.stem = (
-    "imagenet"  # imagenet | small (3x3, stride 1) | small_stride2
-  )
-  config.model.zero_init_residual = (
-    False  # last BN scale of a block starts at 0
-  )
+  # imagenet (7x7 stride 2, max pool) | small (3x3) | small_stride2 (3x3)
+  config.model.stem = "imagenet"
+  # Whether the last BN scale of a block starts at 0.
+  config.model.zero_init_residual = False
 
   config.dataset = ConfigDict()
   config.dataset.name = "fer2013"  # a name that fer_jax.data lists
@@ -51,9 +49,7 @@ def get_config() -> ConfigDict:
   config.augment.resized_crop = 0.0  # crop of area resized_crop .. 1, resized
   config.augment.crop_padding = 0  # pad by this many pixels, crop back
   config.augment.brightness = 0.0  # add up to this (on 0..1) either way
-  config.augment.contrast = (
-    0.0  # scale contrast by 1 - contrast .. 1 + contrast
-  )
+  config.augment.contrast = 0.0  # scale it by 1 - contrast .. 1 + contrast
   config.augment.blur = 0.0  # Gaussian blur of sigma 0 .. blur pixels
   config.augment.erasing = 0.0  # probability of one erased rectangle
   config.augment.mixup = 0.0  # alpha of mixup's Beta(alpha, alpha)
@@ -62,9 +58,8 @@ def get_config() -> ConfigDict:
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"  # adam | adamw | adafactor | sgd
   config.optimizer.learning_rate = 1e-3  # the schedule's highest value
-  config.optimizer.weight_decay = (
-    0.0  # not on biases and norms; see optimizers.py
-  )
+  # On kernels only; what it means for each optimizer: training/optimizers.py.
+  config.optimizer.weight_decay = 0.0
   config.optimizer.momentum = 0.9  # sgd
   config.optimizer.nesterov = False  # sgd
   config.optimizer.b1 = 0.9  # adam, adamw
@@ -83,23 +78,22 @@ def get_config() -> ConfigDict:
   config.schedule.plateau_min_delta = 1e-4  # validation loss than by this
 
   config.loss = ConfigDict()
-  config.loss.label_smoothing = 0.0
+  config.loss.label_smoothing = 0.0  # share of the uniform distribution
   # none | balanced (rows / (classes * rows of the class), from training rows)
   config.loss.class_weights = "none"
 
   config.batch_size = 32  # over all devices
   config.eval_batch_size = 256  # over all devices
-  config.num_epochs = 50
+  config.num_epochs = 50  # passes over the training split, at most
   config.seed = 0  # of the parameters, the order and the augmentation
   config.dtype = "float32"  # of the compute: float32 | bfloat16
   config.ema_decay = 0.0  # of the parameters evaluated; 0 is off
 
   config.best_metric = "validation_loss"  # or validation_accuracy; picks `best`
   config.early_stopping = ConfigDict()
-  config.early_stopping.patience = (
-    0  # epochs without a better best_metric; 0: off
-  )
-  config.early_stopping.min_delta = 0.0
+  # Epochs in a row without a best_metric better by min_delta; 0 is off.
+  config.early_stopping.patience = 0
+  config.early_stopping.min_delta = 0.0  # in the metric's unit
 
   config.checkpoint = ConfigDict()
   config.checkpoint.keep = 2  # latest checkpoints kept, beside the best
@@ -109,7 +103,7 @@ def get_config() -> ConfigDict:
   # jit | pmap | shard_map.
   config.parallel = "auto"
   config.steps_per_call = 0  # steps in one lax.scan; 0: 1 on CPU, else 10
-  config.log_every_steps = 50
+  config.log_every_steps = 50  # a line of metrics.jsonl and of the terminal
   config.profile = False  # write a trace of some steps to WORKDIR/profile
   # Where compiled steps are kept: "" is the user's cache folder; "off".
   config.compilation_cache = ""

@@ -101,6 +101,7 @@ def test_a_killed_run_goes_on_to_the_last_digit(folder, whole):
   resumed = train(folder, *SMALL, "--workdir=killed")
   assert resumed.returncode == 0, resumed.stderr
   assert "resumed in epoch 2" in resumed.stderr
+  assert "programs from the cache" in resumed.stderr
   assert untimed(workdir) == untimed(whole)
 
 
@@ -146,8 +147,9 @@ def test_bad_input_is_one_line(folder, flags, message):
   defaults = ["--config.dataset.name=synthetic_faces", "--workdir=bad"]
   done = train(folder, *defaults, *flags)
   assert done.returncode == 1, done.stderr
-  (line,) = done.stderr.strip().splitlines()
+  *told, line = done.stderr.strip().splitlines()
   assert line.startswith("error: ") and message in line
+  assert all(other.startswith("prepared ") for other in told)
 
 
 def test_a_missing_recipe_is_one_line(folder):

@@ -104,8 +104,9 @@ def _run(tmp_path, **changes):
     "columns": 3,
     **changes,
   }
-  with flagsaver.flagsaver():
-    flags.FLAGS(["contact_sheet"] + [f"--{k}={v}" for k, v in values.items()])
+  # Set, not parsed: other modules' flags may be required.
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(**values):
     module.main(["contact_sheet"])
 
 
