@@ -7,6 +7,7 @@ Every field is described in configs/default.py. The same command resumes a run
 that was interrupted or killed.
 """
 
+import logging as python_logging
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ def main(argv: Sequence[str]) -> None:
   workdir = pathlib.Path(
     _WORKDIR.value or f"runs/{pathlib.Path(recipe).stem}-{config.dataset.name}"
   )
-  logging.set_verbosity(logging.WARNING)  # orbax tells of every file
+  logging.set_verbosity(logging.WARNING)
+  logging.get_absl_handler().addFilter(_is_ours)
   compilation.use_cache(config.compilation_cache)
   try:
     summary = loop.train(config, workdir)
@@ -48,6 +50,11 @@ def main(argv: Sequence[str]) -> None:
   except Interrupted as e:
     print(e, file=sys.stderr)
     sys.exit(e.exit_code)
+
+
+def _is_ours(record: python_logging.LogRecord) -> bool:
+  """Leaves out what orbax says of how its saving goes; errors it raises."""
+  return "orbax" not in record.pathname
 
 
 if __name__ == "__main__":
