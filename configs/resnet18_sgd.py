@@ -1,9 +1,11 @@
-"""ResNet-18 with a plain modern recipe: the strongest here for its time.
+"""ResNet-18 with a plain modern recipe.
 
 python -m fer_jax.train --config=configs/resnet18_sgd.py
 
 SGD with Nesterov momentum, one cycle of the learning rate, shift, flip and
 rotation, label smoothing. Not of a paper: the baseline to hold them against.
+Measured once: 64.5 % on FER2013's validation split, at the last epoch and still
+rising, in 72 minutes on two cores that had other work too.
 """
 
 from ml_collections import ConfigDict
