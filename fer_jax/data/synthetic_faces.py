@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int, UInt8
 
 from fer_jax.data import drawing, labels
 from fer_jax.data.builder import FaceBuilder, Row
-from fer_jax.errors import UserError
+from fer_jax.errors import require
 
 SIDE = 48
 
@@ -242,9 +242,8 @@ def _photograph(
 class SyntheticFaces(FaceBuilder):
   """Faces drawn in code: 7,000 to train on, 1,000 each to validate and test.
 
-  Mildly imbalanced, as FER2013 is strongly: `SHARES` of every split. Options:
-  `num_train`, `num_validation`, `num_test` and `seed`; no two splits share an
-  image's seed.
+  Mildly imbalanced, as FER2013 is strongly: `SHARES` of every split; no two
+  splits share an image's seed. Options: `default_options`.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -260,11 +259,8 @@ class SyntheticFaces(FaceBuilder):
   def __init__(self, **kwargs):
     super().__init__(**kwargs)
     for option, value in self.options.items():
-      if not isinstance(value, int) or value < 0:
-        raise UserError(
-          f"option {option} of data set {self.name} is {value!r}: "
-          "give a whole number, 0 or more"
-        )
+      ok = isinstance(value, int) and value >= 0
+      require(ok, f"dataset.{option}", value, "be a whole number of 0 or more")
 
   def split_seeds(self) -> dict[str, int]:
     """Returns what `draw_faces` draws each split from."""

@@ -231,10 +231,8 @@ class Progress:
 
   def _head(self, step: int | None = None) -> str:
     step = self._step if step is None else step
-    return (
-      f"epoch {self._epoch}/{self._num_epochs}"
-      f" step {step}/{self._steps_per_epoch}"
-    )
+    epoch = f"epoch {self._epoch}/{self._num_epochs}"
+    return f"{epoch} step {step}/{self._steps_per_epoch}"
 
   def _tail(self) -> str:
     rate = self.epoch_images_per_second or self.images_per_second

@@ -188,4 +188,4 @@ def test_a_wrong_option_is_one_clear_line(tmp_path, option, value):
       "synthetic_faces", prepared_dir=str(tmp_path), **{option: value}
     )
   message = str(error.value)
-  assert option in message and repr(value) in message and "\n" not in message
+  assert option in message and str(value) in message and "\n" not in message
