@@ -106,21 +106,21 @@ def test_a_killed_run_goes_on_to_the_last_digit(folder, whole):
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(folder, whole):
-  process = subprocess.Popen(
+  said = ""
+  with subprocess.Popen(
     command(folder, *SMALL, "--workdir=stopped"),
     env=environment(),
     cwd=folder,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
     text=True,
-  )
-  assert process.stderr is not None
-  said = ""
-  for line in process.stderr:
-    said += line
-    if "step 2/7" in line:
-      process.send_signal(signal.SIGINT)
-  assert process.wait() == 130, said
+  ) as process:
+    assert process.stderr is not None
+    for line in process.stderr:
+      said += line
+      if "step 2/7" in line:
+        process.send_signal(signal.SIGINT)
+  assert process.returncode == 130, said
   assert "the same command goes on" in said
   resumed = train(folder, *SMALL, "--workdir=stopped")
   assert resumed.returncode == 0, resumed.stderr
