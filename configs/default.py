@@ -6,6 +6,7 @@ field can be set on the command line: `--config.batch_size=64`,
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -13,11 +14,31 @@ def get_config() -> ConfigDict:
 
   config.model = ConfigDict()
   config.model.name = "resnet50"  # a name that fer_jax.models lists
-  # All further fields of `model` are options of that model.
-  # imagenet (7x7 stride 2, max pool) | small (3x3) | small_stride2 (3x3)
-  config.model.stem = "imagenet"
-  # Whether the last BN scale of a block starts at 0.
-  config.model.zero_init_residual = False
+  # Options of models. Unset ones have the model's own default; to set one that
+  # the model lacks is an error.
+  # resnets: imagenet (7x7 stride 2, max pool) | small (3x3) | small_stride2
+  config.model.stem = placeholder(str)
+  # resnets: whether the last BN scale of a block starts at 0
+  config.model.zero_init_residual = placeholder(bool)
+  # resnets: none | sequential | parallel | channel | spatial (CBAM)
+  config.model.attention = placeholder(str)
+  # resnets: by what CBAM's hidden layer is narrower; side of its kernel
+  config.model.attention_reduction = placeholder(int)
+  config.model.attention_kernel_size = placeholder(int)  # pixels
+  config.model.dropout = placeholder(float)  # share of units, before outputs
+  config.model.width = placeholder(float)  # mobilenets: of all channel counts
+  # mobilenets: torch (both sides) | tensorflow (SAME), at stride 2
+  config.model.padding = placeholder(str)
+  config.model.norm_epsilon = placeholder(float)  # mobilenets: of BatchNorm
+  # bi-directional resnets: (kind, channels, repeats, stride) of each stage
+  config.model.blocks = placeholder(tuple)
+  config.model.expansion = placeholder(int)  # bi-: of inverted residual blocks
+  config.model.head = placeholder(str)  # bi-directional resnets: jiang | linear
+  config.model.activation = placeholder(str)  # leaky_cnn: leaky_relu | relu
+  config.model.slope = placeholder(float)  # leaky_cnn: of LeakyReLU below 0
+  config.model.batch_norm = placeholder(bool)  # leaky_cnn: in its dense layer
+  config.model.widths = placeholder(tuple)  # leaky_cnn: of its convolutions
+  config.model.dense = placeholder(int)  # leaky_cnn: units of its dense layer
 
   config.dataset = ConfigDict()
   config.dataset.name = "fer2013"  # a name that fer_jax.data lists
@@ -26,6 +47,31 @@ def get_config() -> ConfigDict:
   config.dataset.data_dir = ""
   # Where the prepared array_record files go; "" is ~/tensorflow_datasets.
   config.dataset.prepared_dir = ""
+  # Options of data sets, unset as those of models.
+  # ferplus: majority | distribution | multi_target
+  config.dataset.target = placeholder(str)
+  # ferplus: 8 | 10 (with unknown and NF); ckplus: 7 | 8 (with neutral)
+  config.dataset.num_classes = placeholder(int)
+  config.dataset.fold = placeholder(int)  # ckplus: which subjects test, from 0
+  config.dataset.num_folds = placeholder(int)  # ckplus: groups of subjects
+  config.dataset.fold_seed = placeholder(int)  # ckplus: draws the groups
+  config.dataset.last_frames = placeholder(int)  # ckplus: of each sequence
+  config.dataset.image_size = placeholder(int)  # folder: pixels kept, a side
+  config.dataset.color = placeholder(bool)  # folder: keep colour
+  config.dataset.unreadable = placeholder(str)  # folder: refuse | skip
+  config.dataset.num_train = placeholder(int)  # synthetic_faces: images
+  config.dataset.num_validation = placeholder(int)  # synthetic_faces
+  config.dataset.num_test = placeholder(int)  # synthetic_faces
+  config.dataset.seed = placeholder(int)  # synthetic_faces
+  # Views of any data set.
+  # Only these classes, in this order: "happy,neutral,sad". "" is all.
+  config.dataset.classes = ""
+  # Shares of the training rows that become this split, class by class.
+  config.dataset.holdout_validation = 0.0
+  config.dataset.holdout_test = 0.0  # as holdout_validation
+  config.dataset.holdout_seed = 0  # draws them
+  # Leave out training images that also stand in validation or test.
+  config.dataset.drop_duplicates = False
 
   # resident: the split lies on the device, the host sends row numbers.
   # stream: the host reads uint8 batches from array_record, for sets that do
@@ -78,6 +124,9 @@ def get_config() -> ConfigDict:
   config.schedule.plateau_min_delta = 1e-4  # validation loss than by this
 
   config.loss = ConfigDict()
+  # cross_entropy | multi_target (any class of the target is right)
+  config.loss.name = "cross_entropy"
+  config.loss.output = "softmax"  # softmax | sigmoid (divided by their sum)
   config.loss.label_smoothing = 0.0  # share of the uniform distribution
   # none | balanced (rows / (classes * rows of the class), from training rows)
   config.loss.class_weights = "none"

@@ -75,7 +75,9 @@ def from_json(fields: dict[str, Any]) -> ConfigDict:
   def with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
       return {key: with_tuples(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+      return tuple(with_tuples(item) for item in value)
+    return value
 
   return ConfigDict(with_tuples(fields)).lock()
 

@@ -58,12 +58,19 @@ def require(ok: bool, field: str, value: Any, must: str) -> None:
     raise UserError(f"--config.{field}={value} must {must}")
 
 
-def run(main: Callable[[Sequence[str]], Any]) -> None:
-  """Runs `main` as a command: `app.run`, with user errors as one line."""
+def run(
+  main: Callable[[Sequence[str]], Any], *, takes_arguments: bool = False
+) -> None:
+  """Runs `main` as a command: `app.run`, with user errors as one line.
+
+  Args:
+    main: takes the command's name and its arguments.
+    takes_arguments: whether there may be other arguments than flags.
+  """
 
   def guarded(argv: Sequence[str]) -> None:
     try:
-      if len(argv) > 1:
+      if len(argv) > 1 and not takes_arguments:
         raise UserError(
           f"unexpected argument {argv[1]!r}: options are --name=value"
         )
@@ -96,6 +103,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses flags; a wrong one is one line, not a page of usage."""
   try:
     return flags.FLAGS(list(argv))
+  except UserError as e:  # of a recipe's argument
+    print(f"error: {e}", file=sys.stderr)
+    sys.exit(1)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
     # The last four are ml_collections': a field that is not there, or a value
     # of another type than the field's.

@@ -1,5 +1,6 @@
 """Every recipe is checked, built and traced: whole steps, nothing compiled."""
 
+import importlib
 import importlib.util
 import pathlib
 import tomllib
@@ -12,7 +13,11 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax import configs as recipes
 from fer_jax.configs import default
+from fer_jax.data import registry as datasets
+from fer_jax.data import views
 from fer_jax.errors import UserError
+from fer_jax.models import registry
+from fer_jax.models.registry import MODELS
 from fer_jax.training import setup
 from fer_jax.training.metrics import Sums
 
@@ -97,6 +102,21 @@ def test_every_field_of_default_has_its_comment():
     and not lines[i - 1].strip().startswith("#")
   ]
   assert not bare
+
+
+def test_every_option_of_a_model_has_its_field_and_no_field_is_for_none():
+  options = {o for name in MODELS for o in registry.options_of(name)}
+  assert set(default.get_config().model) == {"name"} | options
+
+
+def test_every_option_of_a_data_set_has_its_field():
+  options = set(views.OPTIONS)
+  for path in datasets.DATASETS.values():
+    module, name = path.split(":")
+    builder = getattr(importlib.import_module(module), name)
+    options |= set(builder.default_options)
+  fields = set(default.get_config().dataset)
+  assert fields == {"name", "data_dir", "prepared_dir"} | options
 
 
 def test_recipes_are_packaged():

@@ -34,9 +34,10 @@ class FaceBuilder(
 ):
   """A data set of faces that knows how to read its release.
 
-  A subclass sets `VERSION`, `class_names` and, where they differ,
-  `image_shape` and `default_options`, and writes `read_rows`. Its name is the
-  class's in snake case. Prepared data hold, in this order of rows,
+  A subclass sets `VERSION`, `classes` and, where they differ,
+  `default_options`, and writes `read_rows`; it overrides `class_names` and
+  `image_shape` where its options change them. Its name is the class's in snake
+  case, unless it sets `name`. Prepared data hold, in this order of rows,
   `image` uint8 `[h w c]`, `target` int64 (or what `target_feature` says) and
   `row` int64; the metadata hold `class_names` and `source`.
 
@@ -48,8 +49,7 @@ class FaceBuilder(
       options is prepared on its own.
   """
 
-  class_names: ClassVar[tuple[str, ...]] = ()
-  image_shape: ClassVar[tuple[int, int, int]] = (48, 48, 1)
+  classes: ClassVar[tuple[str, ...]] = ()
   default_options: ClassVar[Mapping[str, Any]] = {}
   # Where tensorflow-datasets looks for checksums of downloads. Nothing is
   # downloaded, and to look takes a package that it does not install.
@@ -80,6 +80,16 @@ class FaceBuilder(
       "prepared_dir": prepared_dir,
       **options,
     }
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """What target `i`, or place `i` of a target, stands for."""
+    return self.classes
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of every image."""
+    return 48, 48, 1
 
   @abc.abstractmethod
   def read_rows(self) -> Mapping[str, Iterable[Row]]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from fer_jax.data import labels, releases, tables, terminal
+from fer_jax.data import labels, releases, terminal
 from fer_jax.data.builder import FaceBuilder, Row
 from fer_jax.errors import UserError
 
@@ -22,8 +22,7 @@ class Fer2013(FaceBuilder):
   """Training is `train`, PublicTest `validation`, PrivateTest `test`."""
 
   VERSION = tfds.core.Version("1.0.0")
-  class_names = labels.FER2013_CLASSES
-  image_shape = (tables.SIDE, tables.SIDE, 1)
+  classes = labels.FER2013_CLASSES
 
   @functools.cached_property
   def _places(self) -> list[Path]:

@@ -28,6 +28,35 @@ FER2013_COUNTS = types.MappingProxyType(
   }
 )
 
+# The columns of votes in fer2013new.csv, in its order: eight expressions, then
+# unknown and no face.
+FERPLUS_COLUMNS = (
+  "neutral",
+  "happiness",
+  "surprise",
+  "sadness",
+  "anger",
+  "disgust",
+  "fear",
+  "contempt",
+  "unknown",
+  "NF",
+)
+
+# Target and classes -> rows kept of train, validation and test.
+FERPLUS_COUNTS: types.MappingProxyType[
+  tuple[str, int], tuple[int | None, ...]
+] = types.MappingProxyType(
+  {
+    ("majority", 8): (25_060, 3_199, 3_153),
+    ("distribution", 8): (27_956, 3_505, 3_505),
+    ("multi_target", 8): (27_671, 3_472, None),
+    ("majority", 10): (28_709, 3_589, 3_589),
+    ("distribution", 10): (28_709, 3_589, 3_589),
+    ("multi_target", 10): (28_709, 3_589, 3_589),
+  }
+)
+
 # Nouns and adjectives both name classes in the releases that go round.
 _SYNONYMS = {
   "anger": "angry",
@@ -54,3 +83,26 @@ def label_of_folder(name: str) -> int | None:
   name = name.strip().lower()
   name = _SYNONYMS.get(name, name)
   return FER2013_CLASSES.index(name) if name in FER2013_CLASSES else None
+
+
+# In the order of the numbers 1-7 in CK+'s Emotion files; their 0, neutral,
+# labels no sequence, so the neutral class, where it is wanted, comes last.
+CKPLUS_CLASSES = (
+  "anger",
+  "contempt",
+  "disgust",
+  "fear",
+  "happy",
+  "sadness",
+  "surprise",
+  "neutral",
+)
+
+# Labelled sequences of each class but neutral; 327 in all, of 118 subjects
+# (Lucey et al. 2010).
+CKPLUS_COUNTS = (45, 18, 59, 25, 69, 28, 83)
+
+# The column `emotion` of ckextended.csv -> the place in CKPLUS_CLASSES.
+CKEXTENDED_LABELS = (0, 2, 3, 4, 5, 6, 7, 1)
+# Its neutral rows: one of each of CK+'s 593 sequences, labelled or not.
+CKEXTENDED_NEUTRAL = 593

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from jaxtyping import Int32
 
-from fer_jax.data.registry import Split
+from fer_jax.data.splits import Split
 from fer_jax.errors import UserError, choose, require
 
 FEEDS = ("resident", "stream")

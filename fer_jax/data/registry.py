@@ -4,116 +4,45 @@
 True
 """
 
-import functools
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Integer
+from fer_jax.data import views
+from fer_jax.data.splits import Dataset, Split
+from fer_jax.errors import choose
 
-from fer_jax.errors import UserError, choose
+if TYPE_CHECKING:  # tensorflow-datasets takes seconds to import.
+  from fer_jax.data.builder import FaceBuilder
 
-# Name -> "module:class". Modules are imported when their data are asked for:
-# tensorflow-datasets takes seconds to import.
+# Name -> "module:class". Modules are imported when their data are asked for.
 DATASETS = {
+  "ckplus": "fer_jax.data.ckplus:CkPlus",
   "fer2013": "fer_jax.data.fer2013:Fer2013",
+  "ferplus": "fer_jax.data.ferplus:FerPlus",
+  "folder": "fer_jax.data.folder:ImageFolder",
   "synthetic_faces": "fer_jax.data.synthetic_faces:SyntheticFaces",
 }
-
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-  """One split of a prepared data set, in the order of its release.
-
-  Attributes:
-    name: "train", "validation" or "test".
-    source: the data source of its array_record files (`len`, `[i]` and
-      `__getitems__([i, ...])`), a fit source for grain.
-  """
-
-  name: str
-  source: Any
-
-  def __len__(self) -> int:
-    return len(self.source)
-
-  def read(self, indices: Integer[np.ndarray, " b"]) -> Arrays:
-    """Reads rows by their place in the split.
-
-    Args:
-      indices: places, 0 to `len(self) - 1`, in any order.
-
-    Returns:
-      `image` uint8 `[b h w c]`, `target` int32 `[b]` or float32 `[b k]` and
-      `row`, the place in the release, int32 `[b]`.
-    """
-    records = self.source.__getitems__([int(i) for i in indices])
-    features = self.source.dataset_info.features
-    target = features["target"]
-    soft = np.issubdtype(target.np_dtype, np.floating)
-    return {
-      "image": _stack(records, "image", features["image"].shape, np.uint8),
-      "target": _stack(
-        records, "target", target.shape, np.float32 if soft else np.int32
-      ),
-      "row": _stack(records, "row", (), np.int32),
-    }
-
-  def arrays(self) -> Arrays:
-    """Returns the whole split as `read` does; read once, not to be written."""
-    return dict(self._arrays)
-
-  @functools.cached_property
-  def _arrays(self) -> Arrays:
-    arrays = self.read(np.arange(len(self)))
-    for array in arrays.values():
-      array.flags.writeable = False
-    return arrays
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-  """A prepared data set.
-
-  Attributes:
-    name: the name it was loaded by.
-    class_names: what target `i`, or place `i` of a target, stands for.
-    image_shape: height, width and channels.
-    splits: the splits that have rows, by name.
-  """
-
-  name: str
-  class_names: tuple[str, ...]
-  image_shape: tuple[int, int, int]
-  splits: Mapping[str, Split]
-
-  @property
-  def num_classes(self) -> int:
-    """Returns the number of classes."""
-    return len(self.class_names)
-
-  def split(self, name: str) -> Split:
-    """Returns a split.
-
-    Raises:
-      UserError: it is missing or has no rows; the message lists those there.
-    """
-    if name not in self.splits:
-      raise UserError(
-        f"data set {self.name} has no rows in split {name!r}: "
-        f"there are {', '.join(self.splits)}"
-      )
-    return self.splits[name]
 
 
 def available() -> list[str]:
   """Returns the names that `load` knows."""
   return sorted(DATASETS)
+
+
+def builder_class(name: str) -> "type[FaceBuilder]":
+  """Returns what prepares a data set; importing it takes seconds.
+
+  Raises:
+    UserError: the name is unknown.
+  """
+  module, class_name = DATASETS[choose("data set", name, DATASETS)].split(":")
+  return getattr(importlib.import_module(module), class_name)
+
+
+def default_options(name: str) -> dict[str, Any]:
+  """Returns a data set's own options, with their defaults."""
+  return dict(builder_class(name).default_options)
 
 
 def load(
@@ -127,19 +56,19 @@ def load(
       manual folder of tensorflow-datasets, or else what was prepared before.
       Data sets that need no release do not look at it.
     prepared_dir: where prepared files go; "" is tensorflow-datasets' folder.
-    **options: of the data set.
+    **options: of the data set, or of the view of it (see `views.apply`). None
+      is the option's own default.
 
   Raises:
     UserError: the name or an option is unknown, or the release is missing or
       wrong.
   """
-  choose("data set", name, DATASETS)
-  module, class_name = DATASETS[name].split(":")
-  builder_class = getattr(importlib.import_module(module), class_name)
-  builder = builder_class(
+  options = {key: value for key, value in options.items() if value is not None}
+  view = {key: options.pop(key) for key in views.OPTIONS if key in options}
+  builder = builder_class(name)(
     release_dir=data_dir, prepared_dir=prepared_dir, **options
   ).prepare()
-  return Dataset(
+  dataset = Dataset(
     name=name,
     class_names=builder.class_names,
     image_shape=builder.image_shape,
@@ -150,13 +79,4 @@ def load(
       }
     ),
   )
-
-
-def _stack(
-  records: list[dict[str, Any]], key: str, shape: tuple[int, ...], dtype: type
-) -> np.ndarray:
-  """Stacks one feature of the records, which may be none."""
-  out: np.ndarray = np.empty((len(records), *shape), dtype)
-  for i, record in enumerate(records):
-    out[i] = record[key]
-  return out
+  return views.apply(dataset, **view)

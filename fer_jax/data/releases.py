@@ -160,6 +160,15 @@ def _files_of_folders(release: Path) -> list[Path]:
   return [*release.glob("train/*/*"), *release.glob("test/*/*")]
 
 
+def keeps_order(path: Path) -> bool:
+  """Whether a release's rows are in the order of fer2013.csv."""
+  if path.suffix.lower() != ".zip":
+    return not path.is_dir()
+  with contextlib.suppress(*_BROKEN), zipfile.ZipFile(path) as archive:
+    return _csv_member(archive.namelist()) is not None
+  return True  # What is wrong with it, reading it says.
+
+
 def read(path: Path) -> Iterator[tables.FaceRow]:
   """Reads a release: a table in its order, images by split and number.
 

@@ -247,8 +247,7 @@ class SyntheticFaces(FaceBuilder):
   """
 
   VERSION = tfds.core.Version("1.0.0")
-  class_names = labels.FER2013_CLASSES
-  image_shape = (SIDE, SIDE, 1)
+  classes = labels.FER2013_CLASSES
   default_options = {
     "num_train": 7000,
     "num_validation": 1000,

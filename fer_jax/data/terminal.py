@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import tensorflow_datasets as tfds
 from absl import logging
 from tqdm import tqdm
 
@@ -44,6 +43,8 @@ def tfds_logs_hidden() -> Iterator[None]:
 @contextlib.contextmanager
 def tfds_output_hidden() -> Iterator[None]:
   """Hides tensorflow-datasets' bars and prints, for one bar of our own."""
+  import tensorflow_datasets as tfds  # takes seconds
+
   tfds.display_progress_bar(False)
   try:
     with contextlib.redirect_stdout(io.StringIO()):

@@ -2,7 +2,8 @@
 
 In v1.5 the stride of a bottleneck block is at its 3x3 convolution (Goyal et
 al. 2017), not at its first 1x1. Parameter names follow the reference weights:
-`conv1`, `bn1`, `layer1_0` ... `layer4_2`, `fc`.
+`conv1`, `bn1`, `layer1_0` ... `layer4_2`, `fc`. With attention each block has
+a `cbam` more (see `cbam`).
 """
 
 import functools
@@ -14,12 +15,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import choose
-from fer_jax.models import ops
+from fer_jax.models import cbam
+from fer_jax.models.layers import (
+  STEMS,
+  apply_stem,
+  last_scale_init,
+  make_layers,
+)
 
-STEMS = ("imagenet", "small", "small_stride2")
-
-# He et al. 2015: normal, by the number of outputs, as torchvision.
-kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+ATTENTIONS = ("none", *cbam.ARRANGEMENTS)
 
 
 class BasicBlock(nn.Module):
@@ -32,6 +36,8 @@ class BasicBlock(nn.Module):
     norm: makes normalisations (mode and dtype bound).
     zero_init_residual: whether the last norm's scale starts at zero, so that
       the block starts as its shortcut (Goyal et al. 2017, 5.1).
+    attention: makes what weights the last norm's output before the shortcut is
+      added (Woo et al. 2018, figure 3), or None.
   """
 
   features: int
@@ -39,6 +45,7 @@ class BasicBlock(nn.Module):
   conv: Callable[..., Any]
   norm: Callable[..., Any]
   zero_init_residual: bool = False
+  attention: Callable[..., Any] | None = None
   expansion = 1
 
   @nn.compact
@@ -52,6 +59,8 @@ class BasicBlock(nn.Module):
     y = self.norm(
       name="bn2", scale_init=last_scale_init(self.zero_init_residual)
     )(y)
+    if self.attention is not None:
+      y = self.attention(name="cbam")(y)
     return nn.relu(y + _shortcut(self, x, self.features))
 
 
@@ -66,6 +75,7 @@ class BottleneckBlock(nn.Module):
   conv: Callable[..., Any]
   norm: Callable[..., Any]
   zero_init_residual: bool = False
+  attention: Callable[..., Any] | None = None
   expansion = 4
 
   @nn.compact
@@ -82,6 +92,8 @@ class BottleneckBlock(nn.Module):
     y = self.norm(
       name="bn3", scale_init=last_scale_init(self.zero_init_residual)
     )(y)
+    if self.attention is not None:
+      y = self.attention(name="cbam")(y)
     return nn.relu(y + _shortcut(self, x, features))
 
 
@@ -98,6 +110,10 @@ class ResNet(nn.Module):
     stem: "imagenet" (7x7 stride 2, then max pooling stride 2), "small" (3x3
       stride 1) or "small_stride2" (3x3 stride 2), the small ones without pool.
     zero_init_residual: see `BasicBlock`.
+    attention: "none", or the arrangement of a CBAM in every block:
+      "sequential", "parallel", "channel" or "spatial".
+    attention_reduction: the CBAM's `reduction`.
+    attention_kernel_size: the CBAM's `kernel_size`.
     dtype: of the compute; parameters, statistics and logits are float32.
     axis_name: the device axis over which BatchNorm statistics are averaged.
   """
@@ -107,11 +123,16 @@ class ResNet(nn.Module):
   num_classes: int
   stem: str = "imagenet"
   zero_init_residual: bool = False
+  attention: str = "none"
+  attention_reduction: int = 16
+  attention_kernel_size: int = 7
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
   def __post_init__(self) -> None:
     choose("stem", self.stem, STEMS)
+    choose("attention", self.attention, ATTENTIONS)
+    cbam.check_sizes(self.attention_reduction, self.attention_kernel_size)
     super().__post_init__()
 
   @nn.compact
@@ -119,18 +140,18 @@ class ResNet(nn.Module):
     self, x: Float[Array, "b h w c"], train: bool = False
   ) -> Float[Array, "b k"]:
     """Returns float32 logits; with `train`, batch statistics are updated."""
-    conv = functools.partial(
-      ops.Conv, use_bias=False, dtype=self.dtype, kernel_init=kernel_init
-    )
-    norm = functools.partial(
-      nn.BatchNorm,
-      use_running_average=not train,
-      momentum=0.9,
-      epsilon=1e-5,
-      dtype=self.dtype,
-      axis_name=self.axis_name if train else None,
-    )
-    x = self._stem(x.astype(self.dtype), conv, norm)
+    conv, norm = make_layers(train, self.dtype, self.axis_name)
+    attention = None
+    if self.attention != "none":
+      attention = functools.partial(
+        cbam.CBAM,
+        conv=conv,
+        norm=norm,
+        arrangement=self.attention,
+        reduction=self.attention_reduction,
+        kernel_size=self.attention_kernel_size,
+      )
+    x = apply_stem(x.astype(self.dtype), self.stem, conv, norm)
     for stage, num_blocks in enumerate(self.stage_sizes):
       for i in range(num_blocks):
         x = self.block(
@@ -139,26 +160,11 @@ class ResNet(nn.Module):
           conv=conv,
           norm=norm,
           zero_init_residual=self.zero_init_residual,
+          attention=attention,
           name=f"layer{stage + 1}_{i}",
         )(x)
     x = jnp.mean(x, axis=(1, 2))
     return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
-
-  def _stem(self, x: Array, conv: Any, norm: Any) -> Array:
-    if self.stem == "imagenet":
-      x = conv(64, (7, 7), 2, padding=3, name="conv1")(x)
-    else:
-      stride = 2 if self.stem == "small_stride2" else 1
-      x = conv(64, (3, 3), stride, padding=1, name="conv1")(x)
-    x = nn.relu(norm(name="bn1")(x))
-    if self.stem == "imagenet":
-      x = ops.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-    return x
-
-
-def last_scale_init(zero: bool) -> nn.initializers.Initializer:
-  """The initialiser of a block's last norm scale."""
-  return nn.initializers.zeros if zero else nn.initializers.ones
 
 
 def _shortcut(block: Any, x: Array, features: int) -> Array:

@@ -34,7 +34,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
 
   Returns:
     The summary: `best_epoch`, `validation_loss`, `validation_accuracy`,
-    `test_loss` and `test_accuracy` where that split has rows, `seconds`,
+    `test_loss` and `test_accuracy` where that split has rows, the numbers of
+    rows as `validation_count` and `test_count`, `seconds`,
     `images_per_second`.
 
   Raises:
@@ -188,6 +189,7 @@ class Run:
       if split in splits:
         for name, value in self.evaluator(variables, split).items():
           metrics[f"{split}_{name}"] = value
+        metrics[f"{split}_count"] = len(splits[split])
     return self.journal.end(self.position, metrics)
 
   def _restored_state(self) -> TrainState:

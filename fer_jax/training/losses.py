@@ -17,20 +17,27 @@ from ml_collections import ConfigDict
 from fer_jax.errors import choose, require
 
 CLASS_WEIGHTS = ("none", "balanced")
+LOSSES = ("cross_entropy", "multi_target")
+OUTPUTS = ("softmax", "sigmoid")
 
 
 def check(config: ConfigDict) -> None:
   """Checks the section `loss` of a configuration.
 
   Args:
-    config: `label_smoothing` and `class_weights`.
+    config: `name`, `output`, `label_smoothing` and `class_weights`.
 
   Raises:
     UserError: a value is out of its range or unknown.
   """
+  choose("--config.loss.name", config.name, LOSSES)
+  choose("--config.loss.output", config.output, OUTPUTS)
   smoothing = config.label_smoothing
   ok = 0 <= smoothing < 1
   must = "be at least 0 and less than 1"
+  require(ok, "loss.label_smoothing", smoothing, must)
+  ok = not (smoothing and config.name == "multi_target")
+  must = "be 0 with --config.loss.name=multi_target, or every class is right"
   require(ok, "loss.label_smoothing", smoothing, must)
   choose("--config.loss.class_weights", config.class_weights, CLASS_WEIGHTS)
 
@@ -145,30 +152,65 @@ def example_weights(
   return weights
 
 
-def cross_entropy(
+def to_output(
+  logits: Float[Array, "b k"], output: str
+) -> Float32[Array, "b k"]:
+  """Logits whose softmax is the model's output.
+
+  Args:
+    logits: `[b k]`; half precision is cast first.
+    output: "softmax" leaves them; "sigmoid" gives s_k / sum_j s_j with s the
+      sigmoid of the logits, which is what Keras makes of sigmoid outputs under
+      categorical cross-entropy (Jiang et al. train so). The order of classes
+      is the same.
+
+  Returns:
+    Float32 `[b k]`.
+
+  >>> jax.nn.softmax(to_output(jnp.array([[0.0, -100.0]]), "sigmoid")).tolist()
+  [[1.0, 0.0]]
+  """
+  logits = logits.astype(jnp.float32)
+  return jax.nn.log_sigmoid(logits) if output == "sigmoid" else logits
+
+
+def per_example(
   logits: Float[Array, "b k"],
   targets: Float32[Array, "b k"],
   weights: Float[Array, "b"] | None = None,
+  name: str = "cross_entropy",
 ) -> Float32[Array, "b"]:
-  """Softmax cross-entropy of each row, -sum_k t_k log p_k, in float32.
+  """The loss of each row, in float32.
 
   Args:
     logits: `[b k]`; half precision is cast before the softmax.
     targets: distributions over the classes `[b k]`, see `one_hot_targets`.
     weights: by what each loss is multiplied `[b]`; a row of weight 0 gives 0
       and no gradient, even where its loss is not finite. None: all 1.
+    name: one of `LOSSES`: "cross_entropy" is -sum_k t_k log p_k,
+      "multi_target" -log max_k p_k over the classes with t_k > 0, any of which
+      is right (Barsoum et al. 2016, section 4.2).
 
   Returns:
     Float32 `[b]`.
   """
   logits = logits.astype(jnp.float32)
+  loss_fn = _multi_target if name == "multi_target" else _cross_entropy
   if weights is None:
-    return optax.losses.softmax_cross_entropy(logits, targets)
+    return loss_fn(logits, targets)
   # Masked twice: 0 * inf is NaN, in the value and in the gradient.
   counts = weights > 0
-  safe = jnp.where(counts[:, None], logits, 0.0)
-  losses = optax.losses.softmax_cross_entropy(safe, targets)
+  losses = loss_fn(jnp.where(counts[:, None], logits, 0.0), targets)
   return jnp.where(counts, weights * losses, 0.0)
+
+
+def _cross_entropy(logits: Array, targets: Array) -> Array:
+  return optax.losses.softmax_cross_entropy(logits, targets)
+
+
+def _multi_target(logits: Array, targets: Array) -> Array:
+  log_p = jax.nn.log_softmax(logits)
+  return -jnp.max(jnp.where(targets > 0, log_p, -jnp.inf), axis=-1)
 
 
 def weighted_mean(
@@ -189,7 +231,7 @@ def weighted_mean(
   whatever the sums of their weights are.
 
   Args:
-    losses: weighted, as `cross_entropy(..., weights)` gives them `[b]`.
+    losses: weighted, as `per_example(..., weights)` gives them `[b]`.
     weights: the same weights `[b]`.
     axis_name: the axis of the devices; None: there is one.
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax import models
 from fer_jax.data import pipeline, registry
+from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError
 from fer_jax.training import losses, optimizers, schedules
 from fer_jax.training.parallel import Spread
@@ -37,7 +38,7 @@ class Setup:
   """
 
   config: ConfigDict
-  dataset: registry.Dataset
+  dataset: Dataset
   order: pipeline.BatchOrder
   spread: Spread
   model: nn.Module
@@ -66,7 +67,7 @@ class Setup:
     """The key that every step folds its number into."""
     return jax.random.fold_in(self.rng, 1)
 
-  def resident(self, split: registry.Split) -> Tree:
+  def resident(self, split: Split) -> Tree:
     """A split on every device, or {} where batches carry the images."""
     if self.config.feed != "resident":
       return {}
@@ -123,7 +124,7 @@ def build(config: ConfigDict) -> Setup:
   class_weights = None
   if config.loss.class_weights == "balanced":
     weights = losses.balanced_class_weights(
-      train_split.arrays()["target"], dataset.num_classes
+      train_split.targets(), dataset.num_classes
     )
     class_weights = tuple(float(w) for w in weights)
   steps = Steps(

@@ -102,6 +102,7 @@ class Steps:
     images, targets = self._training_input(rng, images, labels)
     weights = losses.example_weights(labels, self._class_weights())
     rngs = {"dropout": self._device_key(rng)}
+    loss = self.config.loss
 
     def loss_fn(params: Tree) -> tuple[Array, tuple[Array, Tree]]:
       logits, updated = self.model.apply(
@@ -111,9 +112,10 @@ class Steps:
         mutable=["batch_stats"],
         rngs=rngs,
       )
-      per_example = losses.cross_entropy(logits, targets, weights)
-      loss = losses.weighted_mean(per_example, weights, self.axis_name)
-      return loss, (logits, updated.get("batch_stats", {}))
+      logits = losses.to_output(logits, loss.output)
+      per_example = losses.per_example(logits, targets, weights, loss.name)
+      mean = losses.weighted_mean(per_example, weights, self.axis_name)
+      return mean, (logits, updated.get("batch_stats", {}))
 
     (_, (logits, batch_stats)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
@@ -121,7 +123,7 @@ class Steps:
     if self.axis_name:
       gradients = jax.lax.pmean(gradients, self.axis_name)
     seen = Sums.from_batch(
-      logits, targets, losses.cross_entropy(logits, targets)
+      logits, targets, losses.per_example(logits, targets, name=loss.name)
     )
     return gradients, batch_stats, sums.add(self._over_devices(seen))
 
@@ -156,20 +158,21 @@ class Steps:
     """
     logits, labels = self.logits(variables, data, batch)
     targets = losses.one_hot_targets(labels, self.num_classes)
-    seen = Sums.from_batch(
-      logits, targets, losses.cross_entropy(logits, targets), batch["mask"]
+    per_example = losses.per_example(
+      logits, targets, name=self.config.loss.name
     )
+    seen = Sums.from_batch(logits, targets, per_example, batch["mask"])
     return sums.add(self._over_devices(seen))
 
   def logits(
     self, variables: Tree, data: Tree, batch: Batch
   ) -> tuple[Float[Array, "b k"], Array]:
-    """The model's logits of a batch as evaluation sees it, and its targets."""
+    """What a batch's softmax is taken of in evaluation, and its targets."""
     images, labels = _gather(data, batch)
     images = normalize.prepare(images, self.config.input)
     logits = self.model.apply(variables, images, train=False)
     assert isinstance(logits, jax.Array)
-    return logits, labels
+    return losses.to_output(logits, self.config.loss.output), labels
 
   def _training_input(
     self, rng: Key[Array, ""], images: Array, labels: Array

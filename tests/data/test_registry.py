@@ -20,7 +20,7 @@ class ToyFaces(builder.FaceBuilder):
   """Rows numbered backwards, in two classes."""
 
   VERSION = tfds.core.Version("1.0.0")
-  class_names = ("plain", "odd")
+  classes = ("plain", "odd")
   image_shape = (4, 5, 3)
   default_options = {"num_rows": 6}
   num_reads = 0

@@ -11,11 +11,23 @@ from fer_jax.models import available, create, lowerings, ops
 
 # Trained numbers with 3 channels and 7 classes. A new model is one line here.
 PINNED = {
+  "alexnet": 5_850_087,
+  "alternated": 9_811_271,
+  "cbam_resnet101": 47_295_515,
+  "cbam_resnet152": 64_792_191,
+  "cbam_resnet18": 11_269_983,
+  "cbam_resnet34": 21_451_059,
+  "cbam_resnet50": 26_054_967,
+  "ir": 21_156_487,
+  "leaky_cnn": 1_275_207,
+  "mobilenet": 3_214_151,
+  "mobilenet_v2": 2_232_839,
   "resnet101": 42_514_503,
   "resnet152": 58_158_151,
   "resnet18": 11_180_103,
   "resnet34": 21_288_263,
   "resnet50": 23_522_375,
+  "ri": 6_996_935,
 }
 
 
@@ -89,14 +101,20 @@ def test_unknown_option_lists_what_there_is() -> None:
   with pytest.raises(UserError) as error:
     create("resnet18", num_classes=7, stemm="small")
   assert str(error.value) == (
-    "unknown option 'stemm' of model resnet18: it has stem, zero_init_residual"
+    "unknown option 'stemm' of model resnet18: it has attention,"
+    " attention_kernel_size, attention_reduction, stem, zero_init_residual"
   )
 
 
 @pytest.mark.parametrize("option", ["block", "stage_sizes", "train"])
 def test_what_a_model_fixes_is_no_option(option: str) -> None:
   with pytest.raises(UserError, match=f"unknown option '{option}'"):
-    create("resnet18", num_classes=7, **{option: None})
+    create("resnet18", num_classes=7, **{option: 1})
+
+
+def test_an_unset_option_is_the_models_own() -> None:
+  model: Any = create("resnet18", num_classes=7, stem=None, unheard_of=None)
+  assert model.stem == "imagenet"
 
 
 def test_options_reach_the_model() -> None:

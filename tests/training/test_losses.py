@@ -26,7 +26,7 @@ def _batch(rows=12, k=7, seed=0):
 
 def test_uniform_logits_cost_log_k():
   targets = losses.one_hot_targets(jnp.array([0, 3]), 7)
-  loss = losses.cross_entropy(jnp.zeros((2, 7)), targets)
+  loss = losses.per_example(jnp.zeros((2, 7)), targets)
   np.testing.assert_allclose(loss, np.log(7), rtol=1e-6)
 
 
@@ -39,7 +39,7 @@ def test_hard_targets_match_the_definition(smoothing):
     logits, np.eye(7)[labels] * (1 - smoothing) + smoothing / 7
   )
   np.testing.assert_allclose(
-    losses.cross_entropy(logits, targets), expected, rtol=2e-5
+    losses.per_example(logits, targets), expected, rtol=2e-5
   )
 
 
@@ -49,7 +49,7 @@ def test_soft_targets_match_the_definition():
   targets = losses.one_hot_targets(jnp.asarray(votes, jnp.float32), 7, 0.2)
   expected = _reference(logits, votes * 0.8 + 0.2 / 7)
   np.testing.assert_allclose(
-    losses.cross_entropy(logits, targets), expected, rtol=2e-5
+    losses.per_example(logits, targets), expected, rtol=2e-5
   )
 
 
@@ -57,14 +57,14 @@ def test_half_precision_logits_are_cast_before_the_softmax():
   logits, labels = _batch()
   half = logits.astype(jnp.bfloat16)
   targets = losses.one_hot_targets(labels, 7)
-  loss = losses.cross_entropy(half, targets)
+  loss = losses.per_example(half, targets)
   assert loss.dtype == jnp.float32
   np.testing.assert_allclose(loss, _reference(half, targets), rtol=2e-5)
 
 
 def test_extreme_logits_stay_finite():
   targets = losses.one_hot_targets(jnp.array([1]), 2)
-  loss = losses.cross_entropy(jnp.array([[1e4, -1e4]]), targets)
+  loss = losses.per_example(jnp.array([[1e4, -1e4]]), targets)
   np.testing.assert_allclose(loss, [2e4])
 
 
@@ -124,7 +124,7 @@ def test_weighted_mean_is_over_the_weights():
   targets = losses.one_hot_targets(labels, 7)
   weights = losses.example_weights(labels, jnp.arange(1.0, 8.0))
   mean = losses.weighted_mean(
-    losses.cross_entropy(logits, targets, weights), weights
+    losses.per_example(logits, targets, weights), weights
   )
   expected = np.average(_reference(logits, targets), weights=weights)
   np.testing.assert_allclose(mean, expected, rtol=1e-5)
@@ -137,12 +137,12 @@ def test_a_masked_row_gives_no_loss_and_no_gradient_even_if_not_finite():
 
   def loss_fn(logits):
     targets = losses.one_hot_targets(labels, 7)
-    rows = losses.cross_entropy(logits, targets, weights)
+    rows = losses.per_example(logits, targets, weights)
     return losses.weighted_mean(rows, weights)
 
   loss, grad = jax.value_and_grad(loss_fn)(logits)
   expected, expected_grad = jax.value_and_grad(
-    lambda z: losses.cross_entropy(
+    lambda z: losses.per_example(
       z, losses.one_hot_targets(labels[:2], 7)
     ).mean()
   )(logits[:2])
@@ -166,7 +166,7 @@ def test_devices_with_unequal_weights_give_the_gradient_of_one_device():
   def loss_fn(kernel, x, labels, mask, axis_name=None):
     targets = losses.one_hot_targets(labels, 7)
     weights = losses.example_weights(labels, jnp.asarray(class_weights), mask)
-    rows = losses.cross_entropy(x @ kernel, targets, weights)
+    rows = losses.per_example(x @ kernel, targets, weights)
     return losses.weighted_mean(rows, weights, axis_name)
 
   def on_device(kernel, x, labels, mask):
@@ -201,4 +201,49 @@ def test_check_names_the_class_weights():
   with pytest.raises(
     UserError, match="--config.loss.class_weights 'inverse'.*balanced, none"
   ):
+    losses.check(config)
+
+
+def test_sigmoid_output_is_renormalised():
+  logits = jnp.array([[0.3, -1.2, 2.0]])
+  sigmoids = 1 / (1 + np.exp(-np.asarray(logits)))
+  np.testing.assert_allclose(
+    jax.nn.softmax(losses.to_output(logits, "sigmoid")),
+    sigmoids / sigmoids.sum(),
+    rtol=1e-6,
+  )
+  assert losses.to_output(logits, "softmax") is logits
+  half = losses.to_output(logits.astype(jnp.bfloat16), "softmax")
+  assert half.dtype == jnp.float32
+
+
+def test_of_several_targets_the_likeliest_counts():
+  logits = jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]))
+  targets = jnp.array([[0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+  loss = losses.per_example(logits, targets, name="multi_target")
+  np.testing.assert_allclose(loss, -np.log([0.3, 0.3]), rtol=1e-6)
+
+  def total(z):
+    return losses.per_example(z, targets, name="multi_target").sum()
+
+  gradient = jax.grad(total)(logits)
+  # softmax minus the one-hot of the class that counted.
+  np.testing.assert_allclose(
+    gradient, [[0.5, -0.7, 0.2], [0.1, 0.6, -0.7]], atol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("name", "hinge", "loss.name 'hinge': choose one of cross_entropy, multi"),
+    ("output", "relu", "loss.output 'relu': choose one of sigmoid, softmax"),
+    ("label_smoothing", 0.1, "label_smoothing=0.1 must be 0 with"),
+  ],
+)
+def test_wrong_losses_are_named(field, value, message):
+  config = default.get_config().loss
+  config.name = "multi_target"
+  config[field] = value
+  with pytest.raises(UserError, match=message):
     losses.check(config)

@@ -23,7 +23,7 @@ class Bars(FaceBuilder):
   """Noise with a bright bar, as wide as its class says: learned at once."""
 
   VERSION = tfds.core.Version("1.0.0")
-  class_names = tuple("abcdefg")
+  classes = tuple("abcdefg")
 
   def read_rows(self) -> Mapping[str, Iterator[Row]]:
     """Draws the splits."""

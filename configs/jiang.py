@@ -1,0 +1,43 @@
+"""The recipe of Jiang et al., for any model: jiang_*.py share it.
+
+python -m fer_jax.train --config=configs/jiang.py:ri
+
+"Bi-directional residual networks for facial expression recognition": FER2013's
+images with the ten classes of FER+ (eight expressions, unknown and no face),
+or CK+ with seven; Adam, batches of 64, rotated and cropped images.
+"""
+
+from ml_collections import ConfigDict
+
+from fer_jax.configs import default
+from fer_jax.errors import choose
+
+DATASETS = ("ferplus", "ckplus")
+
+
+def get_config(model: str = "ri", dataset: str = "ferplus") -> ConfigDict:
+  choose("data set of Jiang's recipe", dataset, DATASETS)
+  config = default.get_config()
+  config.model.name = model
+
+  config.dataset.name = dataset
+  if dataset == "ferplus":
+    config.dataset.target = "majority"
+  config.dataset.num_classes = 10 if dataset == "ferplus" else 7
+  config.input.image_size = 48
+  config.input.normalization = "unit"  # Paper: not stated
+  config.augment.rotation = 10.0  # degrees. Paper: not stated
+  config.augment.crop_padding = 4  # pixels. Paper: "cropping"
+
+  config.optimizer.name = "adam"
+  config.optimizer.learning_rate = 1e-4  # Paper: prints 0.001 as well
+  config.optimizer.b1 = 0.5
+  config.schedule.name = "fixed"
+  # Paper: sigmoid outputs under categorical cross-entropy, as Keras takes it;
+  # that is --config.loss.output=sigmoid.
+  config.loss.output = "softmax"
+  config.batch_size = 64
+  # Paper: not stated for FER+.
+  config.num_epochs = 100 if dataset == "ferplus" else 1200
+  config.best_metric = "validation_accuracy"
+  return config

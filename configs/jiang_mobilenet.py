@@ -1,0 +1,14 @@
+"""MobileNet v1, the baseline, as Jiang et al. trained it.
+
+python -m fer_jax.train --config=configs/jiang_mobilenet.py
+
+The paper got 61.54 % (loss 1.3921) on FER+ from scratch.
+"""
+
+from ml_collections import ConfigDict
+
+from fer_jax.configs import jiang
+
+
+def get_config(dataset: str = "ferplus") -> ConfigDict:
+  return jiang.get_config("mobilenet", dataset)

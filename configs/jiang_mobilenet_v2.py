@@ -1,0 +1,14 @@
+"""MobileNetV2, the baseline, as Jiang et al. trained it.
+
+python -m fer_jax.train --config=configs/jiang_mobilenet_v2.py
+
+The paper got 66.68 % (loss 1.342) on FER+ from scratch.
+"""
+
+from ml_collections import ConfigDict
+
+from fer_jax.configs import jiang
+
+
+def get_config(dataset: str = "ferplus") -> ConfigDict:
+  return jiang.get_config("mobilenet_v2", dataset)

@@ -1,0 +1,32 @@
+r"""Trains a model on every fold of a data set, and pools the results.
+
+python -m fer_jax.cross_validate --config=configs/jiang_ri.py:ckplus \
+  [--workdir=runs/NAME] [--config.FIELD=VALUE ...]
+
+Fold k is trained in WORKDIR/fold_k, as fer_jax.train would. The same command
+goes on where it was interrupted; folds that are done are not trained again.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from fer_jax import command, errors
+from fer_jax.training import cross_validation
+from fer_jax.training.interruption import Interrupted
+
+_RECIPE = command.Recipe()
+
+
+def main(argv: Sequence[str]) -> None:
+  """Trains all folds as the flags say."""
+  del argv
+  config, workdir = _RECIPE.read()
+  try:
+    print(cross_validation.cross_validate(config, workdir))
+  except Interrupted as e:
+    print(e, file=sys.stderr)
+    sys.exit(e.exit_code)
+
+
+if __name__ == "__main__":
+  errors.run(main)

@@ -1,0 +1,117 @@
+"""From FER+'s votes to targets.
+
+Ten people voted on each image of FER2013, for one of eight expressions,
+"unknown" or "NF" (no face). Barsoum et al. 2016, "Training Deep Networks for
+Facial Expression Recognition with Crowd-Sourced Label Distribution",
+https://arxiv.org/abs/1608.01041, make targets of the votes in several ways.
+What is left open there (when a row is dropped) follows the authors' published
+code; `labels.FERPLUS_COUNTS` holds the number of rows this keeps.
+"""
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+NUM_COLUMNS = 10
+NUM_EXPRESSIONS = 8
+UNKNOWN = 8  # the column; NF is the one after
+
+# Column -> share of the votes.
+Shares = Float32[np.ndarray, "10"]
+Votes = Int[np.ndarray, "10"]
+
+
+def without_outliers(votes: Votes) -> Votes:
+  """Returns the votes with single ones as none: one of ten may be a slip.
+
+  >>> without_outliers(np.array([7, 2, 1, 0, 0, 0, 0, 0, 0, 0])).tolist()
+  [7, 2, 0, 0, 0, 0, 0, 0, 0, 0]
+  """
+  return np.where(votes > 1, votes, 0)
+
+
+def majority(votes: Votes) -> Shares:
+  """The column with more than half of the votes, else unknown.
+
+  >>> int(majority(np.array([4, 6, 0, 0, 0, 0, 0, 0, 0, 0])).argmax())
+  1
+  >>> int(majority(np.array([5, 5, 0, 0, 0, 0, 0, 0, 0, 0])).argmax())
+  8
+  """
+  votes = without_outliers(votes)
+  best = int(votes.argmax())
+  return _only(best if 2 * votes[best] > votes.sum() else UNKNOWN)
+
+
+def distribution(votes: Votes) -> Shares:
+  """The shares of the expressions that most people saw.
+
+  Columns are taken by their votes, equal ones together, until they have three
+  quarters of all votes or are three. Unknown or NF ends that; it counts only
+  where nothing was taken before it. The row is unknown where what was taken is
+  half of the votes or less, or more than three columns.
+
+  >>> shares = distribution(np.array([6, 3, 1, 0, 0, 0, 0, 0, 0, 0]))
+  >>> [round(float(s), 2) for s in shares[:3]]
+  [0.67, 0.33, 0.0]
+  """
+  votes = without_outliers(votes)
+  total = votes.sum()
+  taken = np.zeros(NUM_COLUMNS)
+  for level in sorted(set(votes[votes > 0]), reverse=True):
+    if 4 * taken.sum() >= 3 * total or np.count_nonzero(taken) >= 3:
+      break
+    columns = np.flatnonzero(votes == level)
+    taken[columns[columns < NUM_EXPRESSIONS]] = level
+    if columns[-1] >= NUM_EXPRESSIONS:
+      if not taken.any():
+        taken[columns[0]] = level
+      break
+  if 2 * taken.sum() <= total or np.count_nonzero(taken) > 3:
+    return _only(UNKNOWN)
+  return (taken / taken.sum()).astype(np.float32)
+
+
+def multi_target(votes: Votes) -> Shares:
+  """Equal shares of all columns with 30 % of the votes or more.
+
+  The row is unknown where these have half of the votes or less, and it is
+  unknown or NF alone where that has the most of them.
+
+  >>> multi_target(np.array([5, 0, 4, 1, 0, 0, 0, 0, 0, 0])).tolist()[:4]
+  [0.5, 0.0, 0.5, 0.0]
+  """
+  votes = without_outliers(votes)
+  total = votes.sum()
+  taken = np.where(10 * votes >= 3 * total, votes, 0)
+  if 2 * taken.sum() <= total:
+    return _only(UNKNOWN)
+  best = int(taken.argmax())
+  if best >= NUM_EXPRESSIONS:
+    return _only(best)
+  chosen = (taken > 0).astype(np.float32)
+  return chosen / chosen.sum()
+
+
+MODES = {
+  "distribution": distribution,
+  "majority": majority,
+  "multi_target": multi_target,
+}
+
+
+def expressions_only(shares: Shares) -> Float[np.ndarray, "8"] | None:
+  """The shares of the eight expressions, or None for a row to drop.
+
+  A row is dropped where unknown or NF has the largest share; a smaller one is
+  shared out in proportion.
+  """
+  if shares.argmax() >= NUM_EXPRESSIONS:
+    return None
+  expressions = shares[:NUM_EXPRESSIONS]
+  return expressions / expressions.sum()
+
+
+def _only(column: int) -> Shares:
+  shares = np.zeros(NUM_COLUMNS, np.float32)
+  shares[column] = 1
+  return shares

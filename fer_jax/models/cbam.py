@@ -1,0 +1,107 @@
+"""CBAM, the convolutional block attention module (Woo et al. 2018).
+
+What the paper leaves open is as in its authors' code: the shared MLP has
+biases; the spatial convolution has none and a batch normalisation behind it,
+of momentum 0.99, whose scale starts at zero, so that the spatial map starts
+as 0.5 everywhere; the pooled maps come as (max, mean).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from fer_jax.errors import choose, require
+
+ARRANGEMENTS = ("sequential", "parallel", "channel", "spatial")
+
+
+class CBAM(nn.Module):
+  """Feature maps weighted by channel and by place, each weight in 0..1.
+
+  The weights are sown as "channel_map" [b 1 1 c] and "spatial_map" [b h w 1]:
+  `apply(..., mutable=["intermediates"])` returns them.
+
+  Attributes:
+    conv: makes convolutions (dtype and initialiser bound).
+    norm: makes batch normalisations (mode and dtype bound).
+    arrangement: "sequential" (the channel map, then the spatial map of what it
+      leaves; the paper's choice, 4.1), "parallel" (both of the same input),
+      "channel" or "spatial" (that map alone).
+    reduction: channels over hidden units of the channel map's MLP.
+    kernel_size: of the spatial map's convolution; odd.
+  """
+
+  conv: Callable[..., Any]
+  norm: Callable[..., Any]
+  arrangement: str = "sequential"
+  reduction: int = 16
+  kernel_size: int = 7
+
+  def __post_init__(self) -> None:
+    choose("attention", self.arrangement, ARRANGEMENTS)
+    check_sizes(self.reduction, self.kernel_size)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Returns the weighted feature maps, of x's dtype."""
+    if self.arrangement == "parallel":
+      return x * self._channel_map(x) * self._spatial_map(x)
+    if self.arrangement != "spatial":
+      x = x * self._channel_map(x)
+    if self.arrangement != "channel":
+      x = x * self._spatial_map(x)
+    return x
+
+  def _channel_map(self, x: Array) -> Array:
+    """What to look at (3, equation 2): [b 1 1 c]."""
+    channels = x.shape[-1]
+    hidden = max(channels // self.reduction, 1)
+    places = x.reshape(x.shape[0], -1, channels)
+    y = jnp.stack([jnp.mean(places, axis=1), _max(places, axis=1)], axis=1)
+    y = nn.relu(nn.Dense(hidden, dtype=x.dtype, name="fc1")(y))
+    y = nn.Dense(channels, dtype=x.dtype, name="fc2")(y)
+    y = nn.sigmoid(jnp.sum(y, axis=1))[:, None, None]
+    self.sow("intermediates", "channel_map", y)
+    return y
+
+  def _spatial_map(self, x: Array) -> Array:
+    """Where to look (3, equation 3): [b h w 1]."""
+    y = jnp.stack([_max(x, axis=3), jnp.mean(x, axis=3)], axis=3)
+    size = (self.kernel_size, self.kernel_size)
+    y = self.conv(1, size, padding=self.kernel_size // 2, name="conv")(y)
+    y = self.norm(name="bn", momentum=0.99, scale_init=nn.initializers.zeros)(y)
+    y = nn.sigmoid(y)
+    self.sow("intermediates", "spatial_map", y)
+    return y
+
+
+def _max(x: Array, axis: int) -> Array:
+  """The maximum, whose gradient goes to the first of equal values.
+
+  The gradient of `jnp.max` asks which values equal the maximum, and divides by
+  their number. Where XLA computes `x` again for that and rounds otherwise, the
+  number is 0 and the gradient NaN; it happens in a ResNet. A place is safe.
+  """
+  best = jnp.argmax(x, axis=axis, keepdims=True)
+  chosen = lax.broadcasted_iota(best.dtype, x.shape, axis) == best
+  return jnp.sum(jnp.where(chosen, x, 0), axis=axis)
+
+
+def check_sizes(reduction: int, kernel_size: int) -> None:
+  """Checks the options of a model's attention.
+
+  Raises:
+    UserError: one is out of its range.
+  """
+  ok = isinstance(reduction, int) and reduction >= 1
+  must = "be a whole number of 1 or more"
+  require(ok, "model.attention_reduction", reduction, must)
+  ok = isinstance(kernel_size, int) and kernel_size >= 1
+  ok = ok and kernel_size % 2 == 1
+  must = "be an odd number of 1 or more"
+  require(ok, "model.attention_kernel_size", kernel_size, must)

@@ -1,0 +1,176 @@
+"""Files of reference weights: which format, and its tensors by name.
+
+A format is told by the file's first bytes, never by its name. No pickle is
+unpickled here; torch's own format is left to torch's restricted reader.
+"""
+
+import dataclasses
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 (makes bfloat16 known to NumPy)
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Float
+
+from fer_jax.errors import UserError
+from fer_jax.pretrained import keras_files
+
+Tensors = dict[str, Float[np.ndarray, "..."]]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"
+# The number that starts a file of torch before 1.6, as it is pickled.
+_OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+# Under these keys training scripts store the weights beside other things.
+_NESTED = ("state_dict", "model")
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+  """What a file holds.
+
+  Attributes:
+    name: the file's, without its folder.
+    sha256: of its bytes, in hexadecimal.
+    format: "safetensors", "torch" or "keras".
+    tensors: float32 arrays by their names.
+  """
+
+  name: str
+  sha256: str
+  format: str
+  tensors: Tensors
+
+
+def read(path: str | Path) -> WeightFile:
+  """Reads a file of weights.
+
+  Args:
+    path: of a .safetensors, .pth, .pt, .h5 or .weights.h5 file.
+
+  Raises:
+    UserError: it cannot be read, is damaged, of no known format or a pickle,
+      or the library that reads its format is missing.
+  """
+  path = Path(path).expanduser()
+  try:
+    with path.open("rb") as f:
+      head = f.read(64)
+      f.seek(0)
+      sha256 = hashlib.file_digest(f, "sha256").hexdigest()
+  except OSError as e:
+    raise UserError(
+      f"cannot read {path}: {e.strerror or e}; give a file of weights"
+    ) from e
+  format = _format(path, head)
+  readers = {
+    "safetensors": _read_safetensors,
+    "torch": _read_torch,
+    "keras": keras_files.read,
+  }
+  tensors = {
+    name: np.asarray(array, np.float32)
+    for name, array in readers[format](path).items()
+  }
+  return WeightFile(path.name, sha256, format, tensors)
+
+
+def damaged(path: Path, reason: object) -> UserError:
+  """The error of a file that is not what its first bytes promise."""
+  words = " ".join(str(reason).split()).split(". ")[0]
+  return UserError(f"{path} is damaged ({words}): download it again")
+
+
+def _format(path: Path, head: bytes) -> str:
+  # First, since the 8 bytes of its header's length may be any.
+  if head[8:9] == b"{":
+    return "safetensors"
+  if head.startswith(_HDF5):
+    return "keras"
+  if head.startswith(_ZIP):
+    return _zip_format(path)
+  if head.startswith(_PICKLE):
+    if _OLD_TORCH in head:
+      return "torch"
+    raise UserError(
+      f"{path} is a pickle, which could run any code when read: give weights"
+      " as .safetensors"
+    )
+  raise _unknown(path)
+
+
+def _zip_format(path: Path) -> str:
+  try:
+    with zipfile.ZipFile(path) as archive:
+      names = archive.namelist()
+  except zipfile.BadZipFile as e:
+    raise damaged(path, e) from e
+  if any(name.endswith("/data.pkl") for name in names):
+    return "torch"
+  if "model.weights.h5" in names:
+    raise UserError(
+      f"{path} is a whole Keras model: unzip it and give its model.weights.h5"
+    )
+  raise _unknown(path)
+
+
+def _unknown(path: Path) -> UserError:
+  return UserError(
+    f"{path} is no file of weights: give a .safetensors, .pth (torch) or .h5"
+    " (Keras) file"
+  )
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+  try:
+    return safetensors.numpy.load_file(path)
+  except safetensors.SafetensorError as e:
+    raise damaged(path, e) from e
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+  try:
+    import torch
+  except ImportError as e:
+    raise UserError(
+      f"{path} is torch's format, which needs torch: pip install 'torch>=2.6',"
+      " or give the same weights as .safetensors"
+    ) from e
+  # Before 2.6 the restricted reader could be made to run code, CVE-2025-32434.
+  version = tuple(int(n) for n in torch.__version__.split(".")[:2])
+  if version < (2, 6):
+    raise UserError(
+      f"torch {torch.__version__} does not read {path} safely: pip install"
+      " 'torch>=2.6', or give the same weights as .safetensors"
+    )
+  try:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+  except pickle.UnpicklingError as e:
+    raise UserError(
+      f"{path} holds more than tensors, which could run any code when read:"
+      " give its state_dict or .safetensors"
+    ) from e
+  except Exception as e:  # of many kinds, by what is broken
+    raise damaged(path, e) from e
+  for key in _NESTED:
+    if isinstance(content, dict) and isinstance(content.get(key), dict):
+      content = content[key]
+  if not isinstance(content, dict) or not all(
+    isinstance(value, torch.Tensor) for value in content.values()
+  ):
+    raise UserError(
+      f"{path} holds no state_dict: give a file of tensors by their names"
+    )
+  prefix = "module."  # of models trained on several devices
+  wrapped = all(name.startswith(prefix) for name in content)
+  return {
+    name.removeprefix(prefix) if wrapped else name: tensor.float().numpy()
+    for name, tensor in content.items()
+  }

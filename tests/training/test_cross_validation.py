@@ -1,0 +1,72 @@
+"""Cross-validation: every row is tested once, by a run that never saw it."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+import tiny_run
+
+from fer_jax.data import registry
+from fer_jax.data.builder import FaceBuilder
+from fer_jax.errors import UserError
+from fer_jax.training import cross_validation
+
+
+class Folded(FaceBuilder):
+  """Bars in three folds: fold k tests on every third row, from k."""
+
+  VERSION = tfds.core.Version("1.0.0")
+  classes = tuple("abcdefg")
+  default_options = {"fold": 0, "num_folds": 3}
+
+  def read_rows(self):
+    """Gives the rows of the fold."""
+    rows = list(tiny_run.bars(200))
+    fold, num_folds = self.options["fold"], self.options["num_folds"]
+    rest = [row for row in rows if row[2] % num_folds != fold]
+    return {
+      "train": rest[30:],
+      "validation": rest[:30],
+      "test": rows[fold::num_folds],
+    }
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+  tiny_run.register(monkeypatch)
+  monkeypatch.setitem(registry.DATASETS, "folded", f"{__name__}:Folded")
+  return tiny_run.config(
+    tmp_path / "prepared", dataset__name="folded", num_epochs=1
+  )
+
+
+def test_folds_are_pooled_and_not_trained_again(config, tmp_path, capsys):
+  folds = cross_validation.cross_validate(config, tmp_path / "runs")
+  assert [f.fold for f in folds.folds] == [0, 1, 2]
+  assert [f.num_test for f in folds.folds] == [67, 67, 66]
+  right = sum(f.test_accuracy * f.num_test for f in folds.folds)
+  np.testing.assert_allclose(folds.accuracy, right / 200)
+  assert float(right) == pytest.approx(round(right))
+  for fold in range(3):
+    written = json.loads(
+      (tmp_path / f"runs/fold_{fold}/config.json").read_text()
+    )
+    assert written["dataset"]["fold"] == fold
+  saved = json.loads((tmp_path / "runs/folds.json").read_text())
+  assert saved["pooled"]["accuracy"] == folds.accuracy
+  assert len(saved["folds"]) == 3
+  assert "pooled over 200 rows" in str(folds)
+  lines = (tmp_path / "runs/fold_1/metrics.jsonl").read_text()
+  capsys.readouterr()
+  again = cross_validation.cross_validate(config, tmp_path / "runs")
+  assert again == folds
+  after = (tmp_path / "runs/fold_1/metrics.jsonl").read_text()
+  assert after.count('"validation_loss"') == lines.count('"validation_loss"')
+
+
+def test_a_data_set_without_folds_is_refused(config, tmp_path):
+  with config.unlocked():
+    config.dataset.name = "bars"
+  with pytest.raises(UserError, match="data set bars has no folds"):
+    cross_validation.cross_validate(config, tmp_path)
