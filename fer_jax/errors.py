@@ -99,10 +99,21 @@ def _leave(status: int) -> NoReturn:
   os._exit(status)
 
 
+def _spelled(argument: str) -> str:
+  """A flag as absl spells it: --no-detect is --nodetect, --batch-size has _."""
+  name, equals, value = argument.partition("=")
+  if not name.startswith("--") or "." in name:
+    return argument
+  name = name[2:].replace("-", "_")
+  if name not in flags.FLAGS and name.startswith("no_"):
+    name = name.replace("no_", "no", 1)
+  return f"--{name}{equals}{value}"
+
+
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses flags; a wrong one is one line, not a page of usage."""
   try:
-    return flags.FLAGS(list(argv))
+    return flags.FLAGS([argv[0], *map(_spelled, argv[1:])])
   except UserError as e:  # of a recipe's argument
     print(f"error: {e}", file=sys.stderr)
     sys.exit(1)

@@ -29,12 +29,12 @@ NAMES = sorted(
 )
 
 
-def load(name: str) -> ConfigDict:
+def load(name: str, *arguments: str) -> ConfigDict:
   spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
   assert spec and spec.loader
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config()
+  return module.get_config(*arguments)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,71 @@ def test_pans_recipe_is_the_papers():
   assert config.optimizer.name == "adam"
   assert config.best_metric == "validation_loss"
   assert config.early_stopping.patience > 0
+
+
+@pytest.mark.parametrize(
+  ("recipe", "run", "batch_size", "learning_rate", "num_epochs"),
+  [
+    ("sutton_alexnet", "A", 256, 0.005, 50),
+    ("sutton_alexnet", "B", 128, 0.005, 50),
+    ("sutton_alexnet", "C", 128, 0.007, 20),
+    ("sutton_resnet34", "A", 256, 0.005, 50),
+    ("sutton_resnet34", "B", 128, 0.005, 35),
+    ("sutton_resnet34", "C", 128, 0.007, 20),
+    ("sutton_cbam_resnet34", "A", 128, 0.005, 50),
+    ("sutton_cbam_resnet34", "B", 64, 0.005, 50),
+    ("sutton_cbam_resnet34", "C", 128, 0.007, 20),
+  ],
+)
+def test_suttons_runs_are_the_papers(
+  recipe, run, batch_size, learning_rate, num_epochs
+):
+  config = load(recipe, run)
+  assert recipe == f"sutton_{config.model.name}"
+  assert config.batch_size == batch_size
+  assert config.optimizer.learning_rate == learning_rate
+  assert config.num_epochs == num_epochs
+  assert config.input.image_size == (32 if "alexnet" in recipe else 48)
+  configs.check(config)
+
+
+@pytest.mark.parametrize(
+  "model",
+  ["alternated", "ri", "ir", "resnet50", "mobilenet", "mobilenet_v2"],
+)
+def test_jiangs_recipes_are_the_papers(model):
+  for arguments in ((), ("ferplus",), ("ckplus",)):
+    config = load(f"jiang_{model}", *arguments)
+    assert config.model.name == model
+    assert config.optimizer.learning_rate == 1e-4
+    assert config.optimizer.b1 == 0.5 and config.batch_size == 64
+    ckplus = arguments == ("ckplus",)
+    assert config.dataset.name == ("ckplus" if ckplus else "ferplus")
+    assert config.dataset.num_classes == (7 if ckplus else 10)
+    configs.check(config)
+
+
+def test_changs_recipe_is_the_papers():
+  config = load("chang_cnn")
+  assert config.dataset.classes == "happy,neutral,sad"
+  assert (config.batch_size, config.num_epochs) == (32, 8)
+  assert not config.dataset.holdout_test
+  held = load("chang_cnn", "holdout")
+  assert held.dataset.holdout_test == held.dataset.holdout_validation == 0.1
+  configs.check(held)
+
+
+@pytest.mark.parametrize(
+  ("recipe", "argument", "message"),
+  [
+    ("sutton_alexnet", "D", "unknown run of sutton_alexnet 'D'.*A, B, C"),
+    ("jiang_ri", "fer", "unknown data set of Jiang's recipe 'fer'"),
+    ("chang_cnn", "x", "unknown splits of chang_cnn 'x'"),
+  ],
+)
+def test_a_wrong_argument_lists_what_there_is(recipe, argument, message):
+  with pytest.raises(UserError, match=message):
+    load(recipe, argument)
 
 
 def test_every_field_of_default_has_its_comment():

@@ -5,7 +5,6 @@ with Crowd-Sourced Label Distribution", https://arxiv.org/abs/1608.01041
 """
 
 import functools
-import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,42 +14,41 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from fer_jax.data import ferplus_file, labels, releases, terminal, votes
-from fer_jax.data.builder import Row
-from fer_jax.data.fer2013 import Fer2013
+from fer_jax.data.builder import FaceBuilder, Row
+from fer_jax.data.ferplus_file import VoteRow
 from fer_jax.errors import UserError, choose, require
 
 NUM_CLASSES = (8, 10)
 
 
-class FerPlus(Fer2013):
+class FerPlus(FaceBuilder):
   """FER2013's splits and images, less the rows without a clear expression.
 
   Options: `target` is "majority" (a label), "distribution" (shares of the
   votes) or "multi_target" (equal shares of every class that is right), see
   `votes`. `num_classes` is 8 (the expressions; rows that are unknown or no
   face are dropped) or 10 (these are classes too and every row is kept; a row
-  without a majority is unknown). `row` is the row of fer2013.csv.
+  without a majority is unknown). `row` is the row of fer2013.csv, as FER2013's
+  is, so the two can be compared.
   """
 
-  name = "ferplus"
   VERSION = tfds.core.Version("1.0.0")
+  name = "ferplus"
+  classes = labels.FERPLUS_COLUMNS
   default_options = {"target": "majority", "num_classes": 8}
 
   def __init__(self, **kwargs: Any):
     options = {**self.default_options, **kwargs}
-    choose("--config.dataset.target", options["target"], votes.MODES)
-    require(
-      options["num_classes"] in NUM_CLASSES,
-      "dataset.num_classes",
-      options["num_classes"],
-      "be 8 (the expressions) or 10 (unknown and no face too)",
-    )
+    choose("value of --config.dataset.target", options["target"], votes.MODES)
+    ok = options["num_classes"] in NUM_CLASSES
+    must = "be 8 (the expressions) or 10 (unknown and no face too)"
+    require(ok, "dataset.num_classes", options["num_classes"], must)
     super().__init__(**kwargs)
 
   @property
   def class_names(self) -> tuple[str, ...]:
     """The expressions in FER+'s order, which is not FER2013's."""
-    return labels.FERPLUS_COLUMNS[: self.options["num_classes"]]
+    return self.classes[: self.options["num_classes"]]
 
   def target_feature(self) -> tfds.features.FeatureConnector:
     """A label, or shares of the classes."""
@@ -60,99 +58,119 @@ class FerPlus(Fer2013):
     return tfds.features.Tensor(shape=shape, dtype=np.float32)
 
   @functools.cached_property
-  def _votes(self) -> list[Path]:
+  def _places(self) -> list[Path]:
+    return ferplus_file.search_folders(self.release_dir, self.prepared_dir)
+
+  @functools.cached_property
+  def _releases(self) -> list[Path]:
+    return releases.find(self._places)
+
+  @functools.cached_property
+  def _ordered(self) -> list[Path]:
+    """The releases whose rows the votes can be joined to."""
+    return [path for path in self._releases if releases.keeps_order(path)]
+
+  @functools.cached_property
+  def _vote_files(self) -> list[Path]:
     return ferplus_file.find(self._places)
 
   def source(self) -> dict[str, Any] | None:
     """Says which release and which votes lie in the user's folders now."""
-    faces = super().source()
-    if faces and self._votes:
-      return {
-        "faces": faces,
-        "votes": releases.fingerprint(self._votes[0]),
-      }
+    try:
+      if self._ordered and self._vote_files:
+        return {
+          "faces": releases.fingerprint(self._ordered[0]),
+          "votes": releases.fingerprint(self._vote_files[0]),
+        }
+    except OSError as e:
+      raise UserError(
+        f"cannot look for FER+: {e}; set --config.dataset.data_dir to a folder "
+        "that can be read"
+      ) from e
     if self.release_dir:  # Asked for, so prepared data will not do.
-      raise ferplus_file.missing(self._places)
+      raise self._unusable()
     return None
 
   def origin(self) -> str:
-    """Says which files are joined."""
-    return f"{self._ordered_release()} and {self._votes[0]}"
+    """Says which files are joined, and which are not."""
+    taken = f"{self._ordered[0]} and {self._vote_files[0]}"
+    others = [*self._ordered[1:], *self._vote_files[1:]]
+    return f"{taken} (not {', '.join(map(str, others))})" if others else taken
 
   def read_rows(self) -> Mapping[str, list[Row]]:
     """Joins images and votes, row by row."""
-    if not self._releases:
-      raise releases.missing(self._places, given=False)
-    if not self._votes:
-      raise ferplus_file.missing(self._places)
-    release, votes_file = self._ordered_release(), self._votes[0]
+    if not (self._ordered and self._vote_files):
+      raise self._unusable()
+    vote_rows = list(ferplus_file.read(self._vote_files[0]))
+    counts = np.array([row.votes for row in vote_rows], int).reshape(-1, 10)
+    targets, kept = votes.targets(
+      counts, self.options["target"], self.options["num_classes"]
+    )
+    self._short = np.flatnonzero(counts.sum(axis=1) < ferplus_file.VOTERS)
     rows: dict[str, list[Row]] = {
       split: [] for split in labels.FER2013_SPLITS.values()
     }
-    pairs = itertools.zip_longest(
-      releases.read(release), ferplus_file.read(votes_file)
+    num_faces = 0
+    faces = terminal.progress(
+      releases.read(self._ordered[0]),
+      f"{self.name}: reading {self._ordered[0].name}",
     )
-    number = 0
-    for face, vote in terminal.progress(pairs, f"{self.name}: reading"):
-      if not face or not vote:
-        longer, shorter = votes_file, release
-        if not vote:
-          longer, shorter = release, votes_file
-        raise UserError(
-          f"{longer} has more rows than the {number:,} of {shorter}: rows are"
-          " joined by their order, so both must be the whole, or have the same"
-          " rows left out"
-        )
-      if face.split != vote.split:
-        raise UserError(
-          f"{votes_file}, row {number}: votes on an image of {vote.split},"
-          f" which in {release} is one of {face.split}: rows are joined by"
-          " their order, so both must keep the official one"
-        )
-      number += 1
-      target = self._target(vote.votes)
-      if target is not None:
-        rows[face.split].append((face.image, target, face.row))
+    for place, face in enumerate(faces):
+      num_faces += 1
+      if place < len(vote_rows):
+        self._check_split(place, face.split, vote_rows[place])
+        if kept[place]:
+          rows[face.split].append((face.image, targets[place], face.row))
+    if num_faces != len(vote_rows):
+      raise UserError(
+        f"{self._vote_files[0]} has {len(vote_rows):,} rows and "
+        f"{self._ordered[0]} {num_faces:,}: rows are joined by their order, so "
+        "both must be whole; get the shorter file again"
+      )
     self._kept = {split: len(rows[split]) for split in rows}
     return rows
 
+  def _check_split(self, place: int, split: str, vote_row: VoteRow) -> None:
+    if split != vote_row.split:
+      raise UserError(
+        f"{self._vote_files[0]}, line {vote_row.line}: Usage says "
+        f"{vote_row.split}, but row {place} (from 0) of {self._ordered[0]} is "
+        f"of {split}: rows are joined by their order, so both files must keep "
+        "the official one"
+      )
+
   def after_preparation(self) -> None:
-    """Warns where the kept rows are not as many as is known."""
+    """Warns where rows or votes are not as many as the official ones."""
     key = (self.options["target"], self.options["num_classes"])
+    official = labels.FERPLUS_COUNTS.get(key, (None, None, None))
     odd = []
-    for split, known in zip(
-      self._kept, labels.FERPLUS_COUNTS[key], strict=True
-    ):
-      kept = self._kept[split]
+    for (split, kept), known in zip(self._kept.items(), official, strict=True):
+      beside = f" (official: {known})" if known else ""
       if not kept:
-        odd.append(f"{split} has no rows")
-      elif known is not None and kept != known:
-        odd.append(f"{split} has {kept:,} rows (known: {known:,})")
+        odd.append(f"{split} has no rows{beside}")
+      elif known and kept != known:
+        odd.append(f"{split} keeps {kept} rows{beside}")
+    short = [row for row in self._short if row != labels.FERPLUS_SHORT_ROW]
+    if short:
+      odd.append(
+        f"{len(short)} more rows than the official one have fewer than "
+        f"{ferplus_file.VOTERS} votes, first row {short[0]} (from 0)"
+      )
     if odd:
       logging.warning(
-        "%s and %s differ from the official FER+: %s",
-        self._ordered_release(),
-        self._votes[0],
+        "%s with %s differs from the official FER+: %s",
+        self._ordered[0],
+        self._vote_files[0],
         "; ".join(odd),
       )
 
-  def _ordered_release(self) -> Path:
-    """The first release whose rows are in the order of fer2013.csv."""
-    for release in self._releases:
-      if releases.keeps_order(release):
-        return release
-    raise UserError(
-      f"{self._releases[0]}: FER+'s votes are joined to the rows of fer2013.csv"
-      " by their order, which the release as folders of images does not keep"
-      " (neither its file numbers nor FER+'s image names are row numbers); get"
-      " fer2013.csv, plain or compressed, fer2013.tar.gz or icml_face_data.csv"
+  def _unusable(self) -> UserError:
+    """Returns the error of what is not there, or not in order."""
+    if self._vote_files and self._releases and not self._ordered:
+      return ferplus_file.out_of_order(self._releases[0])
+    return ferplus_file.missing(
+      self._places,
+      faces=not self._ordered,
+      votes=not self._vote_files,
+      given=bool(self.release_dir),
     )
-
-  def _target(self, counts: np.ndarray) -> Any:
-    """A row's target, or None where it is dropped."""
-    shares: Any = votes.MODES[self.options["target"]](counts)
-    if self.options["num_classes"] == votes.NUM_EXPRESSIONS:
-      shares = votes.expressions_only(shares)
-    if shares is None or self.options["target"] != "majority":
-      return shares
-    return int(shares.argmax())

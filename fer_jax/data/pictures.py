@@ -57,7 +57,24 @@ def read_square(
   Raises:
     UnreadableError: as in `read`.
   """
-  image = _read(file, color)
+  return _fit(_read(file, color), size)
+
+
+def square(
+  image: UInt8[np.ndarray, "h w c"], size: int
+) -> UInt8[np.ndarray, "size size c"]:
+  """Makes an image a square, as `read_square` does.
+
+  Args:
+    image: grey (c = 1) or colour (c = 3).
+    size: height and width to resize to, in pixels.
+  """
+  return _fit(
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image), size
+  )
+
+
+def _fit(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size c"]:
   return _array(
     ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
   )

@@ -8,8 +8,10 @@ What is left open there (when a row is dropped) follows the authors' published
 code; `labels.FERPLUS_COUNTS` holds the number of rows this keeps.
 """
 
+from collections.abc import Callable
+
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 NUM_COLUMNS = 10
 NUM_EXPRESSIONS = 8
@@ -75,7 +77,8 @@ def multi_target(votes: Votes) -> Shares:
   """Equal shares of all columns with 30 % of the votes or more.
 
   The row is unknown where these have half of the votes or less, and it is
-  unknown or NF alone where that has the most of them.
+  unknown or NF alone where that has the most of them. The shares are equal
+  since any of these columns is a right answer.
 
   >>> multi_target(np.array([5, 0, 4, 1, 0, 0, 0, 0, 0, 0])).tolist()[:4]
   [0.5, 0.0, 0.5, 0.0]
@@ -92,11 +95,45 @@ def multi_target(votes: Votes) -> Shares:
   return chosen / chosen.sum()
 
 
-MODES = {
+MODES: dict[str, Callable[[Votes], Shares]] = {
   "distribution": distribution,
   "majority": majority,
   "multi_target": multi_target,
 }
+
+
+def targets(
+  votes: Int[np.ndarray, "n 10"], mode: str, num_classes: int
+) -> tuple[
+  Int[np.ndarray, " n"] | Float32[np.ndarray, "n k"], Bool[np.ndarray, " n"]
+]:
+  """The targets of many rows, and which of the rows to keep.
+
+  Args:
+    votes: of each row, for each column.
+    mode: one of `MODES`.
+    num_classes: 8 drops the rows that are unknown or NF; 10 keeps them all.
+
+  Returns:
+    Labels for "majority", else shares of the classes; and whether to keep each
+    row. A dropped row's target means nothing.
+
+  >>> rows = np.array([[0, 9, 0, 0, 0, 0, 0, 0, 1, 0], [0] * 9 + [10]])
+  >>> labels, kept = targets(rows, "majority", 8)
+  >>> labels[kept].tolist(), kept.tolist()
+  ([1], [True, False])
+  """
+  kept = np.ones(len(votes), bool)
+  shares = np.zeros((len(votes), num_classes), np.float32)
+  for i, row in enumerate(votes):
+    all_shares = MODES[mode](row)
+    if num_classes == NUM_COLUMNS:
+      shares[i] = all_shares
+    elif (of_expressions := expressions_only(all_shares)) is not None:
+      shares[i] = of_expressions
+    else:
+      kept[i] = False
+  return (shares.argmax(axis=1) if mode == "majority" else shares), kept
 
 
 def expressions_only(shares: Shares) -> Float[np.ndarray, "8"] | None:

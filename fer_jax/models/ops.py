@@ -42,7 +42,11 @@ _forced: list[Rule] = []
 
 @contextlib.contextmanager
 def use(rule: Rule) -> Iterator[None]:
-  """Traces convolutions by `rule` whatever their shape (tests, benchmarks)."""
+  """Traces convolutions by `rule` whatever their shape and the platform.
+
+  For tests, benchmarks and programs for another platform; where all of the
+  rule is XLA's own operation, pooling is too.
+  """
   _forced.append(rule)
   try:
     yield
@@ -189,6 +193,7 @@ def max_pool(
   On CPU a maximum of shifted slices, whose gradient goes to the first of equal
   values, as XLA's own does.
   """
-  if jax.default_backend() == "cpu":
+  native = bool(_forced) and _forced[-1] == Rule.all(lowerings.native)
+  if jax.default_backend() == "cpu" and not native:
     return lowerings.max_pool(x, window, strides, padding)
   return nn.max_pool(x, window, strides, padding)

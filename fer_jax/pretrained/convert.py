@@ -10,7 +10,7 @@ are told by what is in it. `fer_jax.pretrained.load(OUT)` reads the result.
 
 from collections.abc import Sequence
 
-from absl import flags
+from absl import flags, logging
 
 from fer_jax import errors
 from fer_jax.pretrained import conversion, store
@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
       f"give one file of weights, not {len(argv) - 1}:"
       " python -m fer_jax.pretrained.convert FILE --model=NAME --out=FOLDER"
     )
+  logging.set_verbosity(logging.WARNING)
   store.check_new(_OUT.value)
   variables, info = conversion.convert_file(
     argv[1],

@@ -44,12 +44,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
     ) from e
   try:
     with h5py.File(path, "r") as f:
-      tensors = dict(_ordered(f) if "layers" in f else _named(f))
-  except (OSError, KeyError, RuntimeError, ValueError) as e:
+      return dict(_ordered(f) if "layers" in f else _named(f))
+  # Of many kinds, by what is broken or by what else the file is.
+  except (AttributeError, LookupError, OSError, RuntimeError, ValueError) as e:
     raise UserError(
       f"{path} is damaged or no file of Keras weights: download it again"
     ) from e
-  return tensors
 
 
 def _named(f: Any) -> Iterator[tuple[str, np.ndarray]]:

@@ -120,6 +120,38 @@ class Checkpoints:
       args = ocp.args.Composite(variables=ocp.args.StandardRestore(like))
       return self._best.restore(self.best_step, args=args).variables
 
+  def restore_variables(self, which: str) -> tuple[Tree, Info]:
+    """Restores what evaluation applies, without knowing its shapes.
+
+    Args:
+      which: "best" or "latest".
+
+    Returns:
+      `params` (averaged ones where the run keeps an average) and
+      `batch_stats`, and what the checkpoint says beside them.
+
+    Raises:
+      UserError: there is no such checkpoint, or it cannot be read.
+    """
+    best = which == "best"
+    manager = self._best if best else self._latest
+    step, item = manager.latest_step(), "variables" if best else "state"
+    if step is None:
+      raise UserError(
+        f"no {which} checkpoint in {self.directory}: train a whole epoch first"
+      )
+    with _named_errors(self.directory):
+      restored = manager.restore(
+        step,
+        args=ocp.args.Composite(
+          **{item: ocp.args.StandardRestore()}, info=ocp.args.JsonRestore()
+        ),
+      )
+    tree = restored[item]
+    params = tree.get("ema") or tree["params"]
+    batch_stats = tree.get("batch_stats") or {}
+    return {"params": params, "batch_stats": batch_stats}, restored.info
+
   def close(self) -> None:
     """Waits for what is being written."""
     with _named_errors(self.directory):

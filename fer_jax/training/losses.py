@@ -210,7 +210,10 @@ def _cross_entropy(logits: Array, targets: Array) -> Array:
 
 def _multi_target(logits: Array, targets: Array) -> Array:
   log_p = jax.nn.log_softmax(logits)
-  return -jnp.max(jnp.where(targets > 0, log_p, -jnp.inf), axis=-1)
+  # By place, not `max`: its gradient divides by how many values equal it,
+  # which is 0 where XLA computes them anew with another rounding.
+  best = jnp.argmax(jnp.where(targets > 0, log_p, -jnp.inf), axis=-1)
+  return -jnp.take_along_axis(log_p, best[:, None], axis=-1)[:, 0]
 
 
 def weighted_mean(

@@ -106,3 +106,23 @@ def test_a_smaller_unknown_is_shared_out():
   kept = votes.expressions_only(shares)
   assert kept is not None
   np.testing.assert_allclose(kept[[0, 3]], [0.5, 0.5])
+
+
+@given(
+  st.lists(ballots(), max_size=4),
+  st.sampled_from(sorted(votes.MODES)),
+  st.sampled_from([8, 10]),
+)
+def test_rows_are_targets_of_their_own(rows, mode, num_classes):
+  counts = np.array(rows, int).reshape(-1, 10)
+  targets, kept = votes.targets(counts, mode, num_classes)
+  assert len(targets) == len(kept) == len(rows)
+  assert kept.all() or num_classes == 8
+  for row, target, keep in zip(rows, targets, kept, strict=True):
+    shares = votes.MODES[mode](row)
+    assert keep == (num_classes == 10 or shares.argmax() < 8)
+    if keep and mode == "majority":
+      assert target == shares.argmax()
+    elif keep:
+      expected = shares[:num_classes] / shares[:num_classes].sum()
+      np.testing.assert_allclose(target, expected, rtol=1e-6)

@@ -1,0 +1,165 @@
+"""What models say of a split, beside what is true."""
+
+import csv
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
+from tqdm import tqdm
+
+from fer_jax.data import registry
+from fer_jax.data.splits import Dataset
+from fer_jax.data.views import digests, labels_of
+from fer_jax.errors import UserError
+from fer_jax.evaluation.trained import Trained
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+  """Probabilities of every row of a split, and its targets.
+
+  Attributes:
+    split: "test", or several joined by "+".
+    class_names: what the columns stand for.
+    images: as stored.
+    targets: labels `[n]` or distributions `[n k]`.
+    rows: the rows' numbers in the release.
+    splits: the split of each row.
+    probabilities: `[n k]`.
+    leaks: which images also stand in the training split, byte by byte.
+  """
+
+  split: str
+  class_names: tuple[str, ...]
+  images: UInt8[np.ndarray, "n h w c"]
+  targets: np.ndarray
+  rows: Int[np.ndarray, " n"]
+  splits: list[str]
+  probabilities: Float32[np.ndarray, "n k"]
+  leaks: Bool[np.ndarray, " n"]
+
+  @functools.cached_property
+  def labels(self) -> Int[np.ndarray, " n"]:
+    """The true classes: of distributions, the most probable."""
+    return labels_of(self.targets)
+
+  @functools.cached_property
+  def predicted(self) -> Int[np.ndarray, " n"]:
+    """The most probable classes."""
+    return self.probabilities.argmax(axis=1)
+
+  def mistakes(self) -> Int[np.ndarray, " m"]:
+    """Places of the wrong rows, the most confident first."""
+    wrong = np.flatnonzero(self.predicted != self.labels)
+    confidence = self.probabilities[wrong].max(axis=1)
+    return wrong[np.argsort(-confidence, kind="stable")]
+
+  def write_csv(self, path: Path) -> None:
+    """Writes a line a row: split, row, target, prediction, probabilities."""
+    with open(path, "w", newline="") as f:
+      writer = csv.writer(f)
+      writer.writerow(
+        ["split", "row", "target", "prediction", *self.class_names]
+      )
+      for i, probabilities in enumerate(self.probabilities):
+        writer.writerow(
+          [
+            self.splits[i],
+            self.rows[i],
+            self.class_names[self.labels[i]],
+            self.class_names[self.predicted[i]],
+            *(f"{p:.6f}" for p in probabilities),
+          ]
+        )
+
+
+def predict(
+  trained: Sequence[Trained],
+  split: str = "test",
+  tta: str = "none",
+  data_dir: str | None = None,
+  prepared_dir: str | None = None,
+) -> Predictions:
+  """Runs one model, or the mean of several, over a split.
+
+  Args:
+    trained: of the same classes. Each sees the images as it was trained to.
+    split: a split of the first one's data set, or several: "validation+test".
+    tta: test-time augmentation, see `Trained.probabilities`.
+    data_dir: where the release lies, if not where it lay in training.
+    prepared_dir: where prepared data lie, likewise.
+
+  Raises:
+    UserError: the models' classes differ, or the split has no rows.
+  """
+  first = trained[0]
+  for other in trained[1:]:
+    if other.class_names != first.class_names:
+      raise UserError(
+        f"{other.workdir} has the classes {', '.join(other.class_names)}, but"
+        f" {first.workdir} {', '.join(first.class_names)}: an ensemble needs"
+        " the same, in the same order"
+      )
+  dataset = open_dataset(first, data_dir, prepared_dir)
+  names = split.split("+")
+  parts = [dataset.split(name) for name in names]
+  arrays = [part.arrays() for part in parts]
+  images = np.concatenate([a["image"] for a in arrays])
+  targets = np.concatenate([a["target"] for a in arrays])
+  total: np.ndarray = np.zeros((len(images), len(first.class_names)))
+  with tqdm(
+    total=len(images) * len(trained),
+    desc=f"predicting {split}",
+    unit=" images",
+    leave=False,
+    disable=None,
+  ) as bar:
+    for model in trained:
+      total += model.probabilities(images, tta, lambda n: bar.update(n))
+  return Predictions(
+    split=split,
+    class_names=first.class_names,
+    images=images,
+    targets=targets,
+    rows=np.concatenate([a["row"] for a in arrays]),
+    splits=[
+      name for name, part in zip(names, parts, strict=True) for _ in part
+    ],
+    probabilities=(total / len(trained)).astype(np.float32),
+    leaks=_leaks(dataset, names),
+  )
+
+
+def open_dataset(
+  trained: Trained, data_dir: str | None, prepared_dir: str | None
+) -> Dataset:
+  """Opens the data set a model was trained on.
+
+  Raises:
+    UserError: it is not there, or has other classes now.
+  """
+  options = trained.config.dataset.to_dict()
+  if data_dir is not None:
+    options["data_dir"] = data_dir
+  if prepared_dir is not None:
+    options["prepared_dir"] = prepared_dir
+  dataset = registry.load(options.pop("name"), **options)
+  if dataset.class_names != trained.class_names:
+    raise UserError(
+      f"data set {dataset.name} has the classes"
+      f" {', '.join(dataset.class_names)}, but {trained.workdir} was trained on"
+      f" {', '.join(trained.class_names)}: give the same release"
+    )
+  return dataset
+
+
+def _leaks(dataset: Dataset, names: Sequence[str]) -> Bool[np.ndarray, " n"]:
+  """Which images of the splits also stand in the training split."""
+  held = [d for name in names for d in digests(dataset.split(name))]
+  if "train" in names or "train" not in dataset.splits:
+    return np.zeros(len(held), bool)
+  seen = set(digests(dataset.split("train")))
+  return np.array([digest in seen for digest in held], bool)

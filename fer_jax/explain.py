@@ -1,0 +1,81 @@
+r"""Shows where a model looks: Grad-CAM over images, as a contact sheet.
+
+python -m fer_jax.explain --workdir=W [IMAGES_OR_FOLDERS...] \
+  [--split=validation] [--count=24] [--layer=layer3_1] [--attention] \
+  [--output=explained.png]
+
+Of images that are named, or of random ones of a split. --attention shows the
+maps of the model's own CBAM modules instead, one a block.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from jaxtyping import UInt8
+
+from fer_jax import errors
+from fer_jax.data import pictures
+from fer_jax.evaluation import answers, explanations
+from fer_jax.evaluation.predictions import open_dataset
+from fer_jax.evaluation.trained import CHECKPOINTS, Trained
+
+
+def define_flags() -> None:
+  """Defines the command's flags."""
+  flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
+  flags.DEFINE_enum("checkpoint", "best", CHECKPOINTS, "Which of its weights.")
+  flags.DEFINE_string(
+    "split", "validation", "Where images are taken from, if none are named."
+  )
+  flags.DEFINE_integer("count", 24, "Images of the split.", lower_bound=1)
+  flags.DEFINE_integer("seed", 0, "Picks the images.", lower_bound=0)
+  flags.DEFINE_string("layer", "", "Whose maps; a fitting one if not given.")
+  flags.DEFINE_bool("attention", False, "CBAM's own maps instead of Grad-CAM.")
+  flags.DEFINE_string("output", "explained.png", "The picture.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Draws what the flags say."""
+  given = flags.FLAGS
+  output = Path(given.output).expanduser()
+  if output.suffix.lower() != ".png":
+    raise errors.UserError(f"--output={output} must end in .png")
+  trained = Trained.load(given.workdir, given.checkpoint)
+  if len(argv) > 1:
+    images = _read(trained, [Path(name).expanduser() for name in argv[1:]])
+    targets = None
+  else:
+    split = open_dataset(trained, None, None).split(given.split)
+    order = np.random.default_rng(given.seed).permutation(len(split))
+    rows = split.read(np.sort(order[: given.count]))
+    images, targets = rows["image"], rows["target"]
+  sheet = explanations.explain(
+    trained, images, targets, layer=given.layer, attention=given.attention
+  )
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(output)
+  except OSError as e:
+    raise errors.UserError(
+      f"cannot write --output={output}: {e.strerror or e}; give another place"
+    ) from e
+  print(f"wrote {output}: {sheet.width} x {sheet.height} pixels")
+
+
+def _read(trained: Trained, inputs: list[Path]) -> UInt8[np.ndarray, "n h w c"]:
+  """Reads images as the model takes them; each is one face."""
+  height, _, channels = trained.image_shape
+  images = []
+  for path in answers.find_images(inputs):
+    try:
+      images.append(pictures.read_square(path, height, color=channels == 3))
+    except pictures.UnreadableError as e:
+      raise errors.UserError(f"cannot read {path}: {e}") from e
+  return np.stack(images)
+
+
+if __name__ == "__main__":
+  define_flags()
+  errors.run(main, takes_arguments=True)

@@ -1,0 +1,35 @@
+"""Writes a trained model as programs that run without this package.
+
+python -m fer_jax.export --workdir=W [--output=DIR] [--checkpoint=best]
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from fer_jax import errors
+from fer_jax.evaluation import exporting
+from fer_jax.evaluation.trained import CHECKPOINTS, Trained
+
+
+def define_flags() -> None:
+  """Defines the command's flags."""
+  flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
+  flags.DEFINE_enum("checkpoint", "best", CHECKPOINTS, "Which of its weights.")
+  flags.DEFINE_string("output", "", "The folder; WORKDIR/export if not given.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Exports as the flags say."""
+  del argv
+  given = flags.FLAGS
+  trained = Trained.load(given.workdir, given.checkpoint)
+  folder = Path(given.output or trained.workdir / "export").expanduser()
+  for path in exporting.export(trained, folder):
+    print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB")
+
+
+if __name__ == "__main__":
+  define_flags()
+  errors.run(main)

@@ -1,0 +1,24 @@
+"""A trained workdir for tests, made once a session."""
+
+import functools
+import pathlib
+import tempfile
+
+import pytest
+import tiny_run
+
+from fer_jax.training import loop
+
+
+@functools.cache
+def folder() -> pathlib.Path:
+  return pathlib.Path(tempfile.mkdtemp(prefix="fer_jax_trained_"))
+
+
+@functools.cache
+def workdir() -> pathlib.Path:
+  """A network of one block, trained on bars for two epochs."""
+  with pytest.MonkeyPatch.context() as patch:
+    tiny_run.register(patch)
+    loop.train(tiny_run.config(folder() / "prepared"), folder() / "run")
+  return folder() / "run"
