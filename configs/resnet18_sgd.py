@@ -2,10 +2,11 @@
 
 python -m fer_jax.train --config=configs/resnet18_sgd.py
 
-SGD with Nesterov momentum, one cycle of the learning rate, shift, flip and
-rotation, label smoothing. Not of a paper: the baseline to hold them against.
-Measured once: 64.5 % on FER2013's validation split, at the last epoch and still
-rising, in 72 minutes on two cores that had other work too.
+SGD with Nesterov momentum, one cycle of the learning rate, shift and flip, label
+smoothing. Not of a paper: the baseline to hold them against. Measured once:
+65.5 % on FER2013's validation split, at the last epoch, in 77 minutes on two
+cores that had other work too. With rotations of 10 degrees, and 20 epochs:
+64.5 %.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +21,6 @@ def get_config() -> ConfigDict:
   config.input.normalization = "mean_std"
   config.augment.shift = 0.1
   config.augment.flip = True
-  config.augment.rotation = 10.0
 
   config.optimizer.name = "sgd"
   config.optimizer.learning_rate = 0.1
@@ -30,6 +30,6 @@ def get_config() -> ConfigDict:
   config.schedule.warmup_epochs = 4.0
   config.loss.label_smoothing = 0.1
   config.batch_size = 128
-  config.num_epochs = 20
+  config.num_epochs = 24
   config.best_metric = "validation_accuracy"
   return config

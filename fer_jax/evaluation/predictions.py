@@ -126,7 +126,9 @@ def predict(
     targets=targets,
     rows=np.concatenate([a["row"] for a in arrays]),
     splits=[
-      name for name, part in zip(names, parts, strict=True) for _ in part
+      name
+      for name, part in zip(names, parts, strict=True)
+      for _ in range(len(part))
     ],
     probabilities=(total / len(trained)).astype(np.float32),
     leaks=_leaks(dataset, names),

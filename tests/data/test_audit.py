@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,14 +65,13 @@ def run(tmp_path, raw, monkeypatch):
     monkeypatch.setattr(flags, "FLAGS", values)
     module.main(["audit"])
     return {
-      path.name: list(csv.DictReader(path.open(newline="")))
+      path.name: list(csv.DictReader(path.read_text().splitlines()))
       for path in out.glob("*.csv")
     }
 
   return _run
 
 
-@pytest.mark.filterwarnings("ignore:.*official")
 def test_fer2013_without_votes(tmp_path, run, capsys):
   tables = run()
   assert tables.keys() == {"balance.csv", "duplicates.csv", "conflicts.csv"}
@@ -98,7 +98,7 @@ def test_fer2013_without_votes(tmp_path, run, capsys):
   assert "0 of 7 (0.0 %) train rows repeat an earlier one" in said.out
   assert "1 of 2 images with copies have conflicting labels" in said.out
   (line,) = [line for line in said.err.splitlines() if "compared" in line]
-  assert "fer2013new.csv" in line and "--config.dataset" not in line.split(";")
+  assert "fer2013new.csv" in line and "--config.dataset.data_dir" not in line
 
 
 @pytest.mark.parametrize("name", ["fer2013", "ferplus"])
@@ -117,10 +117,10 @@ def test_labels_against_votes(run, raw, name, capsys):
     pair = (labels.FER2013_CLASSES[row % 7], column)
     expected[pair] = expected.get(pair, 0) + 1
   assert counts == expected
-  # Rows 0, 1, 3, 5, 6, 7 and 13 agree; 2, 4 and 8 are no class of FER2013's.
+  # Rows 0, 1, 3, 5, 6, 7, 9 and 13 agree; 2, 4 and 8 have no class of FER2013.
   said = capsys.readouterr().out
-  assert "7 of 14 (50.0 %) rows have the same label in both" in said
-  assert "7 of 11 (63.6 %)" in said
+  assert "8 of 14 (57.1 %) rows have the same label in both" in said
+  assert "8 of 11 (72.7 %)" in said
 
 
 def test_other_data_sets_and_options(run, tmp_path, capsys):
@@ -166,7 +166,7 @@ def test_rows_of_other_images_are_not_compared(raw, tmp_path):
   _vote(raw)
   ferplus = _load("ferplus", raw, tmp_path, num_classes=10)
   faces = make_faces(*USAGES)
-  (raw / "fer2013.csv").write_bytes(challenge_csv(faces[::-1][::-1]))
+  (raw / "fer2013.csv").write_bytes(challenge_csv(faces))
   fer2013 = _load("fer2013", raw, tmp_path)
   with pytest.raises(UserError, match="differ between fer2013 and ferplus"):
     agreement(fer2013, ferplus)
@@ -183,7 +183,7 @@ def test_the_picture_says_how_many_it_leaves_out(raw, tmp_path, monkeypatch):
   found = duplicates.Audit(
     dataset.class_names, {"train": np.ones(7, int)}, [copies] * 43
   )
-  drawn = {}
+  drawn: dict[str, Any] = {}
 
   def _group_sheet(groups, title):
     drawn.update(groups=groups, title=title)

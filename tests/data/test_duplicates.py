@@ -22,7 +22,8 @@ class Repeating(builder.FaceBuilder):
 
   def read_rows(self):
     """Gives the rows, the last split's first."""
-    rows, number = {}, 100
+    rows: dict[str, list[builder.Row]] = {}
+    number = 100
     for split, faces in ROWS.items():
       rows[split] = []
       for grey, label in faces:
