@@ -1,0 +1,101 @@
+"""One self-contained HTML page of what a report folder holds."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from fer_jax import __version__
+from fer_jax.config import flatten, to_json
+from fer_jax.evaluation.trained import Trained
+from fer_jax.models.summary import summarize
+
+NAME = "index.html"
+_TEMPLATE = "page.html.jinja"
+# Pictures of a split, in order: the end of the file's name, what it shows.
+_PICTURES = (
+  ("confusion_normalised", "Confusion matrix, each row in per cent"),
+  ("confusion", "Confusion matrix, counts"),
+  ("per_class", "Recall, precision and F1 of each class"),
+  ("reliability", "Confidence against accuracy"),
+)
+
+
+def write(folder: Path, trained: Trained) -> Path:
+  """Writes the page, of all splits whose metrics are in the folder.
+
+  Pictures are inside it, so the file can be sent and opened anywhere; they
+  come in two colours, for light and dark screens.
+
+  Args:
+    folder: of the report; holds `metrics.json` and its pictures.
+    trained: the model, the first of an ensemble.
+
+  Raises:
+    OSError: the page cannot be written.
+  """
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("fer_jax.evaluation", ""),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  metrics = json.loads((folder / "metrics.json").read_text())
+  height, width, _ = trained.image_shape
+  size = trained.config.input.image_size
+  summary = summarize(
+    trained.model, (size, size, trained.config.input.channels)
+  )
+  text = environment.get_template(_TEMPLATE).render(
+    title=f"{trained.config.model.name} on {trained.config.dataset.name}",
+    version=__version__,
+    trained=trained,
+    image=f"{width} x {height}",
+    summary=summary,
+    fields=flatten(to_json(trained.config)),
+    run=_summary_of_run(trained.workdir),
+    curves=_picture(trained.workdir / "curves.png"),
+    splits=[_split(folder, name, found) for name, found in metrics.items()],
+  )
+  path = folder / NAME
+  path.write_text(text, encoding="utf-8")
+  return path
+
+
+def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+  pictures = [
+    {
+      "caption": caption,
+      "light": _picture(folder / f"{name}_{end}.png"),
+      "dark": _picture(folder / f"{name}_{end}_dark.png"),
+    }
+    for end, caption in _PICTURES
+  ]
+  return {
+    "name": name,
+    "metrics": metrics,
+    "pictures": [p for p in pictures if p["light"] and p["dark"]],
+    "mistakes": _picture(folder / f"{name}_mistakes.png"),
+  }
+
+
+def _picture(path: Path) -> str:
+  """The picture as a data URL; "" where there is none."""
+  if not path.is_file():
+    return ""
+  content = base64.b64encode(path.read_bytes()).decode()
+  return f"data:image/png;base64,{content}"
+
+
+def _summary_of_run(workdir: Path) -> dict[str, Any]:
+  """The last line of metrics.jsonl that sums a run up; {} without one."""
+  try:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+  except (OSError, ValueError):
+    return {}
+  found = [record for record in records if "best_epoch" in record]
+  return found[-1] if found else {}
