@@ -173,16 +173,15 @@ class Trained:
       def step(variables: Tree, images: Array) -> Array:
         images = normalize.to_float(images, self.config.input.channels)
         seen = views.VIEWS[tta](images, self.config.input.image_size)
-        # One view after the other: memory is that of one batch.
-        total = sum(
+        probabilities = [
           jax.nn.softmax(
             self.prepared_logits(
               normalize.normalize(view, self.config.input), variables
             )
           )
           for view in seen
-        )
-        return total / len(seen)
+        ]
+        return jnp.mean(jnp.stack(probabilities), axis=0)
 
       self._steps[tta] = jax.jit(step)
     return self._steps[tta]
