@@ -37,6 +37,8 @@ def get_config() -> ConfigDict:
   config.model.activation = placeholder(str)  # leaky_cnn: leaky_relu | relu
   config.model.slope = placeholder(float)  # leaky_cnn: of LeakyReLU below 0
   config.model.batch_norm = placeholder(bool)  # leaky_cnn: in its dense layer
+  # leaky_cnn: after its convolutions, too
+  config.model.conv_batch_norm = placeholder(bool)
   config.model.widths = placeholder(tuple)  # leaky_cnn: of its convolutions
   config.model.dense = placeholder(int)  # leaky_cnn: units of its dense layer
 

@@ -29,6 +29,7 @@ class LeakyCNN(nn.Module):
     activation: "leaky_relu" or "relu".
     slope: of leaky_relu below zero.
     batch_norm: whether the hidden dense layer is normalised over the batch.
+    conv_batch_norm: whether the convolutions are, too.
     dropout: the share of the hidden dense layer dropped in training.
     widths: channels of the 3x3 convolutions, one for each.
     dense: units of the hidden dense layer.
@@ -40,6 +41,7 @@ class LeakyCNN(nn.Module):
   activation: str = "leaky_relu"
   slope: float = 0.01
   batch_norm: bool = True
+  conv_batch_norm: bool = False
   dropout: float = 0.5
   widths: tuple[int, ...] = (32, 64, 128)
   dense: int = 256
@@ -76,33 +78,37 @@ class LeakyCNN(nn.Module):
     kernel_init = nn.initializers.variance_scaling(
       2.0 / (1.0 + slope**2), "fan_in", "normal"
     )
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=0.9,
+      epsilon=1e-5,
+      dtype=self.dtype,
+      axis_name=self.axis_name if train else None,
+    )
     x = x.astype(self.dtype)
     for i, width in enumerate(self.widths, start=1):
       x = ops.Conv(
         width,
         (3, 3),
         padding=1,
+        use_bias=not self.conv_batch_norm,  # which has a bias of its own
         dtype=self.dtype,
         kernel_init=kernel_init,
         name=f"conv{i}",
       )(x)
+      if self.conv_batch_norm:
+        x = norm(name=f"conv{i}_bn")(x)
       x = ops.max_pool(act(x), (2, 2), (2, 2))
     x = nn.Dense(
       self.dense,
-      use_bias=not self.batch_norm,  # which has a bias of its own
+      use_bias=not self.batch_norm,
       dtype=self.dtype,
       kernel_init=kernel_init,
       name="fc1",
     )(x.reshape(x.shape[0], -1))
     if self.batch_norm:
-      x = nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=self.dtype,
-        axis_name=self.axis_name if train else None,
-        name="bn1",
-      )(x)
+      x = norm(name="bn1")(x)
     x = nn.Dropout(self.dropout, deterministic=not train)(act(x))
     return nn.Dense(self.num_classes, name="fc2")(x.astype(jnp.float32))
 

@@ -249,3 +249,19 @@ def test_more_pools_than_the_image_has() -> None:
   message = "image_size=15 must be at least 16 for a model of 4 max pools"
   with pytest.raises(UserError, match=message):
     shapes_of(model, 1, 16, 15, 1)
+
+
+def test_convolutions_are_normalised_where_asked() -> None:
+  x = images(8, 12, 12, 3)
+  model = LeakyCNN(
+    num_classes=3, widths=(2, 3), dropout=0.0, conv_batch_norm=True
+  )
+  variables = model.init(jax.random.key(0), x)
+  assert set(variables["batch_stats"]) == {"bn1", "conv1_bn", "conv2_bn"}
+  assert set(variables["params"]["conv1"]) == {"kernel"}
+  logits, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
+  # What is normalised does not know the images' scale.
+  scaled, _ = model.apply(
+    variables, 100 * x, train=True, mutable=["batch_stats"]
+  )
+  np.testing.assert_allclose(logits, scaled, rtol=1e-2, atol=1e-2)
