@@ -1,0 +1,146 @@
+"""What the pictures of scores share: a page's colours, axes and legends."""
+
+import dataclasses
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+_DPI = 150
+_INKS = ("#000000", "#FFFFFF")
+
+
+@dataclasses.dataclass(frozen=True)
+class Theme:
+  """Colours of a page, and what is drawn with them in every picture.
+
+  Blue and vermilion tell apart in every kind of colour vision, and in grey
+  (Okabe and Ito 2008, "Color Universal Design").
+  """
+
+  page: str
+  ink: str
+  muted: str
+  grid: str
+  blue: str
+  vermilion: str
+  grey: str
+  ramp: tuple[str, ...]
+
+  @property
+  def colormap(self) -> Colormap:
+    """Colours of shares, 0 to 1."""
+    return LinearSegmentedColormap.from_list("share", self.ramp)
+
+  def figure(self, width: float, height: float) -> Figure:
+    """An empty picture, in inches."""
+    figure = Figure(
+      figsize=(width, height),
+      dpi=_DPI,
+      facecolor=self.page,
+      layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06),
+    )
+    FigureCanvasAgg(figure)
+    return figure
+
+  def style(self, axes: Axes, xgrid: bool, ygrid: bool) -> None:
+    """Gives axes what all have: light grid, no box, names as they are."""
+    axes.set_facecolor(self.page)
+    for axis, grid in ((axes.xaxis, xgrid), (axes.yaxis, ygrid)):
+      axis.label.set(fontsize=9, color=self.ink)
+      if grid:
+        axis.grid(color=self.grid, linewidth=0.6)
+    axes.tick_params(labelsize=8, colors=self.ink, length=2.5, width=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+      spine.set(
+        visible=side in ("left", "bottom"), color=self.muted, linewidth=0.6
+      )
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+      text.set_parse_math(False)  # a "$" in a class's name is no formula
+
+  def title(self, figure: Figure, text: str) -> None:
+    """Writes a line above, or nothing."""
+    if text:
+      figure.suptitle(text, fontsize=11, color=self.ink, parse_math=False)
+
+  def legend(self, axes: Axes) -> None:
+    """Puts a legend in one line above the axes, where it hides nothing."""
+    axes.legend(
+      loc="lower right",
+      bbox_to_anchor=(1, 1),
+      ncols=9,
+      fontsize=8,
+      columnspacing=1.4,
+      handlelength=1.6,
+      labelcolor=self.ink,
+      frameon=False,
+      borderaxespad=0.1,
+      borderpad=0.2,
+    )
+
+
+_LIGHT = Theme(
+  page="#FFFFFF",
+  ink="#333333",
+  muted="#6B6B6B",
+  grid="#E3E3E3",
+  blue="#0072B2",
+  vermilion="#D55E00",
+  grey="#A8A8A8",
+  ramp=("#F4F7FA", "#8FC1DF", "#0072B2", "#00456F"),
+)
+_DARK = Theme(
+  page="#14171A",
+  ink="#E8E8E8",
+  muted="#9299A1",
+  grid="#30363D",
+  blue="#4BA3DB",
+  vermilion="#F0803C",
+  grey="#6E767F",
+  ramp=("#1D2228", "#124E73", "#2F8FCB", "#9AD4F5"),
+)
+
+
+def theme_of(dark: bool) -> Theme:
+  """The theme of a dark page or of a white one."""
+  return _DARK if dark else _LIGHT
+
+
+def percent(share: float, _: object) -> str:
+  """Formats a tick.
+
+  >>> percent(0.2, None)
+  '20%'
+  """
+  return f"{100 * share:.0f}%"
+
+
+def readable(ground: tuple[float, ...]) -> str:
+  """Black or white, whichever contrasts more with a colour.
+
+  >>> readable((0.0, 0.2, 0.4)), readable((0.9, 0.9, 1.0))
+  ('#FFFFFF', '#000000')
+  """
+  return max(_INKS, key=lambda ink: contrast(to_rgb(ink), ground))
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+  """The contrast of two colours, 1 to 21 (WCAG 2.2, "contrast ratio").
+
+  >>> round(contrast((0, 0, 0), (1, 1, 1)), 6)
+  21.0
+  """
+  low, high = sorted((_luminance(one), _luminance(other)))
+  return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(color: tuple[float, ...]) -> float:
+  """Of an sRGB colour, 0 to 1 (WCAG 2.2, "relative luminance")."""
+  red, green, blue = (
+    c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+    for c in color[:3]
+  )
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue
