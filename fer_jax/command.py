@@ -10,41 +10,40 @@ from fer_jax import errors
 from fer_jax.training import compilation
 
 
-class Recipe:
-  """The flags --config and --workdir, defined when this is made."""
+def define_flags() -> None:
+  """Defines --config and --workdir."""
+  config_flags.DEFINE_config_file(
+    "config", None, "The recipe, a file of configs/.", lock_config=True
+  )
+  flags.DEFINE_string(
+    "workdir", "", "Where the run goes; runs/RECIPE-DATASET if not given."
+  )
+  flags.mark_flag_as_required("config")
 
-  def __init__(self) -> None:
-    self._config = config_flags.DEFINE_config_file(
-      "config", None, "The recipe, a file of configs/.", lock_config=True
+
+def read_flags() -> tuple[ConfigDict, pathlib.Path]:
+  """Returns the configuration and the workdir that the flags give.
+
+  The libraries' own messages are silenced short of warnings, and the cache of
+  compiled steps is opened.
+
+  Raises:
+    UserError: there is no such recipe.
+  """
+  name = config_flags.get_config_filename(flags.FLAGS["config"])
+  path, _, argument = name.partition(":")
+  recipe = pathlib.Path(path)
+  if not recipe.is_file():
+    raise errors.UserError(
+      f"there is no recipe --config={name}: give a file such as"
+      " configs/resnet50.py"
     )
-    self._workdir = flags.DEFINE_string(
-      "workdir", "", "Where the run goes; runs/RECIPE-DATASET if not given."
-    )
-    flags.mark_flag_as_required("config")
-
-  def read(self) -> tuple[ConfigDict, pathlib.Path]:
-    """Returns the configuration and the workdir that the flags give.
-
-    The libraries' own messages are silenced short of warnings, and the cache
-    of compiled steps is opened.
-
-    Raises:
-      UserError: there is no such recipe.
-    """
-    name = config_flags.get_config_filename(flags.FLAGS["config"])
-    path, _, argument = name.partition(":")
-    recipe = pathlib.Path(path)
-    if not recipe.is_file():
-      raise errors.UserError(
-        f"there is no recipe --config={name}: give a file such as"
-        " configs/resnet50.py"
-      )
-    config = self._config.value
-    run = "-".join(filter(None, (recipe.stem, argument, config.dataset.name)))
-    logging.set_verbosity(logging.WARNING)
-    logging.get_absl_handler().addFilter(_is_ours)
-    compilation.use_cache(config.compilation_cache)
-    return config, pathlib.Path(self._workdir.value or f"runs/{run}")
+  config = flags.FLAGS.config
+  run = "-".join(filter(None, (recipe.stem, argument, config.dataset.name)))
+  logging.set_verbosity(logging.WARNING)
+  logging.get_absl_handler().addFilter(_is_ours)
+  compilation.use_cache(config.compilation_cache)
+  return config, pathlib.Path(flags.FLAGS.workdir or f"runs/{run}")
 
 
 def _is_ours(record: python_logging.LogRecord) -> bool:

@@ -14,13 +14,11 @@ from fer_jax import command, errors
 from fer_jax.training import cross_validation
 from fer_jax.training.interruption import Interrupted
 
-_RECIPE = command.Recipe()
-
 
 def main(argv: Sequence[str]) -> None:
   """Trains all folds as the flags say."""
   del argv
-  config, workdir = _RECIPE.read()
+  config, workdir = command.read_flags()
   try:
     print(cross_validation.cross_validate(config, workdir))
   except Interrupted as e:
@@ -29,4 +27,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  command.define_flags()
   errors.run(main)

@@ -105,8 +105,8 @@ def _spelled(argument: str) -> str:
   if not name.startswith("--") or "." in name:
     return argument
   name = name[2:].replace("-", "_")
-  if name not in flags.FLAGS and name.startswith("no_"):
-    name = name.replace("no_", "no", 1)
+  if name.startswith("no_") and name[3:] in flags.FLAGS:
+    name = "no" + name[3:]
   return f"--{name}{equals}{value}"
 
 

@@ -14,13 +14,11 @@ from fer_jax import command, errors
 from fer_jax.training import loop, report
 from fer_jax.training.interruption import Interrupted
 
-_RECIPE = command.Recipe()
-
 
 def main(argv: Sequence[str]) -> None:
   """Trains as the flags say."""
   del argv
-  config, workdir = _RECIPE.read()
+  config, workdir = command.read_flags()
   try:
     summary = loop.train(config, workdir)
     print(report.closing(summary, str(workdir)))
@@ -30,4 +28,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  command.define_flags()
   errors.run(main)

@@ -38,6 +38,34 @@ def test_success_is_status_0():
   assert run("print('fine')").returncode == 0
 
 
+@pytest.mark.parametrize(
+  ("argument", "detect", "size"),
+  [
+    ("--no-detect", False, 1),
+    ("--no_detect", False, 1),
+    ("--nodetect", False, 1),
+    ("--detect", True, 1),
+    ("--batch-size=3", True, 3),
+    ("--batch_size=3", True, 3),
+  ],
+)
+def test_flags_may_be_spelled_with_dashes(argument, detect, size):
+  code = f"""
+from absl import flags
+from fer_jax import errors
+flags.DEFINE_bool("detect", True, "")
+flags.DEFINE_integer("batch_size", 1, "")
+def main(argv):
+  assert (flags.FLAGS.detect, flags.FLAGS.batch_size) == ({detect}, {size})
+  assert argv[1:] == ["an-image.png"]
+errors.run(main, takes_arguments=True)
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", code, argument, "an-image.png"], capture_output=True
+  )
+  assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("argument", ["--no_such_flag=1", "stray"])
 def test_a_wrong_argument_is_one_line(argument):
   done = run("print('fine')", argument)

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fer_jax.evaluation.calibration import Bin, Calibration
-from fer_jax.evaluation.scorecard import Scores
+from fer_jax.evaluation.scorecard import Averages, ClassScores, Scores
 from fer_jax.evaluation.theme import Theme, percent, readable, theme_of
 
 # A bin of fewer images is drawn pale: its accuracy is mostly chance.
@@ -148,7 +148,7 @@ def _accuracies(axes: Axes, bins: Sequence[Bin], theme: Theme) -> None:
   """Bars of accuracy, lines at the mean confidence, and the diagonal."""
   for label, some, alpha in (
     ("accuracy", [one for one in bins if one.count >= FEW], 1.0),
-    (f"of under {FEW}", [one for one in bins if one.count < FEW], 0.35),
+    (f"under {FEW} images", [one for one in bins if one.count < FEW], 0.35),
   ):
     if some:
       axes.bar(
@@ -170,14 +170,7 @@ def _accuracies(axes: Axes, bins: Sequence[Bin], theme: Theme) -> None:
     linewidth=2.2,
     label="mean confidence",
   )
-  axes.plot(
-    [0, 1],
-    [0, 1],
-    color=theme.ink,
-    linewidth=1,
-    linestyle=(0, (4, 3)),
-    label="equal",
-  )
+  axes.axline((0, 0), (1, 1), color=theme.ink, linewidth=1, dashes=(4, 3))
   axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="Accuracy")
   axes.yaxis.set_major_formatter(percent)
 
@@ -216,18 +209,17 @@ def per_class_bars(
     dark: for a dark page.
   """
   theme = theme_of(dark)
-  groups = [
-    *((f"{one.name} ({one.support:,})", one) for one in scores.per_class),
-    (f"macro average ({scores.num_images:,})", scores.macro),
-  ]
-  places = np.arange(len(groups), dtype=float)
+  classes: list[ClassScores | Averages] = [*scores.per_class, scores.macro]
+  names = [f"{one.name} ({one.support:,})" for one in scores.per_class]
+  names.append(f"macro average ({scores.num_images:,})")
+  places = np.arange(len(names), dtype=float)
   places[-1] += 0.25  # the averages stand a little apart
-  figure = theme.figure(7, 1.1 + 0.58 * len(groups))
+  figure = theme.figure(7, 1.1 + 0.58 * len(names))
   axes = figure.subplots()
   for offset, label, color, values in (
-    (-0.26, "recall", theme.blue, [one.recall for _, one in groups]),
-    (0, "precision", theme.vermilion, [one.precision for _, one in groups]),
-    (0.26, "F1", theme.grey, [one.f1 for _, one in groups]),
+    (-0.26, "recall", theme.blue, [one.recall for one in classes]),
+    (0, "precision", theme.vermilion, [one.precision for one in classes]),
+    (0.26, "F1", theme.grey, [one.f1 for one in classes]),
   ):
     bars = axes.barh(
       places + offset,
@@ -244,7 +236,7 @@ def per_class_bars(
       color=theme.ink,
     )
   axes.axhline(places[-1] - 0.625, color=theme.muted, linewidth=0.6)
-  axes.set_yticks(places, [name for name, _ in groups])
+  axes.set_yticks(places, names)
   axes.set(xlim=(0, 1.08), ylim=(places[-1] + 0.5, -0.5))
   axes.set_xticks(np.linspace(0, 1, 6))
   axes.set_ylabel("Class (images)")
