@@ -1,5 +1,6 @@
 """Facial expression recognition in JAX and Flax, at full throughput."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,7 +9,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(workdir: str, **options: Any) -> "Predictor":
+def load(workdir: str | os.PathLike[str], **options: Any) -> "Predictor":
   """Loads a trained model for use: `load(workdir).predict(images)`.
 
   Args:

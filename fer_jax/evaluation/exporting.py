@@ -55,7 +55,7 @@ def export(trained: Trained, folder: Path) -> list[Path]:
     UserError: the folder cannot be written.
   """
   contents: dict[str, bytes] = {
-    name: program(trained, platforms).serialize()
+    name: bytes(program(trained, platforms).serialize())
     for name, platforms in PROGRAMS.items()
   }
   contents["model.json"] = json.dumps(describe(trained), indent=2).encode()

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +66,14 @@ class Predictor:
 
   Args:
     trained: the model.
-    detector: finds faces; the house's by default.
+    detector: finds the faces of an image; a `faces.Detector` by default.
     tta: test-time augmentation, see `Trained.probabilities`.
   """
 
   def __init__(
     self,
     trained: Trained,
-    detector: faces.Detector | None = None,
+    detector: Callable[[Any], list[faces.Face]] | None = None,
     tta: str = "none",
   ):
     self.trained = trained

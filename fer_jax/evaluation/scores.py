@@ -36,8 +36,8 @@ def score(
     seed: of the resamples.
 
   Raises:
-    ValueError: the probabilities or targets are none, are not of these shapes,
-      or there is no row; the message names what is wrong and the row.
+    ValueError: there is no row, or the probabilities or targets are not what
+      they should be; the message says which, and in which row.
 
   >>> found = score(
   ...   np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), ["sad", "happy"]

@@ -63,7 +63,7 @@ def test_any_number_of_images_and_one_program(trained, split):
 
 
 def test_progress_counts_every_image_once(trained, split):
-  told = []
+  told: list[int] = []
   trained.probabilities(split.arrays()["image"], progress=told.append)
   assert sum(told) == len(split) and len(told) > 1
 
