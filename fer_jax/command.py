@@ -1,4 +1,4 @@
-"""What the commands that train share: flags, and quiet libraries."""
+"""What the commands share: flags of a recipe, and quiet libraries."""
 
 import logging as python_logging
 import pathlib
@@ -24,8 +24,7 @@ def define_flags() -> None:
 def read_flags() -> tuple[ConfigDict, pathlib.Path]:
   """Returns the configuration and the workdir that the flags give.
 
-  The libraries' own messages are silenced short of warnings, and the cache of
-  compiled steps is opened.
+  Libraries are quietened, and the cache of compiled steps is opened.
 
   Raises:
     UserError: there is no such recipe.
@@ -40,10 +39,15 @@ def read_flags() -> tuple[ConfigDict, pathlib.Path]:
     )
   config = flags.FLAGS.config
   run = "-".join(filter(None, (recipe.stem, argument, config.dataset.name)))
-  logging.set_verbosity(logging.WARNING)
-  logging.get_absl_handler().addFilter(_is_ours)
+  quieten_libraries()
   compilation.use_cache(config.compilation_cache)
   return config, pathlib.Path(flags.FLAGS.workdir or f"runs/{run}")
+
+
+def quieten_libraries() -> None:
+  """Silences what libraries log, short of warnings."""
+  logging.set_verbosity(logging.WARNING)
+  logging.get_absl_handler().addFilter(_is_ours)
 
 
 def _is_ours(record: python_logging.LogRecord) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import models
+from fer_jax.configs import default
 from fer_jax.data import augment, normalize, pipeline, registry
 from fer_jax.errors import choose, require
 from fer_jax.training import losses
@@ -70,7 +71,10 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
 
 
 def from_json(fields: dict[str, Any]) -> ConfigDict:
-  """What `to_json` made, as a locked configuration."""
+  """What `to_json` made, as a locked configuration.
+
+  Fields that did not exist then have their defaults.
+  """
 
   def with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
@@ -79,7 +83,18 @@ def from_json(fields: dict[str, Any]) -> ConfigDict:
       return tuple(with_tuples(item) for item in value)
     return value
 
-  return ConfigDict(with_tuples(fields)).lock()
+  defaults = to_json(default.get_config())
+  return ConfigDict(with_tuples(_merged(defaults, fields))).lock()
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+  """The fields of both; of one that both have, that above."""
+  merged = dict(below)
+  for key, value in above.items():
+    old = below.get(key)
+    nested = isinstance(value, dict) and isinstance(old, dict)
+    merged[key] = _merged(old, value) if nested else value  # type: ignore[arg-type]
+  return merged
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

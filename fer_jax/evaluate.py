@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fer_jax import errors
+from fer_jax import command, errors
 from fer_jax.evaluation import predictions, results, views
 from fer_jax.evaluation.trained import CHECKPOINTS, Trained
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
   """Evaluates as the flags say."""
   del argv
   given = flags.FLAGS
+  command.quieten_libraries()
   trained = [Trained.load(name, given.checkpoint) for name in given.workdir]
   found = results.results_of(
     predictions.predict(

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import UInt8
 
-from fer_jax import errors
+from fer_jax import command, errors
 from fer_jax.data import pictures
 from fer_jax.evaluation import answers, explanations
 from fer_jax.evaluation.predictions import open_dataset
@@ -39,6 +39,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   """Draws what the flags say."""
   given = flags.FLAGS
+  command.quieten_libraries()
   output = Path(given.output).expanduser()
   if output.suffix.lower() != ".png":
     raise errors.UserError(f"--output={output} must end in .png")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fer_jax import errors
+from fer_jax import command, errors
 from fer_jax.evaluation import exporting
 from fer_jax.evaluation.trained import CHECKPOINTS, Trained
 
@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> None:
   """Exports as the flags say."""
   del argv
   given = flags.FLAGS
+  command.quieten_libraries()
   trained = Trained.load(given.workdir, given.checkpoint)
   folder = Path(given.output or trained.workdir / "export").expanduser()
   for path in exporting.export(trained, folder):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fer_jax import errors
+from fer_jax import command, errors
 from fer_jax.evaluation import answers, views
 from fer_jax.evaluation.predictor import Predictor
 from fer_jax.evaluation.trained import CHECKPOINTS, Trained
@@ -38,6 +38,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   """Predicts as the flags say."""
   given = flags.FLAGS
+  command.quieten_libraries()
   if len(argv) < 2:
     raise errors.UserError("name images, or folders of images, to look at")
   inputs = [Path(name).expanduser() for name in argv[1:]]

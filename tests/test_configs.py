@@ -221,6 +221,16 @@ def test_configurations_survive_json():
   assert configs.from_json(configs.to_json(config)) == config
 
 
+def test_an_older_configuration_has_the_new_fields_defaults():
+  fields = configs.to_json(default.get_config())
+  del fields["loss"]["output"], fields["schedule"]
+  fields["seed"] = 7
+  config = configs.from_json(fields)
+  assert config.loss.output == "softmax" and config.seed == 7
+  assert config.schedule.name == "fixed"
+  assert config.loss.label_smoothing == 0.0
+
+
 def test_differences_leave_out_how_a_run_is_run():
   old, new = default.get_config(), default.get_config()
   new.log_every_steps = 7

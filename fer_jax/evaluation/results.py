@@ -117,10 +117,10 @@ def _write(
   predictions.write_csv(files[-1])
   pictures = {
     "confusion": lambda dark: plots.confusion_matrix(
-      scores.confusion, names, False, f"{split}: counts", dark=dark
+      scores.confusion, names, False, split, dark=dark
     ),
     "confusion_normalised": lambda dark: plots.confusion_matrix(
-      scores.confusion, names, True, f"{split}: share of each row", dark=dark
+      scores.confusion, names, True, split, dark=dark
     ),
     "per_class": lambda dark: plots.per_class_bars(scores, dark=dark),
     "reliability": lambda dark: plots.reliability_diagram(
