@@ -3,6 +3,8 @@
 python -m fer_jax.train --config=configs/jiang_mobilenet_v2.py
 
 The paper got 66.68 % (loss 1.342) on FER+ from scratch.
+Measured after the first 8 of its 100 epochs, once: validation accuracy 35.6 %,
+loss 1.680; the learning rate is low for it.
 """
 
 from ml_collections import ConfigDict
