@@ -16,7 +16,7 @@ from absl import flags
 from jaxtyping import UInt8
 
 from fer_jax import command, errors
-from fer_jax.data import pictures
+from fer_jax.data import pictures, sheets
 from fer_jax.evaluation import answers, explanations
 from fer_jax.evaluation.predictions import open_dataset
 from fer_jax.evaluation.trained import CHECKPOINTS, Trained
@@ -55,14 +55,7 @@ def main(argv: Sequence[str]) -> None:
   sheet = explanations.explain(
     trained, images, targets, layer=given.layer, attention=given.attention
   )
-  try:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(output)
-  except OSError as e:
-    raise errors.UserError(
-      f"cannot write --output={output}: {e.strerror or e}; give another place"
-    ) from e
-  print(f"wrote {output}: {sheet.width} x {sheet.height} pixels")
+  sheets.save(sheet, output)
 
 
 def _read(trained: Trained, inputs: list[Path]) -> UInt8[np.ndarray, "n h w c"]:

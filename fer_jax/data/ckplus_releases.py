@@ -13,7 +13,6 @@ import csv
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -28,15 +27,6 @@ _ZIPS = ("CK+48.zip", "ckplus.zip", "archive.zip")
 _TABLE = "ckextended.csv"
 _FILE = re.compile(r"(S\d+)_(\d+)_(\d+)\.png")
 _CLASSES = labels.CKPLUS_CLASSES[:-1]
-# What reading a damaged file raises.
-_BROKEN = (
-  OSError,
-  EOFError,
-  zlib.error,
-  zipfile.BadZipFile,
-  NotImplementedError,  # a zip's unknown compression
-  RuntimeError,  # a zip with a password
-)
 
 
 class Release(NamedTuple):
@@ -96,7 +86,10 @@ def _is_release(form: str, path: Path) -> bool:
     return sum((path / name).is_dir() for name in _CLASSES) > 1
   if form == "zip" and path.is_file():
     # Kaggle calls any data set archive.zip.
-    with contextlib.suppress(*_BROKEN), zipfile.ZipFile(path) as archive:
+    with (
+      contextlib.suppress(*releases.BROKEN),
+      zipfile.ZipFile(path) as archive,
+    ):
       return any(map(_in_class_folder, archive.namelist()))
   return path.is_file()
 
@@ -260,7 +253,7 @@ def read(release: Release, found: list[Frame]) -> Iterator[Face]:
 def _broken_said(release: Release) -> Iterator[None]:
   try:
     yield
-  except _BROKEN as e:
+  except releases.BROKEN as e:
     raise UserError(
       f"{release.path}: broken or cut off ({e or type(e).__name__}): get the "
       "file again"

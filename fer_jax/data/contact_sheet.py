@@ -57,14 +57,7 @@ def main(argv: Sequence[str]) -> None:
     title=f"{dataset.name}, {given.split}: {sheets.counted(n)} "
     f"of {w} x {h} pixels",
   )
-  try:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(output)
-  except OSError as e:
-    raise errors.UserError(
-      f"cannot write --output={output}: {e.strerror or e}; give another place"
-    ) from e
-  print(f"wrote {output}: {sheet.width} x {sheet.height} pixels")
+  sheets.save(sheet, output)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import csv
 import gzip
 import io
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -28,16 +27,7 @@ _NAMES = (FILE, f"{FILE}.gz", "FERPlus-master.zip", "FERPlus.zip")
 # Also beside a fer2013.csv that lies in a folder fer2013.
 _FOLDERS = (".", "FERPlus", "FERPlus-master", "fer2013")
 _COLUMNS = ("Usage", *labels.FERPLUS_COLUMNS)
-# What reading a damaged file raises.
-_BROKEN = (
-  EOFError,
-  OSError,
-  RuntimeError,  # a zip with a password
-  UnicodeDecodeError,
-  csv.Error,
-  zipfile.BadZipFile,
-  zlib.error,
-)
+_BROKEN = (*releases.BROKEN, UnicodeDecodeError, csv.Error)
 _ORDERED = (
   "fer2013.csv, plain, compressed or in an archive (fer2013.tar.gz), or "
   "icml_face_data.csv"

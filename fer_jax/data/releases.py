@@ -49,7 +49,7 @@ _OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
   ".bz2": bz2.open,
 }
 # What reading a damaged file raises: gzip, xz, tar and zip each their own.
-_BROKEN = (
+BROKEN = (
   EOFError,
   OSError,
   zlib.error,
@@ -114,7 +114,7 @@ def _is_release(path: Path, folder: Path) -> bool:
   if not path.is_file():
     return False
   if path.name == "archive.zip":  # Kaggle's name for any data set
-    with contextlib.suppress(*_BROKEN), zipfile.ZipFile(path) as archive:
+    with contextlib.suppress(*BROKEN), zipfile.ZipFile(path) as archive:
       names = archive.namelist()
       return bool(_csv_member(names) or image_files.members(names))
   return True
@@ -164,7 +164,7 @@ def keeps_order(path: Path) -> bool:
   """Whether a release's rows are in the order of fer2013.csv."""
   if path.suffix.lower() != ".zip":
     return not path.is_dir()
-  with contextlib.suppress(*_BROKEN), zipfile.ZipFile(path) as archive:
+  with contextlib.suppress(*BROKEN), zipfile.ZipFile(path) as archive:
     return _csv_member(archive.namelist()) is not None
   return True  # What is wrong with it, reading it says.
 
@@ -180,7 +180,7 @@ def read(path: Path) -> Iterator[tables.FaceRow]:
   try:
     for row in _read(path):
       yield row
-  except _BROKEN as e:
+  except BROKEN as e:
     after = f"after row {row.row} of {row.split}" if row else "at its start"
     raise UserError(
       f"{path}: broken or cut off {after} ({e or type(e).__name__}): "

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+from fer_jax.errors import UserError
 
 # A group's title, and its images with the caption of each, of any lines.
 Group = tuple[str, Sequence[tuple[UInt8[np.ndarray, "h w c"], str]]]
@@ -125,6 +128,22 @@ def group_sheet(
         draw.text((x, below), text, _GREY, small_font, anchor="lt")
       x += step
   return sheet
+
+
+def save(sheet: Image.Image, output: Path) -> None:
+  """Writes a sheet where --output says, and tells of it.
+
+  Raises:
+    UserError: it cannot be written there.
+  """
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(output)
+  except OSError as e:
+    raise UserError(
+      f"cannot write --output={output}: {e.strerror or e}; give another place"
+    ) from e
+  print(f"wrote {output}: {sheet.width} x {sheet.height} pixels")
 
 
 def counted(number: int) -> str:
