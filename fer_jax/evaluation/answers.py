@@ -91,14 +91,13 @@ def answer(
   counts, started = Counts(images=len(paths)), time.monotonic()
   drawn: dict[str, list[Prediction]] = defaultdict(list)
   if not as_json:
-    print(_row("image", "box", "expression", "probability"))
+    print(head(f"{'image':40}"))
   for found in predictor.classify(_crops(predictor, paths, detect, counts)):
     counts.faces += 1
     if as_json:
       print(json.dumps(found.to_json()), flush=True)
     else:
-      box = " ".join(f"{n:.0f}" for n in found.box) if found.box else "whole"
-      print(_row(found.source, box, found.label, f"{found.probability:.1%}"))
+      print(row(f"{found.source:40}", found))
     if annotate:
       drawn[found.source].append(found)
   counts.seconds = time.monotonic() - started
@@ -122,8 +121,19 @@ def _crops(
     yield from crops
 
 
-def _row(image: str, box: str, label: str, probability: str) -> str:
-  return f"{image:40}  {box:>20}  {label:12}  {probability:>11}"
+def head(where: str) -> str:
+  """Returns the table's first line; `where` is what its rows begin with."""
+  return _row(where, "box", "expression", "probability")
+
+
+def row(where: str, found: Prediction) -> str:
+  """Returns a face's line of the table."""
+  box = " ".join(f"{n:.0f}" for n in found.box) if found.box else "whole"
+  return _row(where, box, found.label, f"{found.probability:.1%}")
+
+
+def _row(where: str, box: str, label: str, probability: str) -> str:
+  return f"{where}  {box:>20}  {label:12}  {probability:>11}"
 
 
 def _annotate(drawn: dict[str, list[Prediction]], folder: Path) -> None:

@@ -46,33 +46,59 @@ def default_layer(trained: Trained) -> str:
   return large[-1] if large else next(iter(found))
 
 
-def gradcam(
-  trained: Trained,
-  images: UInt8[np.ndarray, "n h w c"],
-  layer: str = "",
-  labels: Int[np.ndarray, " n"] | None = None,
-) -> Float32[np.ndarray, "n h w"]:
-  """How much each place speaks for a class, 0 to 1 in each image.
+class GradCam:
+  """How much each place of an image speaks for a class, by one layer's maps.
 
   The layer's maps, weighted by the mean gradient of the class's logit, summed
-  and cut off below zero (equations 1 and 2), resized to the image.
+  and cut off below zero (equations 1 and 2), resized to the image. Compiled
+  at the first call, for all that follow.
 
   Args:
     trained: the model.
-    images: as stored.
     layer: one of `layers`; "" is `default_layer`.
-    labels: the classes; the predicted ones if not given.
+    batch_size: images a compiled call takes; 0 is the model's own.
 
   Raises:
     UserError: there is no such layer.
   """
-  layer = layer or default_layer(trained)
-  sizes = layers(trained)
-  choose("layer", layer, sizes)
 
-  def maps_of(
-    variables: Any, images: Array, labels: Array | None
+  def __init__(self, trained: Trained, layer: str = "", batch_size: int = 0):
+    self.layer = layer or default_layer(trained)
+    choose("layer", self.layer, layers(trained))
+    self._trained = trained
+    self._batch_size = batch_size or trained.batch_size
+    self._step = jax.jit(self._maps)
+
+  def __call__(
+    self,
+    images: UInt8[np.ndarray, "n h w c"],
+    labels: Int[np.ndarray, " n"] | None = None,
+  ) -> Float32[np.ndarray, "n h w"]:
+    """Returns the maps, 0 to 1 in each image.
+
+    Args:
+      images: as stored.
+      labels: the classes; the predicted ones if not given.
+    """
+    size, out = self._batch_size, []
+    for start in range(0, len(images), size):
+      batch = images[start : start + size]
+      padding = size - len(batch)
+      chosen = None if labels is None else labels[start : start + size]
+      if padding:
+        batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        chosen = None if chosen is None else np.pad(chosen, (0, padding))
+      maps = np.asarray(self._step(self._trained.variables, batch, chosen))
+      out.append(_scaled(maps, images.shape[1:3])[: size - padding])
+    if not out:
+      return np.zeros(images.shape[:3], np.float32)
+    return np.concatenate(out)
+
+  def _maps(
+    self, variables: Any, images: Array, labels: Array | None
   ) -> Float[Array, "b h w"]:
+    trained, layer = self._trained, self.layer
+
     def logits_of(probe: Array) -> tuple[Array, tuple[Array, Array]]:
       seen: list[Array] = []
       with nn.intercept_methods(_probed(layer, probe, seen)):
@@ -89,7 +115,26 @@ def gradcam(
     weights = gradient.mean(axis=(1, 2), keepdims=True)
     return nn.relu((weights * maps).astype(jnp.float32).sum(axis=-1))
 
-  return _batched(trained, images, labels, maps_of)
+
+def gradcam(
+  trained: Trained,
+  images: UInt8[np.ndarray, "n h w c"],
+  layer: str = "",
+  labels: Int[np.ndarray, " n"] | None = None,
+) -> Float32[np.ndarray, "n h w"]:
+  """As `GradCam`, once: no more is computed than there are images.
+
+  Args:
+    trained: the model.
+    images: as stored.
+    layer: one of `layers`; "" is `default_layer`.
+    labels: the classes; the predicted ones if not given.
+
+  Raises:
+    UserError: there is no such layer.
+  """
+  batch_size = max(1, min(trained.batch_size, len(images)))
+  return GradCam(trained, layer, batch_size)(images, labels)
 
 
 def attention(
@@ -134,29 +179,6 @@ def _output(trained: Trained, layer: str, images: Array, variables: Any) -> Any:
   with nn.intercept_methods(_probed(layer, jnp.zeros(()), seen)):
     trained.logits(images, variables)
   return seen[0]
-
-
-def _batched(
-  trained: Trained,
-  images: UInt8[np.ndarray, "n h w c"],
-  labels: Int[np.ndarray, " n"] | None,
-  maps_of: Callable[..., Array],
-) -> Float32[np.ndarray, "n h w"]:
-  """Runs `maps_of` over images of any number, compiled once."""
-  step, size = jax.jit(maps_of), min(trained.batch_size, len(images))
-  out = []
-  for start in range(0, len(images), max(size, 1)):
-    batch = images[start : start + size]
-    padding = size - len(batch)
-    chosen = None if labels is None else labels[start : start + size]
-    if padding:
-      batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
-      chosen = None if chosen is None else np.pad(chosen, (0, padding))
-    maps = np.asarray(step(trained.variables, batch, chosen))
-    out.append(_scaled(maps[: size - padding], images.shape[1:3]))
-  if not out:
-    return np.zeros(images.shape[:3], np.float32)
-  return np.concatenate(out)
 
 
 def _scaled(

@@ -2,9 +2,12 @@
 
 import base64
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
+import flax
+import jax
 import jinja2
 
 from fer_jax import __version__
@@ -18,6 +21,7 @@ _TEMPLATE = "page.html.jinja"
 _PICTURES = (
   ("confusion_normalised", "Confusion matrix, each row in per cent"),
   ("confusion", "Confusion matrix, counts"),
+  ("confusion_alphabetical", "The same, classes as papers print them"),
   ("per_class", "Recall, precision and F1 of each class"),
   ("reliability", "Confidence against accuracy"),
 )
@@ -36,28 +40,21 @@ def write(folder: Path, trained: Trained) -> Path:
   Raises:
     OSError: the page cannot be written.
   """
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("fer_jax.evaluation", ""),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
   metrics = json.loads((folder / "metrics.json").read_text())
   height, width, _ = trained.image_shape
   size = trained.config.input.image_size
   summary = summarize(
     trained.model, (size, size, trained.config.input.channels)
   )
-  text = environment.get_template(_TEMPLATE).render(
+  text = render(
+    _TEMPLATE,
     title=f"{trained.config.model.name} on {trained.config.dataset.name}",
-    version=__version__,
     trained=trained,
     image=f"{width} x {height}",
     summary=summary,
     fields=flatten(to_json(trained.config)),
     run=_summary_of_run(trained.workdir),
-    curves=_picture(trained.workdir / "curves.png"),
+    curves=picture(trained.workdir / "curves.png"),
     splits=[_split(folder, name, found) for name, found in metrics.items()],
   )
   path = folder / NAME
@@ -65,12 +62,35 @@ def write(folder: Path, trained: Trained) -> Path:
   return path
 
 
+def render(template: str, **values: Any) -> str:
+  """Fills a template of this package in; what it names must be given."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("fer_jax.evaluation", ""),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  device = jax.local_devices()[0]
+  return environment.get_template(template).render(
+    environment={
+      "fer_jax": __version__,
+      "jax": jax.__version__,
+      "flax": flax.__version__,
+      "Python": platform.python_version(),
+      "on": f"{jax.local_device_count()} x {device.device_kind},"
+      f" {platform.system()} {platform.machine()}",
+    },
+    **values,
+  )
+
+
 def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
   pictures = [
     {
       "caption": caption,
-      "light": _picture(folder / f"{name}_{end}.png"),
-      "dark": _picture(folder / f"{name}_{end}_dark.png"),
+      "light": picture(folder / f"{name}_{end}.png"),
+      "dark": picture(folder / f"{name}_{end}_dark.png"),
     }
     for end, caption in _PICTURES
   ]
@@ -78,12 +98,12 @@ def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
     "name": name,
     "metrics": metrics,
     "pictures": [p for p in pictures if p["light"] and p["dark"]],
-    "mistakes": _picture(folder / f"{name}_mistakes.png"),
+    "mistakes": picture(folder / f"{name}_mistakes.png"),
   }
 
 
-def _picture(path: Path) -> str:
-  """The picture as a data URL; "" where there is none."""
+def picture(path: Path) -> str:
+  """A PNG as a data URL; "" where there is none."""
   if not path.is_file():
     return ""
   content = base64.b64encode(path.read_bytes()).decode()

@@ -12,7 +12,7 @@ from fer_jax.data import sheets
 from fer_jax.errors import UserError
 from fer_jax.evaluation import page, plots
 from fer_jax.evaluation.predictions import Predictions
-from fer_jax.evaluation.scores import Scores, score
+from fer_jax.evaluation.scores import Scores, reorder, score
 from fer_jax.evaluation.trained import Trained
 
 NUM_MISTAKES = 40  # on the contact sheet
@@ -127,6 +127,12 @@ def _write(
       scores.calibration, dark=dark
     ),
   }
+  alphabetical = sorted(names)
+  if alphabetical != list(names):
+    reordered = reorder(scores.confusion, names, alphabetical)
+    pictures["confusion_alphabetical"] = lambda dark: plots.confusion_matrix(
+      reordered, alphabetical, True, split, dark=dark
+    )
   for name, draw in pictures.items():
     for dark in (False, True):
       path = folder / f"{split}_{name}{'_dark' if dark else ''}.png"

@@ -17,7 +17,8 @@ class Theme:
   """Colours of a page, and what is drawn with them in every picture.
 
   Blue and vermilion tell apart in every kind of colour vision, and in grey
-  (Okabe and Ito 2008, "Color Universal Design").
+  (Okabe and Ito 2008, "Color Universal Design"); so do the colours of
+  `series`, which several lines take in turn.
   """
 
   page: str
@@ -28,6 +29,7 @@ class Theme:
   vermilion: str
   grey: str
   ramp: tuple[str, ...]
+  series: tuple[str, ...]
 
   @property
   def colormap(self) -> Colormap:
@@ -91,6 +93,7 @@ _LIGHT = Theme(
   vermilion="#D55E00",
   grey="#A8A8A8",
   ramp=("#F4F7FA", "#8FC1DF", "#0072B2", "#00456F"),
+  series=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
 )
 _DARK = Theme(
   page="#14171A",
@@ -101,6 +104,7 @@ _DARK = Theme(
   vermilion="#F0803C",
   grey="#6E767F",
   ramp=("#1D2228", "#124E73", "#2F8FCB", "#9AD4F5"),
+  series=("#4BA3DB", "#F0803C", "#2FBF9A", "#E29BC4", "#F2BE4A", "#9AD4F5"),
 )
 
 

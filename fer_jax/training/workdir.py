@@ -43,13 +43,23 @@ def claim(
     yield
 
 
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+  """The configuration a workdir's run was started with.
+
+  Raises:
+    OSError: there is none, or it cannot be read.
+    ValueError: the file is broken.
+  """
+  fields = json.loads((workdir / "config.json").read_text())
+  return configs.from_json(fields)
+
+
 def _write_or_check(
   workdir: pathlib.Path, config: ConfigDict, write: bool
 ) -> None:
   path = workdir / "config.json"
   if path.exists():
-    before = configs.from_json(json.loads(path.read_text()))
-    changed = configs.differences(before, config)
+    changed = configs.differences(read_config(workdir), config)
     if changed:
       raise UserError(
         f"{workdir} holds a run of another configuration"

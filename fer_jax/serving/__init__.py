@@ -1,0 +1,1 @@
+"""A web page to try a trained model; needs the optional extra `demo`."""

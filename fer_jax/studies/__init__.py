@@ -1,0 +1,1 @@
+"""Studies: several recipes and seeds, compared in tables and pictures."""

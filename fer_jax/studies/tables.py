@@ -1,0 +1,201 @@
+"""The tables of a study, as Markdown and as CSV."""
+
+import csv
+import dataclasses
+import functools
+import io
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fer_jax.evaluation.intervals import Interval
+from fer_jax.evaluation.scorecard import ClassScores, Scores
+from fer_jax.studies.comparison import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Cells as they are read.
+
+  Attributes:
+    name: of the file.
+    title: what it shows, a line.
+    header: names of the columns.
+    rows: the first cell names the row.
+  """
+
+  name: str
+  title: str
+  header: tuple[str, ...]
+  rows: tuple[tuple[str, ...], ...]
+
+  def to_markdown(self) -> str:
+    """A table of GitHub's Markdown, columns lined up."""
+    lines = [self.header, *self.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [_line(lines[0], widths)]
+    rule = ["-" * width for width in widths]
+    text.append(
+      "|".join(
+        ("", f" {rule[0]} ", *(f" {dashes[1:]}: " for dashes in rule[1:]), "")
+      )
+    )
+    text += [_line(row, widths) for row in lines[1:]]
+    return f"{self.title}\n\n" + "\n".join(text) + "\n"
+
+  def to_csv(self) -> str:
+    """The same cells, for spreadsheets."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows([self.header, *self.rows])
+    return out.getvalue()
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+  first, *rest = zip(cells, widths, strict=True)
+  padded = [first[0].ljust(first[1]), *(c.rjust(w) for c, w in rest)]
+  return "|".join(("", *(f" {cell} " for cell in padded), ""))
+
+
+def tables(recipes: Sequence[Recipe], split: str) -> list[Table]:
+  """All tables, those that a reader looks for first in front."""
+  return [
+    comparison(recipes, split),
+    losses(recipes),
+    scores(recipes, split),
+    per_class(recipes, split),
+  ]
+
+
+def comparison(recipes: Sequence[Recipe], split: str) -> Table:
+  """Accuracy beside cost, and against the baseline (Jiang's tables)."""
+  rows = []
+  for recipe in recipes:
+    one = recipe.outcomes[0]
+    versus, cells = recipe.versus, ["", "", ""]
+    if versus:
+      cells = [
+        f"{100 * versus.difference:+.2f} {_interval(versus.interval, '+.2f')}",
+        _p(versus.p_rows),
+        "-" if versus.p_seeds is None else _p(versus.p_seeds),
+      ]
+    rows.append(
+      (
+        recipe.name,
+        f"{one.num_parameters:,}",
+        f"{one.macs / 1e6:,.1f}",
+        _percent(recipe, lambda scores: scores.accuracy),
+        _interval(recipe.interval, ".2f"),
+        recipe.figure(lambda o: o.leak_free_accuracy).format(".2f", 100),
+        recipe.figure(lambda o: o.scores.loss).format(".4f"),
+        *cells,
+        recipe.figure(lambda o: o.images_per_second).format(",.0f"),
+        recipe.figure(lambda o: o.seconds / 60).format(",.1f"),
+      )
+    )
+  baselines = [r.versus.baseline for r in recipes if r.versus]
+  against = f"against {baselines[0]}" if baselines else "against the baseline"
+  return Table(
+    "comparison",
+    f"Accuracy on {split} in per cent, and what it costs",
+    (
+      "recipe",
+      "parameters",
+      "million MACs",
+      "accuracy",
+      "95 % interval",
+      "leak-free",
+      "loss",
+      against,
+      "p (rows)",
+      "p (seeds)",
+      "images/s",
+      "minutes",
+    ),
+    tuple(rows),
+  )
+
+
+def losses(recipes: Sequence[Recipe]) -> Table:
+  """Training and validation loss of the best epoch (Pan's Table 1)."""
+  return Table(
+    "losses",
+    "Loss of the best epoch (by validation)",
+    ("recipe", "training loss", "validation loss", "best epoch"),
+    tuple(
+      (
+        recipe.name,
+        recipe.figure(lambda o: o.at_best("train_loss")).format(".4f"),
+        recipe.figure(lambda o: o.at_best("validation_loss")).format(".4f"),
+        recipe.figure(lambda o: float(np.mean(o.best_epochs))).format(".0f"),
+      )
+      for recipe in recipes
+    ),
+  )
+
+
+def scores(recipes: Sequence[Recipe], split: str) -> Table:
+  """Accuracy and averages over classes (Pan's Table 2)."""
+  of: dict[str, Callable[[Scores], float]] = {
+    "accuracy": lambda scores: scores.accuracy,
+    "macro precision": lambda scores: scores.macro.precision,
+    "macro recall": lambda scores: scores.macro.recall,
+    "macro F1": lambda scores: scores.macro.f1,
+    "weighted precision": lambda scores: scores.weighted.precision,
+    "weighted recall": lambda scores: scores.weighted.recall,
+    "weighted F1": lambda scores: scores.weighted.f1,
+  }
+  rows = [
+    (recipe.name, *(_percent(recipe, value) for value in of.values()))
+    for recipe in recipes
+  ]
+  return Table(
+    "scores",
+    f"Scores on {split} in per cent",
+    ("recipe", *of),
+    tuple(rows),
+  )
+
+
+def per_class(recipes: Sequence[Recipe], split: str) -> Table:
+  """Recall and one-vs-rest accuracy of each class (Sutton's matrices)."""
+  names = recipes[0].outcomes[0].class_names
+  kinds: dict[str, Callable[[ClassScores], float]] = {
+    "recall": lambda one: one.recall,
+    "one-vs-rest accuracy": lambda one: one.accuracy,
+  }
+  rows = []
+  for recipe in recipes:
+    if recipe.outcomes[0].class_names != names:
+      continue  # Another task; its own report has it.
+    for label, of in kinds.items():
+      cells = [
+        _percent(recipe, functools.partial(_of_class, k, of))
+        for k in range(len(names))
+      ]
+      rows.append((f"{recipe.name}, {label}", *cells))
+  return Table(
+    "per_class",
+    f"Each class on {split}, in per cent",
+    ("recipe", *names),
+    tuple(rows),
+  )
+
+
+def _of_class(k: int, of: Callable[[ClassScores], float], one: Scores) -> float:
+  return of(one.per_class[k])
+
+
+def _percent(recipe: Recipe, of: Callable[[Scores], float]) -> str:
+  return recipe.figure(lambda one: of(one.scores)).format(".2f", 100)
+
+
+def _interval(interval: Interval, form: str) -> str:
+  return f"[{100 * interval.low:{form}}, {100 * interval.high:{form}}]"
+
+
+def _p(p: float) -> str:
+  if math.isnan(p):
+    return "-"
+  return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,119 @@
+"""Trains the runs of a study: in this process, or each in one of its own."""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import pathlib
+import signal
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from fer_jax import command
+from fer_jax import config as configs
+from fer_jax.errors import UserError
+from fer_jax.studies.plan import Run
+from fer_jax.training import compilation, loop, records
+from fer_jax.training.interruption import Interrupted
+from fer_jax.training.workdir import read_config
+
+_LOG = "log.txt"  # what a run in a process of its own says
+
+
+def train(runs: Sequence[Run], processes: int = 0) -> None:
+  """Trains what is not done yet; what was begun is gone on with.
+
+  Args:
+    runs: of the study.
+    processes: 0 trains one after the other in this process; more, each in a
+      process of its own, so many at once, whose words go to `log.txt` in its
+      workdir. They share the devices.
+
+  Raises:
+    UserError: a run failed, or its workdir holds another configuration. The
+      others are finished first where they have processes of their own.
+    Interrupted: SIGINT or SIGTERM came; what was trained is saved.
+  """
+  left = [run for run in runs if not is_done(run)]
+  done = len(runs) - len(left)
+  print(f"{len(runs)} runs, {done} done before", flush=True)
+  if processes:
+    _train_apart(left, processes)
+    return
+  for i, run in enumerate(left, done + 1):
+    print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
+    loop.train(run.config, run.workdir)
+
+
+def is_done(run: Run) -> bool:
+  """Whether a run has ended, as it is configured now.
+
+  Raises:
+    UserError: the workdir holds a run of another configuration.
+  """
+  found = records.read(run.workdir)
+  if not found or found[-1]["kind"] != "summary":
+    return False
+  changed = configs.differences(read_config(run.workdir), run.config)
+  if changed:
+    raise UserError(
+      f"{run.workdir} holds a run of another configuration"
+      f" ({'; '.join(changed)}): give another --workdir to the study"
+    )
+  return True
+
+
+def _train_apart(runs: Sequence[Run], processes: int) -> None:
+  failures = []
+  with concurrent.futures.ProcessPoolExecutor(
+    processes,
+    mp_context=multiprocessing.get_context("spawn"),
+    max_tasks_per_child=1,
+  ) as pool:
+    futures = {
+      pool.submit(_train_here, configs.to_json(run.config), str(run.workdir)): (
+        run
+      )
+      for run in runs
+    }
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        run, failure = futures[future], future.result()
+        print(f"{run}: {failure or 'done'}", flush=True)
+        if failure:
+          failures.append(f"{run}: {failure}")
+    except (KeyboardInterrupt, Interrupted):
+      # The children had the signal too; each saves and ends.
+      pool.shutdown(cancel_futures=True)
+      raise Interrupted(
+        "interrupted; saved: the same command goes on from there",
+        signal.SIGINT,
+      ) from None
+  if failures:
+    raise UserError(
+      f"{len(failures)} of {len(runs)} runs failed, the first: {failures[0]};"
+      " the same command tries these again"
+    )
+
+
+def _train_here(fields: dict[str, Any], workdir: str) -> str:
+  """Trains in a child process; returns what went wrong, or ""."""
+  command.quieten_libraries()
+  config = configs.from_json(fields)
+  path = pathlib.Path(workdir)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    with (
+      open(path / _LOG, "a", buffering=1) as log,
+      contextlib.redirect_stdout(log),
+      contextlib.redirect_stderr(log),
+    ):
+      compilation.use_cache(config.compilation_cache)
+      loop.train(config, path)
+  except (UserError, Interrupted) as e:
+    return str(e)
+  except Exception as e:  # The parent says it; the rest stands in the log.
+    with open(path / _LOG, "a") as log:
+      traceback.print_exc(file=log)
+    return f"{type(e).__name__}: {e} (see {path / _LOG})"
+  return ""

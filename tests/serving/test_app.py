@@ -1,0 +1,309 @@
+"""The demo over HTTP: its answers, its limits, and what it refuses."""
+
+import asyncio
+import base64
+import io
+import os
+import signal
+import sys
+import threading
+import urllib.request
+
+import numpy as np
+import pytest
+import tiny_run
+import trained_run
+from PIL import Image
+
+pytest.importorskip("starlette", reason="needs the extra `demo`")
+pytest.importorskip("httpx2", reason="needs httpx2")
+
+from starlette.testclient import TestClient
+
+from fer_jax import demo
+from fer_jax.data.faces import Face
+from fer_jax.errors import UserError
+from fer_jax.evaluation import explanations, gradcam
+from fer_jax.evaluation.predictor import Predictor
+from fer_jax.evaluation.trained import Trained
+from fer_jax.serving import app, server
+from fer_jax.serving.answerer import Answerer
+
+LOCAL = "http://127.0.0.1:8000"
+
+
+def left_half(image):
+  """Finds one face in any picture but a black one."""
+  h, w, _ = image.shape
+  return [Face((0, 0, w / 2, h), None, None, 0.9)] if image.any() else []
+
+
+@pytest.fixture(scope="module")
+def trained():
+  with pytest.MonkeyPatch.context() as patch:
+    tiny_run.register(patch)
+    return Trained.load(trained_run.workdir(), batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def answerer(trained):
+  made = Answerer(Predictor(trained, left_half))
+  made.warm_up()
+  return made
+
+
+@pytest.fixture
+def client(answerer):
+  return TestClient(app.make_app(answerer), base_url=LOCAL)
+
+
+def encoded(pixels, kind="PNG"):
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, kind)
+  return file.getvalue()
+
+
+def picture(height=60, width=100):
+  rng = np.random.default_rng(0)
+  return rng.integers(1, 256, size=(height, width, 3), dtype=np.uint8)
+
+
+def pixels_of(data_url):
+  kind, content = data_url.split(",")
+  assert kind == "data:image/png;base64"
+  return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+
+
+def test_the_page_and_its_files_are_served(client):
+  page = client.get("/")
+  assert page.headers["content-type"].startswith("text/html")
+  for name in ("page.css", "page.js", "answers.js", "camera.js"):
+    assert client.get(f"/{name}").status_code == 200
+  assert client.get("/app.py").status_code == 404
+  assert client.get("/predict").status_code == 405
+
+
+def test_the_page_may_load_nothing_from_elsewhere(client):
+  for path in ("/", "/page.js", "/model", "/missing"):
+    headers = client.get(path).headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "http" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_model_is_described(client):
+  said = client.get("/model").json()
+  assert said["name"] == "tiny" and said["dataset"] == "bars"
+  assert said["classes"] == list("abcdefg") and said["epoch"] in (1, 2)
+  assert said["detection"] is True and said["max_bytes"] == 10 * 2**20
+
+
+def test_a_picture_is_answered(client, trained):
+  answer = client.post("/predict", content=encoded(picture())).json()
+  assert (answer["width"], answer["height"]) == (100, 60)
+  assert answer["seconds"] > 0
+  (face,) = answer["faces"]
+  assert face["box"] == [0, 0, 50, 60] and face["score"] == 0.9
+  assert list(face["probabilities"]) == list("abcdefg")
+  crop = pixels_of(face["crop"])
+  expected = trained.probabilities(crop[None, ..., None])[0]
+  np.testing.assert_allclose(
+    list(face["probabilities"].values()), expected, rtol=1e-5, atol=1e-7
+  )
+  assert face["label"] == "abcdefg"[expected.argmax()]
+  assert face["probability"] == pytest.approx(expected.max())
+  values = gradcam.gradcam(trained, crop[None, ..., None])[0]
+  look = explanations.overlay(crop[..., None], values)
+  np.testing.assert_allclose(pixels_of(face["gradcam"]), look, atol=2)
+  assert face["located"] == values.any()
+
+
+def test_less_is_done_if_less_is_asked_for(client):
+  content = encoded(picture(48, 48)[..., 0])
+  answer = client.post("/predict?detect=0&explain=0", content=content).json()
+  (face,) = answer["faces"]
+  assert face["box"] is None and face["score"] is None
+  assert face["gradcam"] is None and face["located"] is None
+  np.testing.assert_array_equal(
+    pixels_of(face["crop"]), picture(48, 48)[..., 0]
+  )
+
+
+def test_a_picture_without_faces_has_none(client):
+  answer = client.post("/predict", content=encoded(0 * picture())).json()
+  assert answer["faces"] == [] and answer["width"] == 100
+
+
+def test_nothing_compiles_after_warming_up(client, answerer, monkeypatch):
+  steps = [answerer._gradcam._step, answerer._predictor.trained._step("none")]
+  before = [step._cache_size() for step in steps]
+  for shape in ((60, 100), (30, 31)):
+    client.post("/predict", content=encoded(picture(*shape)))
+  assert [step._cache_size() for step in steps] == before == [1, 1]
+
+
+@pytest.mark.parametrize(
+  "status, sentence, content",
+  [
+    (400, "empty", b""),
+    (415, "not a picture", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+    (415, "not a picture", b"%PDF-1.7 and so on"),
+    (422, "damaged", encoded(picture())[:5000]),
+    (422, "damaged", encoded(picture(), "JPEG")[:1500]),
+    (413, "larger than 10 MiB", bytes(app.MAX_BYTES + 1)),
+  ],
+)
+def test_what_is_no_picture_is_refused(client, status, sentence, content):
+  response = client.post("/predict", content=content)
+  assert response.status_code == status
+  (error,) = response.json().values()
+  assert sentence in error and error.endswith(".") and "<_io" not in error
+
+
+def test_too_many_pixels_are_refused(client, monkeypatch):
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+  response = client.post("/predict", content=encoded(picture()))
+  assert response.status_code == 422
+  assert "too many pixels" in response.json()["error"]
+
+
+def test_an_upload_is_cut_off_at_the_limit(answerer):
+  received, sent = [], []
+
+  async def receive():
+    received.append(2**20)
+    assert sum(received) < 2 * app.MAX_BYTES
+    return {"type": "http.request", "body": bytes(2**20), "more_body": True}
+
+  async def send(message):
+    sent.append(message)
+
+  scope = {
+    "type": "http",
+    "method": "POST",
+    "path": "/predict",
+    "query_string": b"",
+    "headers": [(b"host", b"localhost")],
+  }
+  asyncio.run(app.make_app(answerer)(scope, receive, send))
+  assert sent[0]["status"] == 413
+  assert sum(received) == app.MAX_BYTES + 2**20
+
+
+def test_switches_are_checked(client):
+  response = client.post("/predict?detect=yes", content=b"")
+  assert response.status_code == 400
+  assert response.json()["error"] == "detect=yes must be 0 or 1."
+
+
+@pytest.mark.parametrize(
+  "host, status",
+  [
+    ("127.0.0.1:8000", 200),
+    ("localhost:1", 200),
+    ("[::1]:8000", 200),
+    ("192.168.1.7", 200),
+    ("evil.example", 400),
+    ("127.0.0.1.evil.example:8000", 400),
+    ("", 400),
+    ("[", 400),
+  ],
+)
+def test_a_server_of_another_name_is_not_this_one(client, host, status):
+  response = client.get("/model", headers={"host": host})
+  assert response.status_code == status
+
+
+def test_other_pages_cannot_post(client):
+  content = encoded(picture())
+  for site, status in [("cross-site", 403), ("same-origin", 200)]:
+    headers = {"sec-fetch-site": site}
+    response = client.post("/predict", content=content, headers=headers)
+    assert response.status_code == status
+
+
+_opened: list[str] | None = None
+
+
+def _note_writes(event, arguments):
+  if event == "open" and _opened is not None:
+    name, _, flags = arguments
+    if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+      _opened.append(str(name))
+
+
+def test_nothing_is_stored(client, monkeypatch):
+  large = encoded(picture(1000, 1000))
+  assert len(large) > 2**21  # Beyond what is often kept in memory.
+  monkeypatch.setattr(sys.modules[__name__], "_opened", [])
+  sys.addaudithook(_note_writes)
+  assert client.post("/predict", content=large).status_code == 200
+  assert _opened == []
+
+
+def test_without_the_detector_whole_pictures_are_faces(trained):
+  answerer = Answerer(Predictor(trained), finds_faces=False)
+  client = TestClient(app.make_app(answerer), base_url=LOCAL)
+  assert client.get("/model").json()["detection"] is False
+  content = encoded(picture())
+  refused = client.post("/predict", content=content)
+  assert refused.status_code == 422
+  assert "pip install -e '.[faces]'" in refused.json()["error"]
+  answer = client.post("/predict?detect=0", content=content).json()
+  assert len(answer["faces"]) == 1
+
+
+def test_a_fault_of_ours_is_one_sentence(answerer, monkeypatch):
+  monkeypatch.setattr(Predictor, "crops", lambda *args: 1 / 0)
+  client = TestClient(
+    app.make_app(answerer), base_url=LOCAL, raise_server_exceptions=False
+  )
+  response = client.post("/predict", content=encoded(picture()))
+  assert response.status_code == 500
+  assert "terminal" in response.json()["error"]
+
+
+def test_a_port_in_use_is_named():
+  with server.listen("127.0.0.1", 0) as taken:
+    port = taken.getsockname()[1]
+    with pytest.raises(UserError, match=f"--port={port}: .*--port=0"):
+      server.listen("127.0.0.1", port)
+  with pytest.raises(UserError, match="--host=256.1.1.1"):
+    server.listen("256.1.1.1", 0)
+
+
+def test_addresses_are_told_apart():
+  with (
+    server.listen("127.0.0.1", 0) as alone,
+    server.listen("0.0.0.0", 0) as all_,
+  ):
+    port = alone.getsockname()[1]
+    assert server.is_loopback(alone) and not server.is_loopback(all_)
+    assert server.url("127.0.0.1", alone) == f"http://127.0.0.1:{port}"
+    assert "0.0.0.0" not in server.url("0.0.0.0", all_)
+  assert server.names("127.0.0.1", True) == {"localhost", "127.0.0.1"}
+  assert len(server.names("0.0.0.0", False)) > 2
+
+
+def test_ctrl_c_ends_it(answerer):
+  with server.listen("127.0.0.1", 0) as listener:
+    found = []
+
+    def visit():
+      with urllib.request.urlopen(server.url("127.0.0.1", listener)) as page:
+        found.append(page.status)
+      os.kill(os.getpid(), signal.SIGINT)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    server.serve(app.make_app(answerer), listener)
+    visitor.join()
+  assert found == [200]
+
+
+def test_a_missing_package_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, "uvicorn", None)
+  monkeypatch.delitem(sys.modules, "fer_jax.serving.server")
+  monkeypatch.delattr("fer_jax.serving.server")
+  with pytest.raises(UserError, match=r"uvicorn: pip install -e '.\[demo\]'"):
+    demo.load_serving()

@@ -1,0 +1,198 @@
+"""The demo's page in a real browser, served by the real server."""
+
+import io
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import tiny_run
+import trained_run
+from PIL import Image
+
+pytest.importorskip("uvicorn", reason="needs the extra `demo`")
+pytest.importorskip("playwright", reason="needs playwright")
+
+from playwright import sync_api
+
+from fer_jax.data.faces import Face
+from fer_jax.evaluation.predictor import Predictor
+from fer_jax.evaluation.trained import Trained
+from fer_jax.serving import app, server
+from fer_jax.serving.answerer import Answerer
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_ARGUMENTS = (
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  # A webcam that shows a moving pattern, and nobody to ask.
+  "--use-fake-device-for-media-stream",
+  "--use-fake-ui-for-media-stream",
+)
+
+
+def left_half(image):
+  """Finds one face in any picture but a black one."""
+  h, w, _ = image.shape
+  return [Face((0, 0, w / 2, h), None, None, 0.9)] if image.any() else []
+
+
+@pytest.fixture(scope="module")
+def address():
+  with pytest.MonkeyPatch.context() as patch:
+    tiny_run.register(patch)
+    trained = Trained.load(trained_run.workdir(), batch_size=8)
+  answerer = Answerer(Predictor(trained, left_half))
+  answerer.warm_up()
+  with server.listen("127.0.0.1", 0) as listener:
+    running = server.make_server(app.make_app(answerer))
+    thread = threading.Thread(target=running.run, args=([listener],))
+    thread.start()
+    yield server.url("127.0.0.1", listener)
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+  path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+  if path is None:
+    pytest.skip(f"there is none of {', '.join(_BROWSERS)} on the PATH")
+  with sync_api.sync_playwright() as playwright:
+    launched = playwright.chromium.launch(
+      executable_path=path, args=list(_ARGUMENTS)
+    )
+    yield launched
+    launched.close()
+
+
+@pytest.fixture
+def page(browser, address):
+  """The page; afterwards, that it loaded nothing from elsewhere."""
+  page = browser.new_page()
+  page.set_default_timeout(20_000)
+  page.complaints, asked = [], []
+  page.on("pageerror", lambda error: page.complaints.append(str(error)))
+  page.on(
+    "console",
+    lambda message: (
+      message.type in ("error", "warning")
+      and page.complaints.append(message.text)
+    ),
+  )
+  page.on("request", lambda request: asked.append(request.url))
+  page.goto(address)
+  sync_api.expect(page.locator("#model")).to_contain_text("tiny on bars")
+  yield page
+  page.close()
+  assert asked and all(
+    url.startswith((f"{address}/", "data:", f"blob:{address}/"))
+    for url in asked
+  )
+
+
+def upload(page, pixels):
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, "PNG")
+  content = {
+    "name": "a.png",
+    "mimeType": "image/png",
+    "buffer": file.getvalue(),
+  }
+  page.set_input_files("#file", content)
+
+
+def picture():
+  rng = np.random.default_rng(0)
+  return rng.integers(1, 256, size=(300, 400, 3), dtype=np.uint8)
+
+
+def drawn(locator):
+  """Whether an image is shown, and not a broken one."""
+  sync_api.expect(locator).to_be_visible()
+  return locator.evaluate("image => image.decode().then(() => true)")
+
+
+def test_a_picture_is_answered(page):
+  sync_api.expect(page.locator("#invite")).to_be_visible()
+  upload(page, picture())
+  card = page.locator(".card")
+  sync_api.expect(card).to_have_count(1)
+  assert drawn(page.locator("#picture"))
+  assert drawn(card.locator(".crop")) and drawn(card.locator(".gradcam"))
+  label = card.locator(".label").inner_text()
+  assert label in "abcdefg"
+  sync_api.expect(card.locator("tbody tr")).to_have_count(7)
+  sync_api.expect(card.locator("tr.best th")).to_have_text(label)
+  sync_api.expect(page.locator("#status")).to_contain_text(f": {label} ")
+  best = card.locator("tr.best .bar div").bounding_box()
+  assert best and best["width"] > 0
+  box = page.locator(".box").bounding_box()
+  whole = page.locator("#picture").bounding_box()
+  assert box["x"] == pytest.approx(whole["x"], abs=1)
+  assert box["width"] == pytest.approx(whole["width"] / 2, abs=1)
+  assert box["height"] == pytest.approx(whole["height"], abs=1)
+  assert page.complaints == []
+
+
+def test_a_box_leads_to_its_face(page):
+  upload(page, picture())
+  page.locator(".box").press("Enter")
+  sync_api.expect(page.locator(".card")).to_be_focused()
+
+
+def test_options_ask_again(page):
+  upload(page, picture())
+  sync_api.expect(page.locator(".gradcam")).to_be_visible()
+  page.locator("#explain").uncheck()
+  sync_api.expect(page.locator(".gradcam")).to_be_hidden()
+  page.locator("#detect").uncheck()
+  sync_api.expect(page.locator(".card")).to_be_visible()
+  sync_api.expect(page.locator(".box")).to_be_hidden()
+  assert page.complaints == []
+
+
+def test_no_face_offers_a_way_out(page):
+  upload(page, 0 * picture())
+  sync_api.expect(page.locator("#status")).to_contain_text("No face was found.")
+  page.locator("#whole").click()
+  sync_api.expect(page.locator(".card")).to_be_visible()
+  sync_api.expect(page.locator("#whole")).to_be_hidden()
+  assert page.complaints == []
+
+
+def test_what_is_no_picture_is_said(page):
+  content = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"hello"}
+  page.set_input_files("#file", content)
+  sync_api.expect(page.locator("#error")).to_contain_text("not a picture")
+  sync_api.expect(page.locator("#invite")).to_be_visible()
+  upload(page, picture())
+  sync_api.expect(page.locator(".card")).to_be_visible()
+  sync_api.expect(page.locator("#error")).to_be_hidden()
+
+
+def test_too_large_a_picture_is_not_sent(page):
+  large = {"name": "a.png", "buffer": bytes(app.MAX_BYTES + 1), "mimeType": ""}
+  page.set_input_files("#file", large)
+  sync_api.expect(page.locator("#error")).to_contain_text("larger than 10 MiB")
+  assert page.complaints == []
+
+
+def test_the_webcam_gives_pictures_and_is_live(page):
+  page.locator("#start").click()
+  page.locator("#take").click()
+  assert drawn(page.locator("#picture"))
+  sync_api.expect(page.locator(".card")).to_be_visible()
+  with page.expect_response("**/predict*"), page.expect_response("**/predict*"):
+    page.locator("#live").check()
+  sync_api.expect(page.locator("#video")).to_be_visible()
+  sync_api.expect(page.locator(".box")).to_be_visible()
+  page.locator("#stop").click()
+  sync_api.expect(page.locator("#invite")).to_be_visible()
+  assert page.evaluate("document.getElementById('video').srcObject") is None
+  assert page.complaints == []

@@ -1,0 +1,286 @@
+"""A whole study: planned, trained, taken up again, compared, written."""
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tiny_run
+
+from fer_jax.errors import UserError
+from fer_jax.studies import comparison, outcomes, plan, report, tables, training
+from fer_jax.training import loop, records
+
+RECIPE = """
+import pathlib
+import tiny_run
+
+def get_config(rate="0.001"):
+  folder = pathlib.Path(__file__).parent / "prepared"
+  return tiny_run.config(folder, optimizer__learning_rate=float(rate))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+  tiny_run.register(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def recipe(folder):
+  (folder / "tiny.py").write_text(RECIPE)
+  return str(folder / "tiny.py")
+
+
+@pytest.fixture
+def runs(folder, recipe):
+  """Two recipes, trained when they are first asked for."""
+  names = [recipe, f"{recipe}:0.01"]
+  found = plan.plan(names, [0], {"num_epochs": 1}, folder)
+  training.train(found)
+  return found
+
+
+def test_every_recipe_is_planned_with_every_seed(folder, recipe):
+  runs = plan.plan(
+    [recipe, f"{recipe}:0.01"], [3, 5], {"ema_decay": 0.5}, folder
+  )
+  assert [str(run) for run in runs] == [
+    "tiny, seed 3",
+    "tiny, seed 5",
+    "tiny:0.01, seed 3",
+    "tiny:0.01, seed 5",
+  ]
+  assert [run.config.seed for run in runs] == [3, 5, 3, 5]
+  assert [run.config.optimizer.learning_rate for run in runs][::2] == [
+    1e-3,
+    0.01,
+  ]
+  assert all(run.config.ema_decay == 0.5 for run in runs)
+  assert runs[2].workdir == folder / "runs" / "tiny-0.01-seed3"
+
+
+@pytest.mark.parametrize(
+  ("recipes", "seeds", "message"),
+  [
+    ([], [0], "--configs= must name one or more"),
+    (["a", "a"], [0], "--configs=a,a must name one or more, each once"),
+    (["tiny"], [0, 0], "--seeds=0,0 must name one or more, each once"),
+    (["nowhere.py"], [0], "there is no recipe --configs=nowhere.py"),
+    (["README.md"], [0], "there is no recipe --configs=README.md"),
+    (["configs/__init__.py"], [0], "is no recipe: module '__init__'"),
+    (["configs/sutton_alexnet.py:Z"], [0], "run of sutton_alexnet 'Z'"),
+    (["configs/resnet18.py:x"], [0], "is no recipe: get_config"),
+  ],
+)
+def test_what_cannot_be_planned_is_said(
+  recipes, seeds, message, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+  with pytest.raises(UserError, match=message):
+    plan.plan(recipes, seeds, {}, tmp_path)
+
+
+def test_a_wrong_field_is_said_before_anything_trains(recipe, tmp_path):
+  with pytest.raises(UserError, match="--config.batch_size=0"):
+    plan.plan([recipe], [0], {"batch_size": 0}, tmp_path)
+
+
+def test_folds_need_a_data_set_that_has_them(recipe, tmp_path):
+  with pytest.raises(UserError, match="data set bars has no folds"):
+    plan.plan([recipe], [0], {}, tmp_path, all_folds=True)
+  of_ckplus = pathlib.Path(__file__).parents[2] / "configs/jiang_ri.py:ckplus"
+  runs = plan.plan([str(of_ckplus)], [0], {}, tmp_path, all_folds=True)
+  assert [run.config.dataset.fold for run in runs] == list(range(10))
+  assert runs[9].workdir.name == "jiang_ri-ckplus-seed0-fold9"
+
+
+def test_what_is_done_is_not_trained_again(runs, monkeypatch):
+  monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("trained again"))
+  training.train(runs)
+
+
+def test_a_run_of_another_configuration_is_refused(runs, folder, recipe):
+  changed = plan.plan(
+    [recipe], [0], {"num_epochs": 1, "ema_decay": 0.9}, folder
+  )
+  with pytest.raises(UserError, match="ema_decay: 0.0 -> 0.9"):
+    training.train(changed)
+
+
+def test_outcomes_are_those_of_the_runs(runs):
+  found = outcomes.gather(runs, "validation")
+  assert [(one.recipe, one.seed) for one in found] == [
+    ("tiny", 0),
+    ("tiny:0.01", 0),
+  ]
+  for run, one in zip(runs, found, strict=True):
+    summary = records.read(run.workdir)[-1]
+    assert one.scores.accuracy == pytest.approx(summary["validation_accuracy"])
+    assert one.scores.loss == pytest.approx(
+      summary["validation_loss"], rel=1e-4
+    )
+    assert one.at_best("validation_loss") == pytest.approx(
+      summary["validation_loss"]
+    )
+    assert len(one.correct) == tiny_run.NUM_VALIDATION
+    metrics = json.loads((run.workdir / "report/metrics.json").read_text())
+    assert metrics["validation"]["accuracy"] == one.scores.accuracy
+
+
+def test_predictions_are_computed_once(runs, monkeypatch):
+  first = outcomes.gather(runs[:1], "validation")
+  monkeypatch.setattr(
+    outcomes.Trained, "load", lambda *_: pytest.fail("computed again")
+  )
+  second = outcomes.gather(runs[:1], "validation")
+  np.testing.assert_array_equal(first[0].probabilities, second[0].probabilities)
+
+
+def test_the_report_holds_tables_pictures_and_a_page(runs, folder):
+  recipes = comparison.compare(outcomes.gather(runs, "validation"))
+  page = report.write(recipes, "validation", folder / "report")
+  with open(folder / "report/comparison.csv") as f:
+    rows = list(csv.DictReader(f))
+  assert [row["recipe"] for row in rows] == ["tiny", "tiny:0.01"]
+  mean = 100 * recipes[1].figure(lambda one: one.scores.accuracy).mean
+  assert rows[1]["accuracy"] == f"{mean:.2f}"
+  assert rows[0]["against tiny"] == ""
+  assert float(rows[1]["p (rows)"].removeprefix("< ")) <= 1
+  assert rows[1]["p (seeds)"] == "-"
+  text = page.read_text()
+  for name in ("losses", "scores", "comparison", "per_class"):
+    assert f'id="{name}"' in text
+  assert text.count("data:image/png;base64,") == 2 * 6
+  assert 'href="../runs/tiny-seed0/report/index.html"' in text
+  assert "http" not in text.replace("http-equiv", "")
+  for link in ("runs/tiny-seed0", "runs/tiny-0.01-seed0"):
+    assert (folder / link / "report/index.html").is_file()
+  assert "Loss of the best epoch" in (folder / "report/tables.md").read_text()
+
+
+def test_runs_in_processes_of_their_own(tmp_path, capfd):
+  """Those have no fixtures, so a real data set, of a few images."""
+  (tmp_path / "few.py").write_text("""
+from fer_jax.configs import default
+
+def get_config(dataset="synthetic_faces"):
+  config = default.get_config()
+  config.model.name = "leaky_cnn"
+  config.model.widths = (2,)
+  config.model.dense = 4
+  config.dataset.name = dataset
+  if dataset == "synthetic_faces":
+    config.dataset.num_train = config.dataset.num_validation = 14
+    config.dataset.num_test = 7
+  config.dataset.data_dir = __file__ + "_nowhere"
+  config.dataset.prepared_dir = __file__ + "_prepared"
+  config.input.image_size = 8
+  config.batch_size = 8
+  config.num_epochs = 1
+  return config
+""")
+  few = str(tmp_path / "few.py")
+  runs = plan.plan([few, f"{few}:fer2013"], [0], {}, tmp_path)
+  failed = "1 of 2 runs failed.*few:fer2013, seed 0.*nowhere"
+  with pytest.raises(UserError, match=failed):
+    training.train(runs, processes=2)
+  assert [training.is_done(run) for run in runs] == [True, False]
+  assert "few, seed 0: done" in capfd.readouterr().out
+  assert "epoch 1/1" in (runs[0].workdir / "log.txt").read_text()
+
+
+def outcome(correct, seed=0, recipe="a", num_rows=None):
+  """An outcome that is right where it is said to be."""
+  correct = np.asarray(correct)
+  n = len(correct)
+  return outcomes.Outcome(
+    recipe=recipe,
+    seed=seed,
+    class_names=("x", "y"),
+    probabilities=np.where(correct[:, None], [[0.9, 0.1]], [[0.2, 0.8]]).astype(
+      np.float32
+    ),
+    targets=np.zeros(n, int),
+    rows=np.array([f"test {i}" for i in range(n)]),
+    leaks=np.zeros(n, bool),
+    epochs=[[{"train_loss": 1.0, "validation_loss": 2.0}]],
+    best_epochs=[1],
+    num_parameters=10,
+    macs=10,
+    seconds=60.0,
+    images_per_second=100.0,
+    workdirs=[],
+  )
+
+
+def test_the_paired_test_agrees_with_mcnemar():
+  """Exact: 2 * P(X >= 15), X binomial of 20 coins, is 0.0414."""
+  left = np.zeros(100, bool)
+  left[:15] = True
+  right = np.zeros(100, bool)
+  right[15:20] = True
+  _, new = comparison.compare(
+    [outcome(right, recipe="base"), outcome(left, recipe="new")]
+  )
+  versus = new.versus
+  assert versus is not None
+  assert versus.difference == pytest.approx(0.10)
+  assert versus.p_rows == pytest.approx(0.0414, abs=0.008)
+  assert versus.p_seeds is None
+  low, high = versus.interval.low, versus.interval.high
+  # Normal approximation: 0.10 +- 1.96 * sqrt((0.20 - 0.10 ** 2) / 100).
+  assert low == pytest.approx(0.0146, abs=0.02)
+  assert high == pytest.approx(0.1854, abs=0.02)
+
+
+def test_equal_outcomes_do_not_differ():
+  one = outcome([True, False, True])
+  _, other = comparison.compare([one, outcome([True, False, True], recipe="b")])
+  assert other.versus is not None
+  assert other.versus.difference == 0
+  assert other.versus.p_rows == 1
+
+
+def test_seeds_are_tested_in_pairs():
+  """Gains of 10, 20 and 30 %: t = 3.464 on two degrees of freedom."""
+  base = [outcome(np.arange(10) < 3, seed, "base") for seed in range(3)]
+  new = [outcome(np.arange(10) < 4 + s, s, "new") for s in range(3)]
+  _, recipe = comparison.compare([*base, *new])
+  assert recipe.versus is not None
+  assert recipe.versus.p_seeds == pytest.approx(0.0742, abs=1e-4)
+  assert recipe.interval.low == pytest.approx(
+    0.5 - 4.3027 * 0.1 / 3**0.5, abs=1e-4
+  )
+
+
+def test_recipes_of_other_classes_are_not_tested_against():
+  base = outcome([True, False], recipe="base")
+  other = outcome([True, False], recipe="other")
+  object.__setattr__(other, "class_names", ("x", "z"))
+  assert comparison.compare([base, other])[1].versus is None
+
+
+def test_a_baseline_must_be_a_recipe():
+  with pytest.raises(UserError, match="--baseline=b is none of the recipes a"):
+    comparison.compare([outcome([True, False])], "b")
+
+
+def test_markdown_lines_up():
+  table = tables.Table(
+    "t", "A title", ("recipe", "n"), (("a", "1"), ("bcd", "20"))
+  )
+  assert table.to_markdown() == (
+    "A title\n\n"
+    "| recipe |  n |\n"
+    "| ------ | -: |\n"
+    "| a      |  1 |\n"
+    "| bcd    | 20 |\n"
+  )
+  assert table.to_csv() == "recipe,n\na,1\nbcd,20\n"
