@@ -27,11 +27,21 @@ class Checkpoints:
     directory: WORKDIR/checkpoints.
   """
 
-  def __init__(self, workdir: str | pathlib.Path, keep: int = 2):
+  def __init__(
+    self, workdir: str | pathlib.Path, keep: int = 2, read_only: bool = False
+  ):
+    """Opens them.
+
+    Args:
+      workdir: of the run.
+      keep: latest checkpoints kept.
+      read_only: nothing is made or tidied up: what another process is saving
+        there right now stays.
+    """
     self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
     with _named_errors(self.directory):
-      self._latest = _manager(self.directory, keep)
-      self._best = _manager(self.directory / "best", 1)
+      self._latest = _manager(self.directory, keep, read_only)
+      self._best = _manager(self.directory / "best", 1, read_only)
 
   @property
   def latest_step(self) -> int | None:
@@ -159,13 +169,15 @@ class Checkpoints:
       self._best.close()
 
 
-def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
-  return ocp.CheckpointManager(
-    directory,
-    options=ocp.CheckpointManagerOptions(
-      max_to_keep=keep, cleanup_tmp_directories=True, create=True
-    ),
+def _manager(
+  directory: pathlib.Path, keep: int, read_only: bool
+) -> ocp.CheckpointManager:
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep, cleanup_tmp_directories=True, create=True
   )
+  if read_only:
+    options = ocp.CheckpointManagerOptions(read_only=True)
+  return ocp.CheckpointManager(directory, options=options)
 
 
 @contextmanager
