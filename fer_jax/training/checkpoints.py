@@ -150,7 +150,7 @@ class Checkpoints:
       raise UserError(
         f"no {which} checkpoint in {self.directory}: train a whole epoch first"
       )
-    with _named_errors(self.directory):
+    with _named_errors(self.directory, _READ_OTHER):
       restored = manager.restore(
         step,
         args=ocp.args.Composite(
@@ -180,15 +180,26 @@ def _manager(
   return ocp.CheckpointManager(directory, options=options)
 
 
+# The ways out, in training and in reading what is trained.
+_GO_ON = (
+  "What was saved before is whole; mend the cause (disk space, permissions) and"
+  " give the same command to go on"
+)
+_READ_OTHER = (
+  "It cannot be read: give --checkpoint=best or --checkpoint=latest, whichever"
+  " is whole, or train on"
+)
+
+
 @contextmanager
-def _named_errors(directory: pathlib.Path) -> Iterator[None]:
+def _named_errors(
+  directory: pathlib.Path, way_out: str = _GO_ON
+) -> Iterator[None]:
   """Turns what a full or broken disk raises into one line."""
   try:
     yield
   except (OSError, ValueError, RuntimeError, KeyError) as e:
     reason = " ".join(str(e).split())[:300]
     raise UserError(
-      f"checkpoint in {directory}: {reason or type(e).__name__}. What was"
-      " saved before is whole; mend the cause (disk space, permissions) and"
-      " give the same command to go on"
+      f"checkpoint in {directory}: {reason or type(e).__name__}. {way_out}"
     ) from e
