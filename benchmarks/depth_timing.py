@@ -9,8 +9,6 @@ fer_jax.train (forward, backward, Adam, batch taken from the resident data),
 its compilation with an empty cache and with a full one, and inference.
 """
 
-import csv
-import fnmatch
 import itertools
 import json
 import subprocess
@@ -22,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import reporting
 from absl import flags
 from matplotlib.figure import Figure
+from reporting import Column
 
-from fer_jax import errors, models
+from fer_jax import errors
 
 DEPTHS = "resnet18,resnet34,resnet50,resnet101,resnet152"
 EPOCHS, ROWS = 50, 28_709  # Pan's study: epochs, and FER2013's training rows
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
 
     print(json.dumps(depth_worker.measure(json.loads(given.worker))))
     return
-  names = _named(given.models)
+  names = reporting.named_models(given.models)
   cases = [
     {
       "model": model,
@@ -71,28 +71,17 @@ def main(argv: Sequence[str]) -> None:
     )
   ]
   rows = []
-  print(_line(_HEADER))
+  print(reporting.header(_COLUMNS))
   for i, case in enumerate(cases):
     started = time.monotonic()
-    _progress(f"{i + 1} of {len(cases)}: {case['model']} ...")
+    reporting.progress(f"{i + 1} of {len(cases)}: {case['model']} ...")
     row = _run(case)
     rows.append(row)
-    _progress("")
-    print(_line(_cells(row)), flush=True)
-    _progress(f"took {time.monotonic() - started:.0f} s")
-  _progress("")
-  _write(rows, Path(given.output))
-
-
-def _named(patterns: Sequence[str]) -> list[str]:
-  """The models that names and patterns stand for, in the order given."""
-  names: list[str] = []
-  for pattern in patterns:
-    found = fnmatch.filter(models.available(), pattern)
-    if not found:
-      errors.choose("model", pattern, models.available())
-    names += [name for name in found if name not in names]
-  return names
+    reporting.progress("")
+    print(reporting.line(_COLUMNS, row), flush=True)
+    reporting.progress(f"took {time.monotonic() - started:.0f} s")
+  reporting.progress("")
+  reporting.write(rows, Path(given.output), "depth_timing", picture(rows))
 
 
 def _run(case: dict[str, Any]) -> dict[str, Any]:
@@ -112,68 +101,35 @@ def _run(case: dict[str, Any]) -> dict[str, Any]:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-_HEADER = (
-  "model",
-  "batch",
-  "dtype",
-  "pixels",
-  "compile",
-  "cached",
-  "step ms",
-  "images/s",
-  "inference/s",
-  "memory GB",
-  "GFLOP/s",
-  "of peak",
-  f"min/{EPOCHS} epochs",
+_COLUMNS = (
+  Column("model", 16, lambda row: row["model"], left=True),
+  Column("batch", 5, lambda row: str(row["batch_size"])),
+  Column("dtype", 8, lambda row: row["dtype"]),
+  Column("pixels", 6, lambda row: str(row["image_size"])),
+  Column("compile", 8, lambda row: f"{row['compile_cold_s']:.1f} s"),
+  Column("cached", 7, lambda row: f"{row['compile_cached_s']:.1f} s"),
+  Column(
+    "step ms",
+    22,
+    lambda row: "{step_ms:.1f} ({step_ms_low:.1f}-{step_ms_high:.1f})".format(
+      **row
+    ),
+  ),
+  Column("images/s", 8, lambda row: f"{row['images_per_second']:,.0f}"),
+  Column(
+    "inference/s",
+    11,
+    lambda row: f"{row['inference_images_per_second']:,.0f}",
+  ),
+  Column("memory GB", 9, lambda row: f"{row['peak_memory_bytes'] / 1e9:.2f}"),
+  Column("GFLOP/s", 8, lambda row: f"{row['gflops_per_second']:,.0f}"),
+  Column("of peak", 7, lambda row: f"{row['share_of_peak']:.0%}"),
+  Column(
+    f"min/{EPOCHS} epochs",
+    13,
+    lambda row: f"{EPOCHS * ROWS / row['images_per_second'] / 60:,.1f}",
+  ),
 )
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-  return (
-    row["model"],
-    str(row["batch_size"]),
-    row["dtype"],
-    str(row["image_size"]),
-    f"{row['compile_cold_s']:.1f} s",
-    f"{row['compile_cached_s']:.1f} s",
-    "{step_ms:.1f} ({step_ms_low:.1f}-{step_ms_high:.1f})".format(**row),
-    f"{row['images_per_second']:,.0f}",
-    f"{row['inference_images_per_second']:,.0f}",
-    f"{row['peak_memory_bytes'] / 1e9:.2f}",
-    f"{row['gflops_per_second']:,.0f}",
-    f"{row['share_of_peak']:.0%}",
-    f"{EPOCHS * ROWS / row['images_per_second'] / 60:,.1f}",
-  )
-
-
-def _line(cells: Sequence[str]) -> str:
-  widths = (16, 5, 8, 6, 8, 7, 22, 8, 11, 9, 8, 7, 13)
-  return "  ".join(
-    cell.ljust(width) if i == 0 else cell.rjust(width)
-    for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-  )
-
-
-def _progress(text: str) -> None:
-  if sys.stderr.isatty():
-    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def _write(rows: list[dict[str, Any]], folder: Path) -> None:
-  """Writes the table, and a picture of it."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "depth_timing.csv", "w", newline="") as f:
-      writer = csv.DictWriter(f, list(rows[0]))
-      writer.writeheader()
-      writer.writerows(rows)
-    picture(rows).savefig(folder / "depth_timing.png", dpi=150)
-  except OSError as e:
-    raise errors.UserError(
-      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
-    ) from e
-  print(f"wrote {folder}/depth_timing.csv and depth_timing.png")
 
 
 def picture(rows: list[dict[str, Any]]) -> Figure:

@@ -80,8 +80,13 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-class _Run:
-  """A training step and an inference step on random images."""
+class Run:
+  """A training step and an inference step on random images.
+
+  Args:
+    case: as `measure` takes it; where they are given, also `options` of the
+      model, `parallel`, `optimizer` and `steps_per_call`, as in configs.
+  """
 
   def __init__(self, case: dict[str, Any]):
     config = default.get_config()
@@ -89,6 +94,9 @@ class _Run:
     config.dtype = case["dtype"]
     config.input.image_size = case["image_size"]
     config.input.channels = case["channels"]
+    config.parallel = case.get("parallel", config.parallel)
+    config.optimizer.name = case.get("optimizer", config.optimizer.name)
+    config.steps_per_call = case.get("steps_per_call", 0)
     self.batch_size = case["batch_size"]
     self.spread = Spread(config.parallel)
     self.spread.check_batch("batch_sizes", self.batch_size)
@@ -96,6 +104,7 @@ class _Run:
     model = models.create(
       case["model"],
       NUM_CLASSES,
+      **case.get("options", {}),
       dtype=jnp.dtype(case["dtype"]),
       axis_name=self.spread.axis_name,
     )
@@ -123,9 +132,12 @@ class _Run:
     self.stacked = self.steps_per_call > 1
     size = (self.steps_per_call, self.batch_size)
     index = rng.integers(NUM_ROWS, size=size, dtype=np.int32)
+    share = self.batch_size // jax.process_count()  # what this process feeds
+    start = share * jax.process_index()
+    index = index[:, start : start + share]
     index = index if self.stacked else index[0]
     self.batch = self.spread.shard({"index": index}, stacked=self.stacked)
-    mask = np.ones(self.batch_size, bool)
+    mask = np.ones(share, bool)
     one = index[0] if self.stacked else index
     self.eval_batch = self.spread.shard({"index": one, "mask": mask})
     self.train = parallel.training_call(self.spread, self.steps, self.stacked)
@@ -172,9 +184,9 @@ class _Run:
       (path / f"{name}.hlo.txt").write_text(lowered.compile().as_text())
 
 
-def _compiled(case: dict[str, Any]) -> tuple[float, _Run]:
+def _compiled(case: dict[str, Any]) -> tuple[float, Run]:
   """A run whose programs are compiled, and the seconds that took."""
-  run = _Run(case)
+  run = Run(case)
   first = timing.once(run.step)
   steady = timing.once(run.step)
   return max(first - steady, 0.0), run

@@ -1,0 +1,282 @@
+r"""Times what the training loop costs beside the compiled step.
+
+python benchmarks/host_overhead.py [--steps=2000] [--turns=5] \
+  [--steps_per_call=1,50] [--batch_size=1] [--output=benchmarks/results]
+
+A network of one dense layer, so small that its step is nearly free, is trained
+by the real loop: resident feed, logging, and progress on a terminal (a pseudo
+terminal here). Beside it the compiled call is called alone with one batch. The
+difference is what the host adds a step. Each turn is a run of two epochs, of
+which the second is timed: the first compiles.
+"""
+
+import contextlib
+import functools
+import os
+import pty
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import reporting
+from absl import flags
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+from reporting import Column, Row
+from timing import Timing
+
+from fer_jax import command, errors
+from fer_jax.configs import default
+from fer_jax.models import registry
+from fer_jax.training import compilation, loop, parallel, setup
+from fer_jax.training.metrics import Sums
+
+MODEL = "one_layer"
+TARGETS_US = {1: 300.0}  # a step, by steps a call
+TARGET_SCANNED_US = 20.0  # of several steps a call
+
+
+class OneLayer(nn.Module):
+  """A dense layer on the mean rows of the images; see `registry.create`."""
+
+  num_classes: int
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Returns logits."""
+    x = jnp.mean(x, axis=(1, 3))
+    return nn.Dense(self.num_classes, name="fc")(x)
+
+
+def define_flags() -> None:
+  """Defines the command's flags."""
+  flags.DEFINE_integer("steps", 2000, "Of an epoch.", lower_bound=2)
+  flags.DEFINE_integer("batch_size", 1, "Images a step.", lower_bound=1)
+  flags.DEFINE_list("steps_per_call", "1,50", "Steps in one compiled call.")
+  flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=1)
+  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures as the flags say."""
+  del argv
+  given = flags.FLAGS
+  per_call = reporting.whole_numbers("steps_per_call", given.steps_per_call)
+  command.quieten_libraries()
+  rows = measure(per_call, given.steps, given.batch_size, given.turns)
+  reporting.show(COLUMNS, rows)
+  reporting.write(rows, Path(given.output), "host_overhead", picture(rows))
+
+
+def measure(
+  per_call: Sequence[int], steps: int, batch_size: int, turns: int
+) -> list[Row]:
+  """Times the loop and the bare call, turn by turn.
+
+  Args:
+    per_call: steps of a compiled call.
+    steps: of an epoch; must be a multiple of each of these.
+    batch_size: images a step.
+    turns: measurements of each.
+
+  Returns:
+    A row for each of `per_call`.
+
+  Raises:
+    UserError: steps do not divide into calls.
+  """
+  for count in per_call:
+    if steps % count:
+      raise errors.UserError(
+        f"--steps={steps} must be a multiple of --steps_per_call={count}"
+      )
+  seconds: dict[tuple[int, str], list[float]] = {
+    (count, what): [] for count in per_call for what in ("loop", "bare")
+  }
+  with (
+    tempfile.TemporaryDirectory(prefix="host_overhead_") as folder,
+    mock.patch.dict(registry.MODELS, {MODEL: OneLayer}),
+  ):
+    compilation.use_cache(f"{folder}/compiled")
+    bare = {}
+    for turn in range(turns):
+      for count in per_call:
+        reporting.progress(f"turn {turn + 1} of {turns}, {count} a call ...")
+        config = _config(folder, steps, batch_size, count)
+        took = _loop_seconds(config, Path(folder) / f"run{turn}_{count}")
+        seconds[count, "loop"].append(took / steps)
+        if count not in bare:
+          bare[count] = _bare_call(config)
+        seconds[count, "bare"].append(bare[count](steps // count) / steps)
+  reporting.progress("")
+  return [_row(count, steps, batch_size, seconds) for count in per_call]
+
+
+def _config(
+  folder: str, steps: int, batch_size: int, per_call: int
+) -> ConfigDict:
+  config = default.get_config()
+  config.model.name = MODEL
+  config.dataset.name = "synthetic_faces"
+  config.dataset.prepared_dir = f"{folder}/prepared"
+  config.dataset.num_train = steps * batch_size
+  config.dataset.num_validation = config.dataset.num_test = 7
+  config.batch_size = batch_size
+  config.eval_batch_size = 7
+  config.num_epochs = 2
+  config.parallel = "jit"
+  config.steps_per_call = per_call
+  config.compilation_cache = f"{folder}/compiled"
+  return config.lock()
+
+
+def _loop_seconds(config: ConfigDict, workdir: Path) -> float:
+  """Seconds of the second epoch's steps, in the real loop."""
+  epochs: list[float] = []
+  train_epoch = loop.Run._train_epoch
+
+  @functools.wraps(train_epoch)
+  def timed(*args: Any) -> None:
+    started = time.perf_counter()
+    train_epoch(*args)  # It ends when the last step's metrics have arrived.
+    epochs.append(time.perf_counter() - started)
+
+  with mock.patch.object(loop.Run, "_train_epoch", timed), _terminal():
+    loop.train(config, workdir)
+  return epochs[-1]
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[None]:
+  """Makes stderr a terminal that is read and thrown away."""
+  ours, theirs = pty.openpty()
+
+  def drain() -> None:
+    with contextlib.suppress(OSError):  # The other end was closed.
+      while os.read(ours, 65536):
+        pass
+
+  reader = threading.Thread(target=drain, daemon=True)
+  reader.start()
+  with open(theirs, "w") as stderr, mock.patch.object(sys, "stderr", stderr):
+    yield
+  reader.join(timeout=5)
+  os.close(ours)
+
+
+def _bare_call(config: ConfigDict) -> Callable[[int], float]:
+  """Returns what times a number of compiled calls with one and the same batch.
+
+  Compiled and called once before it is returned.
+  """
+  parts = setup.build(config)
+  spread, per_call = parts.spread, config.steps_per_call
+  data = parts.resident(parts.dataset.split("train"))
+  rng = spread.replicate(parts.step_rng())
+  stacked = per_call > 1
+  call = parallel.training_call(spread, parts.steps, stacked)
+  rows = np.arange(config.batch_size, dtype=np.int32)
+  rows = np.tile(rows, (per_call, 1)) if stacked else rows
+  batch = spread.shard({"index": rows}, stacked=stacked)
+  state = spread.replicate(parts.init_state())
+  sums = spread.replicate(Sums.zeros())
+  state, sums = call(state, sums, data, batch, rng)
+
+  def timed(calls: int) -> float:
+    nonlocal state, sums
+    jax.block_until_ready(sums)
+    started = time.perf_counter()
+    for _ in range(calls):
+      state, sums = call(state, sums, data, batch, rng)
+    jax.block_until_ready((state, sums))
+    return time.perf_counter() - started
+
+  return timed
+
+
+def _row(
+  count: int,
+  steps: int,
+  batch_size: int,
+  seconds: dict[tuple[int, str], list[float]],
+) -> Row:
+  timings = {what: Timing.of(seconds[count, what]) for what in ("loop", "bare")}
+  pairs = zip(seconds[count, "loop"], seconds[count, "bare"], strict=True)
+  overhead = 1e6 * statistics.median(a - b for a, b in pairs)
+  target = TARGETS_US.get(count, TARGET_SCANNED_US)
+  row: Row = {"steps_per_call": count, "batch_size": batch_size, "steps": steps}
+  for what, timing in timings.items():
+    row[f"{what}_us"] = round(1e6 * timing.median, 2)
+    row[f"{what}_us_low"] = round(1e6 * timing.low, 2)
+    row[f"{what}_us_high"] = round(1e6 * timing.high, 2)
+  return {
+    **row,
+    "overhead_us": round(overhead, 2),
+    "target_us": target,
+    "met": overhead < target,
+    "num_turns": timings["loop"].num_turns,
+    **reporting.machine(),
+  }
+
+
+def _spread(what: str) -> Callable[[Row], str]:
+  return lambda row: (
+    f"{row[f'{what}_us']:,.1f}"
+    f" ({row[f'{what}_us_low']:,.1f}-{row[f'{what}_us_high']:,.1f})"
+  )
+
+
+COLUMNS = (
+  Column("steps/call", 10, lambda row: str(row["steps_per_call"])),
+  Column("loop, us/step", 26, _spread("loop")),
+  Column("bare call, us/step", 26, _spread("bare")),
+  Column("host, us/step", 13, lambda row: f"{row['overhead_us']:,.1f}"),
+  Column("target", 7, lambda row: f"< {row['target_us']:,.0f}"),
+  Column("met", 3, lambda row: "yes" if row["met"] else "no"),
+)
+
+
+def picture(rows: Sequence[Row]) -> Figure:
+  """Draws the loop's time a step, the bare call's share of it, the targets."""
+  figure = Figure(figsize=(6, 3.5), layout="constrained")
+  axes = figure.subplots()
+  places = range(len(rows))
+  axes.bar(
+    places, [r["loop_us"] for r in rows], color="#9cc9ba", label="training loop"
+  )
+  axes.bar(
+    places, [r["bare_us"] for r in rows], color="#1b7f5c", label="compiled call"
+  )
+  for place, row in zip(places, rows, strict=True):
+    axes.annotate(
+      f"host {row['overhead_us']:,.1f} (target < {row['target_us']:,.0f})",
+      (place, row["loop_us"]),
+      textcoords="offset points",
+      xytext=(0, 4),
+      ha="center",
+      fontsize=8,
+    )
+  axes.set_xticks(places, [f"{r['steps_per_call']} a call" for r in rows])
+  axes.set(ylabel="microseconds a step", title=rows[0]["machine"])
+  axes.title.set_fontsize(9)
+  axes.margins(y=0.15)
+  axes.legend(frameon=False)
+  axes.spines[["top", "right"]].set_visible(False)
+  return figure
+
+
+if __name__ == "__main__":
+  define_flags()
+  errors.run(main)

@@ -1,0 +1,256 @@
+r"""Times what feeds the accelerator, against what a model consumes.
+
+python benchmarks/input_pipeline.py [--model=resnet18] [--batch_sizes=64,256] \
+  [--dataset=synthetic_faces] [--turns=5] [--output=benchmarks/results]
+
+Timed turn by turn: reading records one by one and by batches, the stream feed
+(grain's threads read), the resident feed (row numbers; the gather is on the
+device), each augmentation on the device, and the whole training step without
+any. The accelerator waits where a feed takes longer than a step, since steps
+are started ahead of the feed: that share of the time is `waits`. Augmentation
+is a part of the step: its share of the step with it stands in the same column.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import depth_worker
+import jax
+import jax.numpy as jnp
+import numpy as np
+import reporting
+import timing
+from absl import flags
+from matplotlib.figure import Figure
+from reporting import Column, Row
+
+from fer_jax import command, errors
+from fer_jax.configs import default
+from fer_jax.data import augment, pipeline, registry
+from fer_jax.data.splits import Split
+
+TARGET = 0.02  # of the time
+# One augmentation at a time, as strong as recipes have it.
+AUGMENTATIONS: dict[str, Any] = {
+  "flip": True,
+  "shift": 0.1,
+  "crop_padding": 4,
+  "rotation": 10.0,
+  "zoom": 0.1,
+  "resized_crop": 0.6,
+  "brightness": 0.2,
+  "contrast": 0.2,
+  "blur": 1.0,
+  "erasing": 0.5,
+}
+
+
+def define_flags() -> None:
+  """Defines the command's flags."""
+  flags.DEFINE_string("model", "resnet18", "What consumes.")
+  flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "The model's.")
+  flags.DEFINE_list("batch_sizes", "64,256", "Images of a batch.")
+  flags.DEFINE_string("dataset", "synthetic_faces", "What is read.")
+  flags.DEFINE_string("data_dir", "", "Where its release lies.")
+  flags.DEFINE_string("prepared_dir", "", "Its files; a temporary folder.")
+  flags.DEFINE_integer("rows", 4096, "Synthetic faces.", lower_bound=1)
+  flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=1)
+  flags.DEFINE_integer("calls", 5, "Of each turn.", lower_bound=1)
+  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures as the flags say."""
+  del argv
+  given = flags.FLAGS
+  sizes = reporting.whole_numbers("batch_sizes", given.batch_sizes)
+  model = reporting.named_models([given.model])[0]
+  command.quieten_libraries()
+  rows: list[Row] = []
+  with tempfile.TemporaryDirectory(prefix="input_pipeline_") as folder:
+    reporting.progress("the data set is opened ...")
+    split = open_split(
+      given.dataset,
+      given.data_dir,
+      given.prepared_dir or folder,
+      max(given.rows, *sizes),
+    )
+    for size in sizes:
+      reporting.progress(f"batches of {size} ...")
+      rows += measure(split, model, given.dtype, size, given.turns, given.calls)
+  reporting.progress("")
+  reporting.show(COLUMNS, rows)
+  reporting.write(rows, Path(given.output), "input_pipeline", picture(rows))
+
+
+def open_split(
+  dataset: str, data_dir: str, prepared_dir: str, rows: int
+) -> Split:
+  """Opens, or prepares, the training split of a data set."""
+  options: dict[str, Any] = {}
+  if dataset == "synthetic_faces":
+    options = {"num_train": rows, "num_validation": 7, "num_test": 7}
+  opened = registry.load(
+    dataset, data_dir=data_dir, prepared_dir=prepared_dir, **options
+  )
+  return opened.split("train")
+
+
+def measure(
+  split: Split, model: str, dtype: str, size: int, turns: int, calls: int
+) -> list[Row]:
+  """Times all that lies between the files and the model.
+
+  Args:
+    split: what is read.
+    model: its step is what consumes.
+    dtype: of its compute.
+    size: images of a batch.
+    turns: measurements of each.
+    calls: of a turn.
+
+  Returns:
+    A row for each feed and augmentation, and one for the step.
+  """
+  programs: dict[str, Callable[[], Any]] = {
+    "training step": _step(model, dtype, size),
+    **_feeds(split, size),
+    **_augmentations(split, size),
+  }
+  timings = timing.interleave(
+    programs, num_turns=turns, calls_per_turn=calls, warm_up=2
+  )
+  step = timings["training step"].median
+  rows = []
+  for name, t in timings.items():
+    if name == "training step":
+      share: float | str = ""
+    elif name.startswith("augment"):
+      share = round(t.median / (step + t.median), 5)
+    else:
+      share = round(max(0.0, 1 - step / t.median), 5)
+    rows.append(
+      {
+        "what": name,
+        "batch_size": size,
+        "model": model,
+        "dtype": dtype,
+        "ms": round(1e3 * t.median, 4),
+        "ms_low": round(1e3 * t.low, 4),
+        "ms_high": round(1e3 * t.high, 4),
+        "num_turns": t.num_turns,
+        "images_per_second": round(size / t.median, 1),
+        "times_consumed": round(step / t.median, 3),
+        "share_waited": share,
+        "met": "" if share == "" else share < TARGET,
+        **timing.environment(),
+        **reporting.machine("grain", "array-record"),
+      }
+    )
+  return rows
+
+
+def _step(model: str, dtype: str, size: int) -> Callable[[], Any]:
+  """One training step, on one device."""
+  run = depth_worker.Run(
+    {
+      "model": model,
+      "batch_size": size,
+      "dtype": dtype,
+      "image_size": 48,
+      "channels": 1,
+      "parallel": "jit",
+      "steps_per_call": 1,
+    }
+  )
+  return run.step
+
+
+def _feeds(split: Split, size: int) -> dict[str, Callable[[], Any]]:
+  """Ways to the next batch."""
+  rng = np.random.default_rng(0)
+
+  def rows() -> np.ndarray:
+    return rng.integers(len(split), size=size)
+
+  def batches(feed: str) -> Iterator[Any]:
+    for seed in itertools.count():  # The epochs of an order come to an end.
+      order = pipeline.BatchOrder(len(split), size, 1000, seed)
+      yield from pipeline.training_batches(split, order, feed)
+
+  stream, resident = batches("stream"), batches("resident")
+  images = jax.device_put(split.arrays()["image"])
+  gather = jax.jit(lambda images, index: images[index])
+  return {
+    "read one by one": lambda: [split.read(row[None]) for row in rows()],
+    "read by batch": lambda: split.read(rows()),
+    "stream feed": lambda: jax.device_put(next(stream)),
+    "resident feed": lambda: gather(images, next(resident)["index"]),
+  }
+
+
+def _augmentations(split: Split, size: int) -> dict[str, Callable[[], Any]]:
+  """Each augmentation alone, on the device."""
+  images = jnp.asarray(split.read(np.arange(size))["image"], jnp.float32) / 255
+  index, key = jnp.arange(size), jax.random.key(0)
+
+  def program(name: str) -> Callable[[], Any]:
+    config = default.get_config().augment
+    config[name] = AUGMENTATIONS[name]
+    compiled = jax.jit(lambda k, x, i: augment.augment(k, x, i, config))
+    return lambda: compiled(key, images, index)
+
+  return {f"augment: {name}": program(name) for name in AUGMENTATIONS}
+
+
+COLUMNS = (
+  Column("what", 21, lambda row: row["what"], left=True),
+  Column("batch", 5, lambda row: str(row["batch_size"])),
+  Column(
+    "ms a batch",
+    26,
+    lambda row: "{ms:,.2f} ({ms_low:,.2f}-{ms_high:,.2f})".format(**row),
+  ),
+  Column("images/s", 11, lambda row: f"{row['images_per_second']:,.0f}"),
+  Column("x model", 8, lambda row: f"{row['times_consumed']:,.1f}"),
+  Column(
+    "waits",
+    7,
+    lambda row: (
+      "-" if row["share_waited"] == "" else f"{row['share_waited']:.1%}"
+    ),
+  ),
+  Column(
+    f"< {TARGET:.0%}",
+    5,
+    lambda row: {True: "yes", False: "no"}.get(row["met"], "-"),
+  ),
+)
+
+
+def picture(rows: Sequence[Row]) -> Figure:
+  """Draws images/s of all, and of the model as a line, by batch size."""
+  sizes = list(dict.fromkeys(row["batch_size"] for row in rows))
+  figure = Figure(figsize=(4.5 * len(sizes) + 1, 5), layout="constrained")
+  panels = figure.subplots(1, len(sizes), squeeze=False)[0]
+  for axes, size in zip(panels, sizes, strict=True):
+    of = [row for row in rows if row["batch_size"] == size]
+    places = range(len(of))
+    axes.barh(places, [r["images_per_second"] for r in of], color="#1b7f5c")
+    axes.axvline(of[0]["images_per_second"], color="#c2571a")
+    axes.set_xscale("log")
+    axes.set_yticks(places, [row["what"] for row in of], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("images per second")
+    axes.set_title(f"batches of {size}; line: {of[0]['model']}", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+  figure.suptitle(rows[0]["machine"], fontsize=9)
+  return figure
+
+
+if __name__ == "__main__":
+  define_flags()
+  errors.run(main)

@@ -1,0 +1,350 @@
+r"""Times every lowering of every convolution and pooling of the models.
+
+python benchmarks/ops.py [--models=resnet18,resnet50,mobilenet,mobilenet_v2] \
+  [--image_size=48] [--batch_size=64] [--turns=5] [--output=benchmarks/results]
+
+Shapes are those the models are traced with. The output, the gradient of the
+input and that of the kernel are timed apart, each by every lowering that can
+compute it, turn by turn. `*` is the lowering that fer_jax takes here, `<` the
+fastest. GFLOP/s count the products of the convolution as it is defined, with
+those of padding.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import reporting
+import timing
+from absl import flags
+from matplotlib.figure import Figure
+from reporting import Column, Row
+
+from fer_jax import errors, models
+from fer_jax.models import lowerings
+from fer_jax.models import ops as model_ops
+
+MODELS = "resnet18,resnet50,mobilenet,mobilenet_v2"
+NUM_CLASSES = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+  """A convolution, or max pooling where `kernel` has two numbers.
+
+  Attributes:
+    image: shape NHWC.
+    kernel: shape HWIO, or the window.
+    strides: rows, columns.
+    pads: before and after, of rows and of columns.
+  """
+
+  image: tuple[int, ...]
+  kernel: tuple[int, ...]
+  strides: lowerings.Strides
+  pads: lowerings.Pads
+
+  @property
+  def kind(self) -> str:
+    """What people call it."""
+    sides = f"{self.kernel[0]}x{self.kernel[1]}"
+    if len(self.kernel) == 2:
+      return f"max pool {sides}"
+    groups = self.image[3] // self.kernel[2]
+    return f"{'conv' if groups == 1 else 'depthwise'} {sides}"
+
+  @property
+  def shape(self) -> str:
+    """Map, channels and stride."""
+    _, height, width, channels = self.image
+    outputs = f"->{self.kernel[3]}" if len(self.kernel) == 4 else ""
+    return f"{height}x{width}x{channels}{outputs} /{self.strides[0]}"
+
+  @property
+  def flops(self) -> int:
+    """Operations of each direction; 0 for pooling, which only compares."""
+    if len(self.kernel) == 2:
+      return 0
+    size = lowerings.output_size(
+      self.image, self.kernel, self.strides, self.pads
+    )
+    return 2 * self.image[0] * math.prod(size) * math.prod(self.kernel)
+
+
+def define_flags() -> None:
+  """Defines the command's flags."""
+  flags.DEFINE_list("models", MODELS, "Names or patterns of models.")
+  flags.DEFINE_integer("image_size", 48, "Pixels.", lower_bound=32)
+  flags.DEFINE_integer("batch_size", 64, "Images.", lower_bound=1)
+  flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of all.")
+  flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=1)
+  flags.DEFINE_integer("calls", 3, "Of each turn.", lower_bound=1)
+  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures as the flags say."""
+  del argv
+  given = flags.FLAGS
+  found = collect(
+    reporting.named_models(given.models), given.image_size, given.batch_size
+  )
+  rows: list[Row] = []
+  print(reporting.header(COLUMNS), flush=True)
+  for i, (op, users) in enumerate(found.items()):
+    reporting.progress(f"{i + 1} of {len(found)}: {op.kind} {op.shape} ...")
+    of = measure(op, users, given.dtype, given.turns, given.calls)
+    reporting.progress("")
+    rows += of
+    for row in of:
+      print(reporting.line(COLUMNS, row), flush=True)
+  late = [row for row in rows if row["chosen"] and not row["best"]]
+  print(f"another lowering was faster than the one taken in {len(late)} cases")
+  reporting.write(rows, Path(given.output), "ops", picture(rows))
+
+
+def collect(
+  names: Sequence[str], image_size: int, batch_size: int
+) -> dict[Op, dict[str, int]]:
+  """Traces models, and notes what they compute.
+
+  Args:
+    names: of models.
+    image_size: pixels a side, of one channel.
+    batch_size: images.
+
+  Returns:
+    How often each model has an operation, in the order of first use.
+  """
+  found: dict[Op, dict[str, int]] = {}
+  rule_for, max_pool = model_ops.rule_for, model_ops.max_pool
+  name = ""
+
+  def note(op: Op) -> None:
+    users = found.setdefault(op, {})
+    users[name] = users.get(name, 0) + 1
+
+  def noted_rule(*args: Any) -> model_ops.Rule:
+    note(Op(*args[:4]))
+    return rule_for(*args)
+
+  def noted_pool(
+    x: jax.Array, window: Any, strides: Any, padding: Any = ((0, 0), (0, 0))
+  ) -> jax.Array:
+    note(Op(x.shape, tuple(window), tuple(strides), padding))
+    return max_pool(x, window, strides, padding)
+
+  images = jax.ShapeDtypeStruct(
+    (batch_size, image_size, image_size, 1), jnp.float32
+  )
+  with (
+    mock.patch.object(model_ops, "rule_for", noted_rule),
+    mock.patch.object(model_ops, "max_pool", noted_pool),
+  ):
+    for name in names:  # noqa: B007 - `note` reads it.
+      model = models.create(name, NUM_CLASSES)
+      jax.eval_shape(model.init, jax.random.key(0), images)
+  return found
+
+
+def measure(
+  op: Op, users: dict[str, int], dtype: str, turns: int, calls: int
+) -> list[Row]:
+  """Times an operation's directions by every lowering.
+
+  Args:
+    op: what.
+    users: how often models have it.
+    dtype: of all arrays.
+    turns: measurements of each.
+    calls: of a turn.
+
+  Returns:
+    A row for each direction and lowering.
+  """
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(keys[0], op.image).astype(dtype)
+  rows: list[Row] = []
+  for direction, chosen, programs in _programs(op, x, keys):
+    timings = timing.interleave(
+      programs, num_turns=turns, calls_per_turn=calls, warm_up=2
+    )
+    best = min(timings, key=lambda name, t=timings: t[name].median)  # type: ignore[misc]
+    rows += [
+      {
+        "kind": op.kind,
+        "shape": op.shape,
+        "batch_size": op.image[0],
+        "dtype": dtype,
+        "direction": direction,
+        "lowering": name,
+        "ms": round(1e3 * t.median, 4),
+        "ms_low": round(1e3 * t.low, 4),
+        "ms_high": round(1e3 * t.high, 4),
+        "num_turns": t.num_turns,
+        "gflops_per_second": round(op.flops / t.median / 1e9, 2),
+        "chosen": name == chosen,
+        "best": name == best,
+        "models": " ".join(f"{model}:{n}" for model, n in users.items()),
+        **timing.environment(),
+        **reporting.machine(),
+      }
+      for name, t in timings.items()
+    ]
+  return rows
+
+
+Programs = dict[str, Callable[[], Any]]
+
+
+def _programs(
+  op: Op, x: jax.Array, keys: jax.Array
+) -> Iterator[tuple[str, str, Programs]]:
+  """Yields direction, the lowering taken, and all lowerings' programs."""
+  if len(op.kernel) == 2:
+    yield from _pool_programs(op, x, keys)
+    return
+  kernel = (jax.random.normal(keys[1], op.kernel) * 0.1).astype(x.dtype)
+  rule = model_ops.rule_for(
+    op.image, op.kernel, op.strides, op.pads, jax.default_backend()
+  )
+  ways = {way.__name__: _bound(way, op) for way in _lowerings(op)}
+  out = jax.eval_shape(ways["native"], x, kernel)
+  gradient = jax.random.normal(keys[2], out.shape).astype(x.dtype)
+  yield (
+    "output",
+    rule.forward.__name__,
+    {name: _call(way, x, kernel) for name, way in ways.items()},
+  )
+
+  def to_input(way: Any) -> Any:
+    return lambda x, k, g: jax.vjp(lambda x: way(x, k), x)[1](g)
+
+  def to_kernel(way: Any) -> Any:
+    return lambda x, k, g: jax.vjp(lambda k: way(x, k), k)[1](g)
+
+  for direction, of, chosen in (
+    ("input gradient", to_input, rule.input_gradient),
+    ("kernel gradient", to_kernel, rule.kernel_gradient),
+  ):
+    yield (
+      direction,
+      chosen.__name__,
+      {name: _call(of(way), x, kernel, gradient) for name, way in ways.items()},
+    )
+
+
+def _pool_programs(
+  op: Op, x: jax.Array, keys: jax.Array
+) -> Iterator[tuple[str, str, Programs]]:
+  window, pads = (op.kernel[0], op.kernel[1]), op.pads
+  ways: dict[str, Any] = {
+    "native": lambda x: nn.max_pool(x, window, op.strides, pads),
+    "shifted": lambda x: lowerings.max_pool(x, window, op.strides, pads),
+  }
+  chosen = "shifted" if jax.default_backend() == "cpu" else "native"
+  out = jax.eval_shape(ways["native"], x)
+  gradient = jax.random.normal(keys[2], out.shape).astype(x.dtype)
+  yield "output", chosen, {n: _call(way, x) for n, way in ways.items()}
+
+  def backward(way: Any) -> Any:
+    return lambda x, g: jax.vjp(way, x)[1](g)
+
+  yield (
+    "input gradient",
+    chosen,
+    {n: _call(backward(way), x, gradient) for n, way in ways.items()},
+  )
+
+
+def _lowerings(op: Op) -> list[model_ops.Lowering]:
+  """Those that can compute a convolution."""
+  if op.image[3] != op.kernel[2]:
+    depthwise = op.kernel[2] == 1 and op.kernel[3] == op.image[3]
+    return [lowerings.native, *([lowerings.depthwise] if depthwise else [])]
+  ways = [lowerings.native, lowerings.shifted]
+  if op.kernel[:2] == (1, 1):
+    unpadded = op.pads == ((0, 0), (0, 0))
+    return [*ways, *([lowerings.pointwise] if unpadded else [])]
+  ways.append(lowerings.gathered)
+  return [*ways, *([lowerings.space_to_depth] if max(op.strides) > 1 else [])]
+
+
+def _bound(way: model_ops.Lowering, op: Op) -> Any:
+  return lambda x, kernel: way(x, kernel, op.strides, op.pads)
+
+
+def _call(fn: Any, *args: Any) -> Callable[[], Any]:
+  """The compiled function on these arrays."""
+  compiled = jax.jit(fn)
+  return lambda: compiled(*args)
+
+
+COLUMNS = (
+  Column("operation", 14, lambda row: row["kind"], left=True),
+  Column("map, channels /stride", 24, lambda row: row["shape"], left=True),
+  Column("direction", 15, lambda row: row["direction"], left=True),
+  Column(
+    "lowering",
+    17,
+    lambda row: (
+      f"{row['lowering']} {'*' if row['chosen'] else ''}"
+      f"{'<' if row['best'] else ''}"
+    ),
+    left=True,
+  ),
+  Column(
+    "ms",
+    24,
+    lambda row: "{ms:.2f} ({ms_low:.2f}-{ms_high:.2f})".format(**row),
+  ),
+  Column(
+    "GFLOP/s",
+    8,
+    lambda row: (
+      f"{row['gflops_per_second']:,.0f}" if row["gflops_per_second"] else "-"
+    ),
+  ),
+)
+
+
+def picture(rows: Sequence[Row]) -> Figure:
+  """Draws the time of the lowering taken over that of the fastest."""
+  groups: dict[tuple[str, str, str], list[Row]] = {}
+  for row in rows:
+    key = (row["kind"], row["shape"], row["direction"])
+    groups.setdefault(key, []).append(row)
+  ratios = {}
+  for key, of in groups.items():
+    taken = next((row["ms"] for row in of if row["chosen"]), None)
+    if taken is not None:
+      least = max(min(row["ms"] for row in of), 1e-9)
+      native = next(row["ms"] for row in of if row["lowering"] == "native")
+      ratios[key] = taken / least, native / least
+  figure = Figure(figsize=(9, 0.18 * len(ratios) + 1.5), layout="constrained")
+  axes = figure.subplots()
+  places = range(len(ratios))
+  taken_ratios = [taken for taken, _ in ratios.values()]
+  native_ratios = [native for _, native in ratios.values()]
+  axes.plot(native_ratios, places, "x", color="#c2571a", label="XLA's own")
+  axes.plot(taken_ratios, places, "o", color="#1b7f5c", label="taken")
+  axes.set_xscale("log")
+  axes.set_yticks(places, [", ".join(key) for key in ratios], fontsize=6)
+  axes.invert_yaxis()
+  axes.set_xlabel("time, as a multiple of the fastest lowering's")
+  axes.grid(axis="x", alpha=0.3)
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.legend(frameon=False)
+  axes.set_title(rows[0]["machine"], fontsize=9)
+  return figure
+
+
+if __name__ == "__main__":
+  define_flags()
+  errors.run(main)

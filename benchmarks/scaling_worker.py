@@ -1,0 +1,62 @@
+"""One process of a case of `scaling`: trains, times, and tells of parameters.
+
+Run with a case as JSON: what `depth_worker.Run` takes, and `process`,
+`num_processes`, `address` (of the first process).
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+import depth_worker
+import jax
+import numpy as np
+import workers
+
+
+class Server:
+  """Answers what `scaling` asks; see `workers.serve`."""
+
+  def __init__(self, case: dict[str, Any]):
+    self._case = case
+    self._run: Any = None
+
+  def prepare(self, steps: int, parameters: str) -> dict[str, Any]:
+    """Trains some steps from the start, and stores parameters before, after.
+
+    Args:
+      steps: how many.
+      parameters: the file to write; the first process does.
+    """
+    case = self._case
+    if case["num_processes"] > 1:
+      jax.distributed.initialize(
+        case["address"], case["num_processes"], case["process"]
+      )
+    self._run = depth_worker.Run(case)
+    before = self._flat()
+    for _ in range(steps):
+      self._run.step()
+    after = self._flat()
+    if case["process"] == 0:
+      np.savez(parameters, before=before, after=after)
+    return {"mode": self._run.spread.mode, "devices": jax.device_count()}
+
+  def time(self, steps: int) -> float:
+    """Seconds of one step, the mean of some."""
+    jax.block_until_ready(self._run.step())
+    started = time.perf_counter()
+    for _ in range(steps):
+      out = self._run.step()
+    jax.block_until_ready(out)
+    return (time.perf_counter() - started) / steps
+
+  def _flat(self) -> np.ndarray:
+    params = self._run.spread.fetch(self._run.state.params)
+    return np.concatenate([x.ravel() for x in jax.tree.leaves(params)])
+
+
+if __name__ == "__main__":
+  server = Server(json.loads(sys.argv[1]))
+  workers.serve({"prepare": server.prepare, "time": server.time})
