@@ -172,11 +172,12 @@ class Checkpoints:
 def _manager(
   directory: pathlib.Path, keep: int, read_only: bool
 ) -> ocp.CheckpointManager:
+  # orbax's own `read_only` warns of every directory.
   options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep, cleanup_tmp_directories=True, create=True
+    max_to_keep=None if read_only else keep,
+    cleanup_tmp_directories=not read_only,
+    create=not read_only,
   )
-  if read_only:
-    options = ocp.CheckpointManagerOptions(read_only=True)
   return ocp.CheckpointManager(directory, options=options)
 
 
