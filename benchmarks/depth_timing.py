@@ -1,33 +1,35 @@
 r"""Times training and inference of every depth.
 
 python benchmarks/depth_timing.py [--models=resnet18,mobilenet*] \
-  [--batch_sizes=64] [--dtypes=float32] [--image_sizes=48] \
-  [--output=benchmarks/results] [--dump_hlo=DIR]
+  [--batch_sizes=64] [--dtypes=float32] [--image_sizes=48] [--devices=1,2] \
+  [--turns=5] [--steps=3] [--output=benchmarks/results] [--dump_hlo=DIR]
 
 Each row is measured in a process of its own: the whole training step of
 fer_jax.train (forward, backward, Adam, batch taken from the resident data),
-its compilation with an empty cache and with a full one, and inference.
+its compilation with an empty cache and with a full one, and inference. Times
+are medians of turns, with the fastest and the slowest; operations are counted
+layer by layer (`fer_jax.models.summary`), and beside that by XLA.
 """
 
 import itertools
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import depth_worker
 import matplotlib
 import reporting
+import workers
 from absl import flags
 from matplotlib.figure import Figure
-from reporting import Column
+from reporting import Column, Row
 
 from fer_jax import errors
 
 DEPTHS = "resnet18,resnet34,resnet50,resnet101,resnet152"
+DTYPES = ("float32", "bfloat16")
 EPOCHS, ROWS = 50, 28_709  # Pan's study: epochs, and FER2013's training rows
 
 
@@ -37,77 +39,123 @@ def define_flags() -> None:
   flags.DEFINE_list("batch_sizes", "64", "Over all devices.")
   flags.DEFINE_list("dtypes", "float32", "float32, bfloat16 or both.")
   flags.DEFINE_list("image_sizes", "48", "Pixels.")
-  flags.DEFINE_integer("channels", 1, "1 or 3.")
-  flags.DEFINE_integer("turns", 5, "Measurements of each row.", lower_bound=3)
+  flags.DEFINE_list("devices", [], "How many, simulated on CPU; all there are.")
+  flags.DEFINE_enum("channels", "1", ["1", "3"], "Of the images.")
+  flags.DEFINE_integer("turns", 5, "Measurements of each row.", lower_bound=1)
   flags.DEFINE_integer("steps", 3, "Steps of each turn.", lower_bound=1)
   flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
   flags.DEFINE_string("dump_hlo", "", "A folder for XLA's programs.")
-  flags.DEFINE_string("worker", "", "Internal: the case to measure, as JSON.")
 
 
 def main(argv: Sequence[str]) -> None:
   """Measures all cases that the flags name."""
   del argv
   given = flags.FLAGS
-  if given.worker:
-    import depth_worker  # JAX is set up by the case.
-
-    print(json.dumps(depth_worker.measure(json.loads(given.worker))))
-    return
   names = reporting.named_models(given.models)
+  sizes = reporting.whole_numbers("image_sizes", given.image_sizes)
+  batch_sizes = reporting.whole_numbers("batch_sizes", given.batch_sizes)
+  dtypes = reporting.chosen("dtypes", given.dtypes, DTYPES)
+  devices = [0]
+  if given.devices:
+    devices = reporting.whole_numbers("devices", given.devices)
   cases = [
     {
       "model": model,
-      "batch_size": int(batch_size),
+      "batch_size": batch_size,
       "dtype": dtype,
-      "image_size": int(image_size),
-      "channels": given.channels,
+      "image_size": image_size,
+      "channels": int(given.channels),
+      "devices": count,
       "turns": given.turns,
       "steps": given.steps,
       "dump_hlo": given.dump_hlo,
     }
-    for dtype, image_size, batch_size, model in itertools.product(
-      given.dtypes, given.image_sizes, given.batch_sizes, names
+    for count, dtype, image_size, batch_size, model in itertools.product(
+      devices, dtypes, sizes, batch_sizes, names
     )
   ]
-  rows = []
-  print(reporting.header(_COLUMNS))
+  table = reporting.Table(COLUMNS, given.output, "depth_timing")
+  started = time.monotonic()
   for i, case in enumerate(cases):
-    started = time.monotonic()
-    reporting.progress(f"{i + 1} of {len(cases)}: {case['model']} ...")
-    row = _run(case)
-    rows.append(row)
-    reporting.progress("")
-    print(reporting.line(_COLUMNS, row), flush=True)
-    reporting.progress(f"took {time.monotonic() - started:.0f} s")
-  reporting.progress("")
-  reporting.write(rows, Path(given.output), "depth_timing", picture(rows))
-
-
-def _run(case: dict[str, Any]) -> dict[str, Any]:
-  """Measures a case in a process of its own, with a cache of its own."""
-  with tempfile.TemporaryDirectory(prefix="depth_timing_") as cache:
-    command = [
-      sys.executable,
-      __file__,
-      f"--worker={json.dumps(case | {'cache': cache})}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-  if done.returncode:
-    reason = done.stderr.strip().splitlines() or ["no output"]
-    raise errors.UserError(
-      f"{case['model']} could not be measured: {reason[-1]}"
+    reporting.progress(
+      f"{i + 1} of {len(cases)}: {case['model']}, batch {case['batch_size']},"
+      f" {time.monotonic() - started:.0f} s so far ..."
     )
-  return json.loads(done.stdout.splitlines()[-1])
+    try:
+      row = measure(case)
+    except workers.WorkerError as e:
+      reporting.left_out(f"{case['model']}, batch {case['batch_size']}", e)
+      continue
+    reporting.progress("")
+    table.add([row])
+  reporting.progress("")
+  for text in answers(table.rows):
+    print(text)
+  table.finish(picture)
 
 
-_COLUMNS = (
-  Column("model", 16, lambda row: row["model"], left=True),
+def measure(case: dict[str, Any]) -> Row:
+  """Measures a case in a process of its own, with a cache of its own.
+
+  Args:
+    case: as `depth_worker.measure` takes it, but `cache`; `devices`, 0 for all
+      there are.
+
+  Raises:
+    WorkerError: it cannot be measured.
+  """
+  environment = workers.with_devices(case["devices"])
+  with (
+    tempfile.TemporaryDirectory(prefix="depth_timing_") as cache,
+    workers.ended([]) as started,
+  ):
+    worker = workers.Worker(Path(depth_worker.__file__), {}, environment)
+    started.append(worker)
+    row: Row = worker.ask("measure", case=case | {"cache": cache})
+  return row | reporting.machine()
+
+
+def answers(rows: Sequence[Row]) -> list[str]:
+  """How long Pan's study takes at each depth: a line for each setting."""
+  lines = []
+  for setting, of in _by_setting(rows).items():
+    minutes = ", ".join(f"{row['model']} {_minutes(row):,.1f}" for row in of)
+    lines.append(
+      f"minutes for {EPOCHS} epochs of FER2013 ({ROWS:,} images),"
+      f" {setting}: {minutes}"
+    )
+  return lines
+
+
+def _minutes(row: Row) -> float:
+  return EPOCHS * ROWS / row["images_per_second"] / 60
+
+
+def _by_setting(rows: Sequence[Row]) -> dict[str, list[Row]]:
+  """The rows of different models under equal settings, by what those are."""
+  settings: dict[str, list[Row]] = {}
+  for row in rows:
+    name = (
+      f"batch {row['batch_size']}, {row['dtype']}, {row['image_size']} px,"
+      f" {row['num_devices']} device{'s' * (row['num_devices'] > 1)}"
+    )
+    settings.setdefault(name, []).append(row)
+  return settings
+
+
+def _xla(row: Row) -> str:
+  counted = row["xla_gflop_per_image"]
+  return "-" if counted is None else f"{counted:.3f}"
+
+
+COLUMNS = (
+  Column("model", 15, lambda row: row["model"], left=True),
   Column("batch", 5, lambda row: str(row["batch_size"])),
   Column("dtype", 8, lambda row: row["dtype"]),
   Column("pixels", 6, lambda row: str(row["image_size"])),
-  Column("compile", 8, lambda row: f"{row['compile_cold_s']:.1f} s"),
-  Column("cached", 7, lambda row: f"{row['compile_cached_s']:.1f} s"),
+  Column("devices", 7, lambda row: str(row["num_devices"])),
+  Column("compile", 7, lambda row: f"{row['compile_cold_s']:.1f} s"),
+  Column("cached", 6, lambda row: f"{row['compile_cached_s']:.1f} s"),
   Column(
     "step ms",
     22,
@@ -122,61 +170,68 @@ _COLUMNS = (
     lambda row: f"{row['inference_images_per_second']:,.0f}",
   ),
   Column("memory GB", 9, lambda row: f"{row['peak_memory_bytes'] / 1e9:.2f}"),
-  Column("GFLOP/s", 8, lambda row: f"{row['gflops_per_second']:,.0f}"),
-  Column("of peak", 7, lambda row: f"{row['share_of_peak']:.0%}"),
   Column(
-    f"min/{EPOCHS} epochs",
-    13,
-    lambda row: f"{EPOCHS * ROWS / row['images_per_second'] / 60:,.1f}",
+    "GFLOP/image (XLA)",
+    17,
+    lambda row: f"{row['training_gflop_per_image']:.3f} ({_xla(row)})",
   ),
+  Column("GFLOP/s", 7, lambda row: f"{row['gflops_per_second']:,.0f}"),
+  Column("of peak", 7, lambda row: f"{row['share_of_peak']:.0%}"),
+  Column(f"{EPOCHS} epochs", 9, lambda row: f"{_minutes(row):,.0f} min"),
 )
 
 
-def picture(rows: list[dict[str, Any]]) -> Figure:
+def picture(rows: Sequence[Row]) -> Figure:
   """Draws images/s and the share of the machine's peak, model by model."""
-  figure = Figure(figsize=(9, 4.5), layout="constrained")
-  speed, share = figure.subplots(1, 2)
+  settings = _by_setting(rows)
   names = list(dict.fromkeys(row["model"] for row in rows))
-  cases = list(
-    dict.fromkeys(
-      (row["batch_size"], row["dtype"], row["image_size"]) for row in rows
-    )
+  figure = Figure(
+    figsize=(max(9, 4 + 0.9 * len(names)), 4.5), layout="constrained"
   )
+  speed, share = figure.subplots(1, 2)
   colours = matplotlib.colormaps["viridis"]
-  for i, case in enumerate(cases):
-    batch_size, dtype, image_size = case
-    chosen = [
-      row
-      for row in rows
-      if (row["batch_size"], row["dtype"], row["image_size"]) == case
-    ]
-    places = [names.index(row["model"]) for row in chosen]
+  for i, (setting, of) in enumerate(settings.items()):
+    places = [names.index(row["model"]) for row in of]
+    rates = [row["images_per_second"] for row in of]
     style: dict[str, Any] = {
+      "color": colours(0.15 + 0.7 * i / max(len(settings) - 1, 1)),
+      "label": setting,
       "marker": "o",
-      "color": colours(0.15 + 0.7 * i / max(len(cases) - 1, 1)),
-      "label": f"batch {batch_size}, {dtype}, {image_size} px",
+      "capsize": 3,
     }
-    rates = [row["images_per_second"] for row in chosen]
-    speed.plot(places, rates, **style)
-    if len(cases) == 1:
+    # Of the same images, the slowest turn has the lowest rate.
+    below = [row["step_ms"] / row["step_ms_high"] for row in of]
+    above = [row["step_ms"] / row["step_ms_low"] for row in of]
+    for axes, heights in (
+      (speed, rates),
+      (share, [100 * row["share_of_peak"] for row in of]),
+    ):
+      spread = [
+        [h * (1 - b) for h, b in zip(heights, below, strict=True)],
+        [h * (a - 1) for h, a in zip(heights, above, strict=True)],
+      ]
+      axes.errorbar(places, heights, yerr=spread, **style)
+    if len(settings) == 1:
       for place, rate in zip(places, rates, strict=True):
         speed.annotate(
           f"{rate:,.0f}",
           (place, rate),
           textcoords="offset points",
-          xytext=(0, 8),
-          ha="center",
+          xytext=(7, 5),
         )
-    share.plot(places, [100 * row["share_of_peak"] for row in chosen], **style)
   speed.set(title="Training, images per second", ylim=(0, None))
   share.set(title="Share of the matrix-product peak, %", ylim=(0, 100))
-  speed.margins(y=0.15)
   for axes in (speed, share):
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.1)
   share.legend(frameon=False)
-  figure.suptitle(f"{rows[0]['device']}, jax {rows[0]['jax']}")
+  figure.suptitle(
+    f"{rows[0]['machine']}, {rows[0]['device']}, jax {rows[0]['jax']},"
+    f" {rows[0]['date']}",
+    fontsize=9,
+  )
   return figure
 
 

@@ -5,11 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import memory
 import numpy as np
 import timing
+import workers
 
 from fer_jax import models
 from fer_jax.configs import default
+from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
 from fer_jax.training import optimizers, parallel, schedules
 from fer_jax.training.metrics import Sums
@@ -25,34 +28,44 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
   """Measures a model.
 
   Args:
-    case: `model`, `batch_size`, `dtype`, `image_size`, `channels`, `turns`,
-      `steps` of a turn, `cache` (an empty folder), `dump_hlo` ("" for none).
+    case: `model`, `batch_size`, `dtype`, `image_size`, `channels`, `devices`
+      (how many there must be; 0 for any), `turns`, `steps` of a turn, `cache`
+      (an empty folder), `dump_hlo` ("" for none).
 
   Returns:
     The row, fit for JSON.
   """
+  if case["devices"] not in (0, jax.device_count()):
+    raise UserError(
+      f"--devices={case['devices']} are not here: there are"
+      f" {jax.device_count()}"
+    )
   jax.config.update("jax_compilation_cache_dir", case["cache"])
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
   peak = timing.matmul_peak(case["dtype"])
+  if jax.default_backend() != "cpu":  # whose devices share the cores
+    peak *= jax.device_count()
   cold, _ = _compiled(case)
+  del _  # The memory that counts is the next run's.
   jax.clear_caches()
+  memory.reset_peak()
   cached, run = _compiled(case)
   timings = timing.interleave(
     {"step": run.step, "inference": run.inference},
     num_turns=case["turns"],
     calls_per_turn=case["steps"],
   )
+  used = timing.peak_memory()
   step, inference = timings["step"], timings["inference"]
   summary = summarize(
     run.steps.model, (case["image_size"], case["image_size"], case["channels"])
   )
   # A call may be several steps.
-  images = case["batch_size"] * run.steps_per_call
-  rate = images / step.median
+  rate = case["batch_size"] * run.steps_per_call / step.median
   flops = rate * summary.training_flops
   if case["dump_hlo"]:
-    run.dump(case["dump_hlo"], case["model"])
+    run.dump(case["dump_hlo"])
   return {
     "model": case["model"],
     "batch_size": case["batch_size"],
@@ -60,23 +73,37 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     "image_size": case["image_size"],
     "channels": case["channels"],
     **timing.environment(),
+    "num_devices": run.spread.num_devices,
     "num_parameters": summary.num_parameters,
     "compile_cold_s": round(cold, 3),
     "compile_cached_s": round(cached, 3),
-    "step_ms": round(1e3 * step.median / run.steps_per_call, 3),
-    "step_ms_low": round(1e3 * step.low / run.steps_per_call, 3),
-    "step_ms_high": round(1e3 * step.high / run.steps_per_call, 3),
+    **_milliseconds("step_ms", step, run.steps_per_call),
+    **_milliseconds("inference_ms", inference),
     "num_turns": step.num_turns,
     "images_per_second": round(rate, 1),
     "inference_images_per_second": round(
       case["batch_size"] / inference.median, 1
     ),
-    "peak_memory_bytes": timing.peak_memory(),
+    "peak_memory_bytes": used,
     "training_gflop_per_image": round(summary.training_flops / 1e9, 4),
     "xla_gflop_per_image": run.xla_gflop_per_image(),
     "gflops_per_second": round(flops / 1e9, 1),
     "peak_gflops_per_second": round(peak / 1e9, 1),
     "share_of_peak": round(flops / peak, 4),
+  }
+
+
+def _milliseconds(
+  name: str, of: timing.Timing, steps: int = 1
+) -> dict[str, float]:
+  """A step's median, fastest and slowest turn."""
+  return {
+    f"{name}{ending}": round(1e3 * seconds / steps, 3)
+    for ending, seconds in (
+      ("", of.median),
+      ("_low", of.low),
+      ("_high", of.high),
+    )
   }
 
 
@@ -89,6 +116,7 @@ class Run:
   """
 
   def __init__(self, case: dict[str, Any]):
+    self._case = case
     config = default.get_config()
     config.model.name = case["model"]
     config.dtype = case["dtype"]
@@ -99,7 +127,11 @@ class Run:
     config.steps_per_call = case.get("steps_per_call", 0)
     self.batch_size = case["batch_size"]
     self.spread = Spread(config.parallel)
-    self.spread.check_batch("batch_sizes", self.batch_size)
+    if self.batch_size % self.spread.num_devices:
+      raise UserError(
+        f"a batch of {self.batch_size} does not divide over"
+        f" {self.spread.num_devices} devices"
+      )
     schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
     model = models.create(
       case["model"],
@@ -155,33 +187,31 @@ class Run:
     variables = self.state.eval_variables()
     return self.evaluate(variables, self.sums, self.data, self.eval_batch)
 
-  def _gradients(self) -> Any:
-    """The gradients of one step on one device, compiled (from the cache)."""
-    state, sums, data = self.spread.fetch((self.state, self.sums, self.data))
-    rng = jax.random.key(0)
-    share = self.batch_size // self.spread.num_devices
-    batch = {"index": np.zeros(share, np.int32)}
-    steps = self.steps
-    if self.spread.axis_name:
-      return None
-    return jax.jit(steps.gradients).lower(state, sums, data, batch, rng)
+  def lowered(self) -> Any:
+    """The program of one step's gradients, before XLA works on it."""
+    share = self.batch_size // jax.process_count()
+    batch = self.spread.shard({"index": np.zeros(share, np.int32)})
+    gradients = self.spread.compile(self.steps.gradients, 3)
+    arguments = self.state, self.sums, self.data, batch, self.rng
+    return gradients.lower(*arguments)  # type: ignore[attr-defined]
 
   def xla_gflop_per_image(self) -> float | None:
     """What XLA counts for the gradients; None where it does not."""
-    lowered = self._gradients()
-    if lowered is None:
-      return None
-    cost = lowered.compile().cost_analysis() or {}
-    flops = cost.get("flops")
-    return round(flops / self.batch_size / 1e9, 4) if flops else None
+    cost = self.lowered().compile().cost_analysis() or {}
+    flops = cost.get("flops", 0) * self.spread.num_devices  # of one device
+    return round(flops / self.batch_size / 1e9, 4) if flops > 0 else None
 
-  def dump(self, folder: str, name: str) -> None:
-    """Writes the optimised program of the gradients."""
-    lowered = self._gradients()
-    if lowered is not None:
-      path = pathlib.Path(folder)
+  def dump(self, folder: str) -> None:
+    """Writes the program of the gradients, as lowered and as compiled."""
+    path = pathlib.Path(folder)
+    case, lowered = self._case, self.lowered()
+    name = "{model}_{batch_size}_{dtype}_{image_size}px".format(**case)
+    try:
       path.mkdir(parents=True, exist_ok=True)
+      (path / f"{name}.stablehlo.txt").write_text(lowered.as_text())
       (path / f"{name}.hlo.txt").write_text(lowered.compile().as_text())
+    except OSError as e:
+      raise UserError(f"cannot write --dump_hlo={path}: {e.strerror}") from e
 
 
 def _compiled(case: dict[str, Any]) -> tuple[float, Run]:
@@ -190,3 +220,7 @@ def _compiled(case: dict[str, Any]) -> tuple[float, Run]:
   first = timing.once(run.step)
   steady = timing.once(run.step)
   return max(first - steady, 0.0), run
+
+
+if __name__ == "__main__":
+  workers.serve({"measure": measure})

@@ -75,9 +75,12 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   per_call = reporting.whole_numbers("steps_per_call", given.steps_per_call)
   command.quieten_libraries()
-  rows = measure(per_call, given.steps, given.batch_size, given.turns)
-  reporting.show(COLUMNS, rows)
-  reporting.write(rows, Path(given.output), "host_overhead", picture(rows))
+  table = reporting.Table(COLUMNS, given.output, "host_overhead")
+  with tempfile.TemporaryDirectory(prefix="host_overhead_") as folder:
+    compilation.use_cache(folder)  # Turns compile the same programs.
+    rows = measure(per_call, given.steps, given.batch_size, given.turns)
+  table.add(rows)
+  table.finish(picture)
 
 
 def measure(
@@ -109,7 +112,6 @@ def measure(
     tempfile.TemporaryDirectory(prefix="host_overhead_") as folder,
     mock.patch.dict(registry.MODELS, {MODEL: OneLayer}),
   ):
-    compilation.use_cache(f"{folder}/compiled")
     bare = {}
     for turn in range(turns):
       for count in per_call:
@@ -138,7 +140,6 @@ def _config(
   config.num_epochs = 2
   config.parallel = "jit"
   config.steps_per_call = per_call
-  config.compilation_cache = f"{folder}/compiled"
   return config.lock()
 
 

@@ -10,71 +10,23 @@ fastest. GFLOP/s count the products of the convolution as it is defined, with
 those of padding.
 """
 
-import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import reporting
 import timing
 from absl import flags
 from matplotlib.figure import Figure
+from op_shapes import Op, collect
 from reporting import Column, Row
 
-from fer_jax import errors, models
+from fer_jax import errors
 from fer_jax.models import lowerings
 from fer_jax.models import ops as model_ops
 
 MODELS = "resnet18,resnet50,mobilenet,mobilenet_v2"
-NUM_CLASSES = 7
-
-
-@dataclasses.dataclass(frozen=True)
-class Op:
-  """A convolution, or max pooling where `kernel` has two numbers.
-
-  Attributes:
-    image: shape NHWC.
-    kernel: shape HWIO, or the window.
-    strides: rows, columns.
-    pads: before and after, of rows and of columns.
-  """
-
-  image: tuple[int, ...]
-  kernel: tuple[int, ...]
-  strides: lowerings.Strides
-  pads: lowerings.Pads
-
-  @property
-  def kind(self) -> str:
-    """What people call it."""
-    sides = f"{self.kernel[0]}x{self.kernel[1]}"
-    if len(self.kernel) == 2:
-      return f"max pool {sides}"
-    groups = self.image[3] // self.kernel[2]
-    return f"{'conv' if groups == 1 else 'depthwise'} {sides}"
-
-  @property
-  def shape(self) -> str:
-    """Map, channels and stride."""
-    _, height, width, channels = self.image
-    outputs = f"->{self.kernel[3]}" if len(self.kernel) == 4 else ""
-    return f"{height}x{width}x{channels}{outputs} /{self.strides[0]}"
-
-  @property
-  def flops(self) -> int:
-    """Operations of each direction; 0 for pooling, which only compares."""
-    if len(self.kernel) == 2:
-      return 0
-    size = lowerings.output_size(
-      self.image, self.kernel, self.strides, self.pads
-    )
-    return 2 * self.image[0] * math.prod(size) * math.prod(self.kernel)
 
 
 def define_flags() -> None:
@@ -95,62 +47,15 @@ def main(argv: Sequence[str]) -> None:
   found = collect(
     reporting.named_models(given.models), given.image_size, given.batch_size
   )
-  rows: list[Row] = []
-  print(reporting.header(COLUMNS), flush=True)
+  table = reporting.Table(COLUMNS, given.output, "ops")
   for i, (op, users) in enumerate(found.items()):
     reporting.progress(f"{i + 1} of {len(found)}: {op.kind} {op.shape} ...")
-    of = measure(op, users, given.dtype, given.turns, given.calls)
+    rows = measure(op, users, given.dtype, given.turns, given.calls)
     reporting.progress("")
-    rows += of
-    for row in of:
-      print(reporting.line(COLUMNS, row), flush=True)
-  late = [row for row in rows if row["chosen"] and not row["best"]]
+    table.add(rows)
+  late = [row for row in table.rows if row["chosen"] and not row["best"]]
   print(f"another lowering was faster than the one taken in {len(late)} cases")
-  reporting.write(rows, Path(given.output), "ops", picture(rows))
-
-
-def collect(
-  names: Sequence[str], image_size: int, batch_size: int
-) -> dict[Op, dict[str, int]]:
-  """Traces models, and notes what they compute.
-
-  Args:
-    names: of models.
-    image_size: pixels a side, of one channel.
-    batch_size: images.
-
-  Returns:
-    How often each model has an operation, in the order of first use.
-  """
-  found: dict[Op, dict[str, int]] = {}
-  rule_for, max_pool = model_ops.rule_for, model_ops.max_pool
-  name = ""
-
-  def note(op: Op) -> None:
-    users = found.setdefault(op, {})
-    users[name] = users.get(name, 0) + 1
-
-  def noted_rule(*args: Any) -> model_ops.Rule:
-    note(Op(*args[:4]))
-    return rule_for(*args)
-
-  def noted_pool(
-    x: jax.Array, window: Any, strides: Any, padding: Any = ((0, 0), (0, 0))
-  ) -> jax.Array:
-    note(Op(x.shape, tuple(window), tuple(strides), padding))
-    return max_pool(x, window, strides, padding)
-
-  images = jax.ShapeDtypeStruct(
-    (batch_size, image_size, image_size, 1), jnp.float32
-  )
-  with (
-    mock.patch.object(model_ops, "rule_for", noted_rule),
-    mock.patch.object(model_ops, "max_pool", noted_pool),
-  ):
-    for name in names:  # noqa: B007 - `note` reads it.
-      model = models.create(name, NUM_CLASSES)
-      jax.eval_shape(model.init, jax.random.key(0), images)
-  return found
+  table.finish(picture)
 
 
 def measure(

@@ -5,19 +5,23 @@ and one compiled program a step, as in Flax's examples.
 """
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Any
 
 import depth_worker
 import jax
 import jax.numpy as jnp
+import memory
 import numpy as np
 import optax
 import peer_worker
+import safetensors.numpy
+import timing
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax import models
-from fer_jax.models import lowerings, ops
-from fer_jax.pretrained import convert_file
+from fer_jax.models import lowerings, ops, registry
 
 
 class JaxPeer:
@@ -26,41 +30,47 @@ class JaxPeer:
   def __init__(self, case: dict[str, Any]):
     self._case = case
     self._plain = case["library"] == "flax"
-    self.variants = {dtype: dtype for dtype in case["dtypes"]}
-    self.versions = {"jax": jax.__version__}
-    self._options: dict[str, Any] = {}
     weights = Path(case["weights"])
-    if weights.is_file():
-      self._variables, info = convert_file(weights, case["model"], channels=1)
-      self._options = info["options"] | case["options"]
-    else:
-      size = case["image_size"]
-      self._variables = jax.jit(self._model("float32").init)(
-        jax.random.key(0), jnp.zeros((1, size, size, 1))
-      )
+    if not weights.is_file():
+      safetensors.numpy.save_file(self._random_weights(), weights)
+    self._variables = unflatten_dict(
+      safetensors.numpy.load_file(weights), sep="/"
+    )
     self.num_parameters = sum(
       leaf.size for leaf in jax.tree.leaves(self._variables["params"])
     )
-    self._calls: dict[tuple[str, str], Any] = {}
     self._call: Any = None
     self._out: Any = None
 
-  def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
-    """The mean loss of a batch in evaluation."""
-    with self._lowering():
-      logits = jax.jit(self._model("float32").apply)(self._variables, images)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return float(losses.mean())
+  def check(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Loss and length of the gradient of a batch in training."""
+    name = self._case["model"]
+    drops = "dropout" in registry.options_of(name)
+    model = self._model("float32", {"dropout": 0.0} if drops else {})
+    others = {k: v for k, v in self._variables.items() if k != "params"}
 
-  def start(self, variant: str, work: str) -> None:
-    """Makes ready; what compiles does so at the first step."""
-    key = (variant, work)
-    if key not in self._calls:
-      training = work == peer_worker.TRAINING
-      self._calls[key] = (
-        self._training(variant) if training else self._inference(variant, work)
+    def loss_fn(params: Any) -> jax.Array:
+      logits, _ = model.apply(
+        {"params": params, **others}, images, train=True, mutable=list(others)
       )
-    self._call = self._calls[key]
+      losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+      return losses.mean()
+
+    with self._lowering():
+      loss, gradient = jax.jit(jax.value_and_grad(loss_fn))(
+        self._variables["params"]
+      )
+    return {
+      "loss": float(loss),
+      "gradient": float(optax.tree.norm(gradient)),
+    }
+
+  def start(self, work: str) -> None:
+    """Makes ready; what compiles does so at the first step."""
+    self._call = self._out = None
+    jax.clear_caches()
+    training = work == peer_worker.TRAINING
+    self._call = self._training() if training else self._inference(work)
 
   def step(self) -> None:
     """Starts one."""
@@ -71,39 +81,61 @@ class JaxPeer:
     """Waits for the last one."""
     jax.block_until_ready(self._out)
 
+  def reset_peak_memory(self) -> None:
+    """Starts anew, on CPU."""
+    memory.reset_peak()
+
+  def peak_memory(self) -> int:
+    """Bytes in use at most."""
+    return timing.peak_memory()
+
   def _lowering(self) -> contextlib.AbstractContextManager[None]:
     if self._plain:
       return ops.use(ops.Rule.all(lowerings.native))
     return contextlib.nullcontext()
 
-  def _model(self, dtype: str) -> Any:
+  def _model(self, dtype: str, options: dict[str, Any] | None = None) -> Any:
     return models.create(
       self._case["model"],
       peer_worker.NUM_CLASSES,
-      **self._options,
+      **(options or {}),
       dtype=jnp.dtype(dtype),
     )
 
-  def _training(self, dtype: str) -> Any:
+  def _random_weights(self) -> dict[str, np.ndarray]:
+    """By paths; norms and biases too, whose zeros would hide differences."""
+    size = self._case["image_size"]
+    x = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    with ops.use(ops.Rule.all(lowerings.native)):  # the quickest to trace
+      variables = jax.eval_shape(
+        self._model("float32").init, jax.random.key(0), x
+      )
+    rng = np.random.default_rng(0)
+    weights = {}
+    for path, leaf in flatten_dict(variables, sep="/").items():
+      if path.endswith(("/scale", "/var")):
+        array = rng.uniform(0.5, 1.5, leaf.shape)
+      elif path.endswith("/kernel"):  # He et al. 2015
+        fan_in = math.prod(leaf.shape[:-1])
+        array = rng.normal(0, math.sqrt(2 / fan_in), leaf.shape)
+      else:
+        array = rng.normal(0, 0.1, leaf.shape)
+      weights[path] = array.astype(np.float32)
+    return weights
+
+  def _training(self) -> Any:
     run = depth_worker.Run(
-      {
-        **self._case,
-        "dtype": dtype,
-        "channels": 1,
-        "options": self._options,
-        "parallel": "jit",
-        "steps_per_call": 1,
-      }
+      {**self._case, "channels": 1, "parallel": "jit", "steps_per_call": 1}
     )
     if self._plain:
       run.train = jax.jit(run.steps.train, donate_argnums=0)
     return run.step
 
-  def _inference(self, dtype: str, work: str) -> Any:
+  def _inference(self, work: str) -> Any:
     size = peer_worker.images_of(work, self._case["batch_size"])
     images, _ = peer_worker.batch(size, self._case["image_size"])
     images, variables = jax.device_put((images, self._variables))
-    apply = jax.jit(self._model(dtype).apply)
+    apply = jax.jit(self._model(self._case["dtype"]).apply)
     return lambda: apply(variables, images)
 
 

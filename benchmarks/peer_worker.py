@@ -1,8 +1,8 @@
-"""What every library's process in `peers` does: prepare, check, time.
+"""What a process of `peers` does: prepare, check, time.
 
-Run with a case as JSON: `library`, `model`, `batch_size`, `image_size`,
-`dtypes`, `weights` (a file that the PyTorch process writes and the others
-read), `threads`.
+Run with a case as JSON: `library`, `variant`, `dtype`, `model`, `batch_size`,
+`image_size`, `threads`, `weights` (a file, which fer_jax's process writes where
+it is not there).
 """
 
 import importlib
@@ -11,11 +11,14 @@ import sys
 import time
 from typing import Any, Protocol
 
+import memory
 import numpy as np
 import workers
 
 NUM_CLASSES = 7
 TRAINING = "training"
+LATENCY = "inference 1"  # Each call is waited for; otherwise only a turn is.
+CHECKED = 16  # images that losses are compared on
 MODULES = {"fer_jax": "peer_jax", "flax": "peer_jax", "pytorch": "peer_torch"}
 
 
@@ -23,26 +26,32 @@ class Peer(Protocol):
   """One library's way to run a model.
 
   Attributes:
-    variants: by name, the dtype of the compute.
     num_parameters: of the model.
-    versions: of libraries and what else names the peer.
+    step: starts one training step, or classifies one batch.
   """
 
-  variants: dict[str, str]
   num_parameters: int
-  versions: dict[str, str]
+  step: Any
 
-  def loss(self, images: np.ndarray, labels: np.ndarray) -> float:
-    """The mean loss of a batch in evaluation, float32, from the weights."""
+  def check(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """From the weights, in float32, without dropout, of one training step.
 
-  def start(self, variant: str, work: str) -> None:
-    """Makes ready for `step`s of this variant and kind of work."""
+    Returns:
+      `loss`, the batch's mean, and `gradient`, the length of the gradient of
+      all parameters.
+    """
 
-  def step(self) -> None:
-    """Starts one training step, or classifies one batch."""
+  def start(self, work: str) -> None:
+    """Makes ready for `step`s of a kind of work; the last kind's is let go."""
 
   def wait(self) -> None:
     """Waits until all steps are done."""
+
+  def reset_peak_memory(self) -> None:
+    """Has `peak_memory` start anew."""
+
+  def peak_memory(self) -> int:
+    """Bytes in use at most, on CPU those of the process."""
 
 
 class Server:
@@ -50,40 +59,50 @@ class Server:
 
   def __init__(self, case: dict[str, Any]):
     self._case = case
+    self._work = ""
+    self._idle = 0
     self._peer: Any = None
 
   def prepare(self) -> dict[str, Any]:
-    """Makes the model, and says what there is."""
+    """Makes the model, and says what shows that it is the same."""
     module = importlib.import_module(MODULES[self._case["library"]])
+    self._idle = memory.now()
     peer: Peer = module.create(self._case)
     self._peer = peer
-    images, labels = batch(self._case["batch_size"], self._case["image_size"])
+    images, labels = batch(CHECKED, self._case["image_size"])
     return {
-      "variants": peer.variants,
       "num_parameters": peer.num_parameters,
-      "versions": peer.versions,
-      "loss": peer.loss(images, labels),
+      **peer.check(images, labels),
     }
 
-  def warm_up(self, variant: str, work: str, seconds: float) -> int:
+  def warm_up(self, work: str, seconds: float) -> int:
     """Compiles; returns how many steps fill a turn of so many seconds."""
-    self._peer.start(variant, work)
+    self._work = work
+    self._peer.start(work)
+    self._peer.reset_peak_memory()
     self._timed(1)
     once = min(self._timed(1) for _ in range(2))
     return max(1, min(1000, round(seconds / once)))
 
-  def time(self, variant: str, work: str, steps: int) -> float:
+  def time(self, steps: int) -> float:
     """Seconds of one step, the mean of some; one more goes before them."""
-    self._peer.start(variant, work)
     self._timed(1)
     return self._timed(steps) / steps
 
+  def memory(self) -> int:
+    """Bytes at most since the warm-up; libraries do not count."""
+    return max(0, self._peer.peak_memory() - self._idle)
+
   def _timed(self, steps: int) -> float:
-    self._peer.wait()
+    peer: Peer = self._peer
+    each = self._work == LATENCY
+    peer.wait()
     started = time.perf_counter()
     for _ in range(steps):
-      self._peer.step()
-    self._peer.wait()
+      peer.step()
+      if each:
+        peer.wait()
+    peer.wait()
     return time.perf_counter() - started
 
 
@@ -102,5 +121,10 @@ def images_of(work: str, batch_size: int) -> int:
 if __name__ == "__main__":
   server = Server(json.loads(sys.argv[1]))
   workers.serve(
-    {"prepare": server.prepare, "warm_up": server.warm_up, "time": server.time}
+    {
+      "prepare": server.prepare,
+      "warm_up": server.warm_up,
+      "time": server.time,
+      "memory": server.memory,
+    }
   )

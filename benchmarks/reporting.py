@@ -1,14 +1,16 @@
 """What benchmark commands share: tables, progress and the files they write."""
 
+import contextlib
 import csv
 import dataclasses
 import datetime
+import errno
 import fnmatch
 import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +53,77 @@ def line(columns: Sequence[Column], row: Row) -> str:
   return "  ".join(cells).rstrip()
 
 
-def show(columns: Sequence[Column], rows: Sequence[Row]) -> None:
-  """Prints a whole table."""
-  print("\n".join([header(columns), *(line(columns, row) for row in rows)]))
+class Table:
+  """Rows that are shown and written as they come, so that none is lost.
+
+  Args:
+    columns: of what is shown; the file has all that rows have.
+    folder: where NAME.csv goes, and the picture NAME.png; made if need be.
+    name: of the files.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+
+  def __init__(self, columns: Sequence[Column], folder: str, name: str):
+    self.rows: list[Row] = []
+    self._columns = columns
+    self._folder = Path(folder)
+    self._name = name
+    with self._told():
+      self._folder.mkdir(parents=True, exist_ok=True)
+      if not os.access(self._folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+  def add(self, rows: Sequence[Row]) -> None:
+    """Shows and writes rows; all have the same keys."""
+    if not self.rows:
+      print(header(self._columns))
+    for row in rows:
+      print(line(self._columns, row), flush=True)
+    self.rows += rows
+    with self._told():
+      with open(self._path("csv"), "w", newline="") as f:
+        writer = csv.DictWriter(f, list(self.rows[0]))
+        writer.writeheader()
+        writer.writerows(self.rows)
+
+  def finish(self, picture: Callable[[Sequence[Row]], Figure]) -> None:
+    """Draws the rows, and says where all is.
+
+    Raises:
+      UserError: there are none.
+    """
+    if not self.rows:
+      raise errors.UserError("nothing could be measured")
+    with self._told():
+      picture(self.rows).savefig(self._path("png"), dpi=150)
+    print(f"wrote {self._path('csv')} and {self._path('png').name}")
+
+  def _path(self, ending: str) -> Path:
+    return self._folder / f"{self._name}.{ending}"
+
+  @contextlib.contextmanager
+  def _told(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as e:
+      raise errors.UserError(
+        f"cannot write --output={self._folder}: {e.strerror or e};"
+        " give another folder"
+      ) from e
 
 
 def progress(text: str) -> None:
   """Shows what is being measured, on a terminal; "" clears it."""
   if sys.stderr.isatty():
     print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def left_out(name: str, why: object) -> None:
+  """Says that something is not measured."""
+  progress("")
+  print(f"{name} is left out: {why}", flush=True)
 
 
 def named_models(patterns: Sequence[str]) -> list[str]:
@@ -125,38 +189,6 @@ def machine(*packages: str) -> dict[str, str]:
     "fer_jax": __version__,
     **versions,
   }
-
-
-def write(
-  rows: Sequence[Mapping[str, Any]],
-  folder: Path,
-  name: str,
-  figure: Figure | None = None,
-) -> None:
-  """Writes NAME.csv, and NAME.png where there is a picture.
-
-  Args:
-    rows: with the same keys each.
-    folder: where to; made if it is not there.
-    name: of the files.
-    figure: the picture.
-
-  Raises:
-    UserError: the folder cannot be written.
-  """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{name}.csv", "w", newline="") as f:
-      writer = csv.DictWriter(f, list(rows[0]))
-      writer.writeheader()
-      writer.writerows(rows)
-    if figure:
-      figure.savefig(folder / f"{name}.png", dpi=150)
-  except OSError as e:
-    raise errors.UserError(
-      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
-    ) from e
-  print(f"wrote {folder}/{name}.csv{f' and {name}.png' if figure else ''}")
 
 
 def _processor() -> str:

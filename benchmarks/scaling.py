@@ -6,9 +6,9 @@ python benchmarks/scaling.py [--devices=1,2,4] [--processes=1,2] \
 All share this machine's cores, so nothing gets faster: what is looked at is
 that the same global batches give the same parameters, and what spreading them
 costs. Optimiser: SGD, since Adam turns rounding of a gradient near zero into a
-whole step. Processes meet at 127.0.0.1 (`jax.distributed`). They wait on their
-pipes while others are timed, and are not stopped: each must see that the
-others live.
+whole step. Nothing is dropped, since that is drawn by device. Processes meet at
+127.0.0.1 (`jax.distributed`). They wait on their pipes while others are timed,
+and are not stopped: each must see that the others live.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from timing import Timing
 from workers import Worker, WorkerError
 
 from fer_jax import errors
+from fer_jax.models import registry
 from fer_jax.training.parallel import MODES
 
 # Of the parameters' difference over their change; float32 sums in another
@@ -76,9 +77,9 @@ def main(argv: Sequence[str]) -> None:
     "image_size": given.image_size,
     "parallel": given.parallel,
   }
-  rows = measure(case, layouts, given.steps, given.turns, given.calls)
-  reporting.show(COLUMNS, rows)
-  reporting.write(rows, Path(given.output), "scaling", picture(rows))
+  table = reporting.Table(COLUMNS, given.output, "scaling")
+  table.add(measure(case, layouts, given.steps, given.turns, given.calls))
+  table.finish(picture)
 
 
 def measure(
@@ -121,6 +122,8 @@ def _measure(
   folder: str,
   started: list[Worker],
 ) -> list[Row]:
+  drops = "dropout" in registry.options_of(case["model"])
+  case = {**case, "options": {"dropout": 0.0} if drops else {}}
   groups, about, trained = [], [], []
   for i, (processes, devices) in enumerate(layouts):
     reporting.progress(
@@ -174,7 +177,6 @@ def _group(case: dict[str, Any], processes: int, devices: int) -> list[Worker]:
   with contextlib.closing(socket.socket()) as free:
     free.bind(("127.0.0.1", 0))
     address = f"127.0.0.1:{free.getsockname()[1]}"
-  flag = f"--xla_force_host_platform_device_count={devices}"
   return [
     Worker(
       Path(scaling_worker.__file__),
@@ -188,7 +190,7 @@ def _group(case: dict[str, Any], processes: int, devices: int) -> list[Worker]:
         "process": process,
         "num_processes": processes,
       },
-      {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"},
+      {**workers.with_devices(devices), "JAX_PLATFORMS": "cpu"},
       freeze=False,
     )
     for process in range(processes)

@@ -5,15 +5,14 @@ is compared meets the same noise, and reported as a median with its spread.
 """
 
 import dataclasses
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +45,7 @@ def interleave(
   num_turns: int = 5,
   calls_per_turn: int = 3,
   warm_up: int = 2,
+  before: Mapping[str, Callable[[], Any]] | None = None,
 ) -> dict[str, Timing]:
   """Times calls in turns: a, b, a, b, ...
 
@@ -55,6 +55,7 @@ def interleave(
     num_turns: of each.
     calls_per_turn: whose mean is one measurement.
     warm_up: calls of each that are not counted.
+    before: what a name's turns are made ready with, not timed.
   """
   for call in calls.values():
     for _ in range(warm_up):
@@ -62,6 +63,8 @@ def interleave(
   seconds: dict[str, list[float]] = {name: [] for name in calls}
   for _ in range(num_turns):
     for name, call in calls.items():
+      if before and name in before:
+        before[name]()
       started = time.perf_counter()
       out = None
       for _ in range(calls_per_turn):
@@ -93,8 +96,7 @@ def peak_memory() -> int:
   stats = jax.local_devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in stats:
     return int(stats["peak_bytes_in_use"])
-  kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return kilobytes * (1 if sys.platform == "darwin" else 1024)
+  return memory.peak()
 
 
 def environment() -> dict[str, str]:
