@@ -44,6 +44,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
   """
   workdir = pathlib.Path(workdir)
   parts = setup.build(config)
+  if not (workdir / "config.json").exists():
+    parts.start  # noqa: B018 (weights that do not fit leave no workdir behind)
   with (
     claim(workdir, config, jax.process_index() == 0),
     contextlib.closing(Run(parts, workdir)) as run,
@@ -68,6 +70,7 @@ class Run:
     )
     self.position = Position()
     self.state = self._restored_state()
+    self.steps = self.setup.steps_at(self.position.epoch)
     self.steps_per_epoch = self.setup.order.steps_per_epoch
     self.journal = Journal(
       config,
@@ -174,6 +177,7 @@ class Run:
       },
     )
     self._lower_learning_rate(validation["loss"])
+    self._thaw()
     if best:
       host = self.setup.spread.fetch(variables)
       self.checkpoints.save_best(position.step, host, self._info())
@@ -185,6 +189,8 @@ class Run:
     like = _empty_like(spread.fetch(self.state.eval_variables()))
     variables = spread.replicate(self.checkpoints.restore_best(like))
     metrics: Info = {"best_epoch": self.setup.stopping.best_epoch}
+    if self.config.overfit:
+      metrics["overfit"] = self.config.overfit
     for split in ("validation", "test"):
       if split in splits:
         for name, value in self.evaluator(variables, split).items():
@@ -194,11 +200,14 @@ class Run:
 
   def _restored_state(self) -> TrainState:
     """The state to start from, on the devices; sets the position."""
-    state = self.setup.init_state()
-    if self.checkpoints.latest_step is not None:
-      setup.check_rows(self.setup, self.checkpoints.info()["num_rows"])
-      state, info = self.checkpoints.restore(_empty_like(state), self.iterator)
+    if self.checkpoints.latest_step is None:
+      state = self.setup.first_state()
+    else:
+      info = self.checkpoints.info()
+      setup.check_rows(self.setup, info["num_rows"])
       self.position = Position.from_json(info["position"])
+      like = _empty_like(self.setup.init_state(self.position.epoch))
+      state, _ = self.checkpoints.restore(like, self.iterator)
       self.setup.stopping.restore(self.position.stopping)
       if self.setup.plateau and self.position.plateau:
         self.setup.plateau.restore(self.position.plateau)
@@ -206,7 +215,7 @@ class Run:
 
   def _compile(self) -> None:
     """Makes the compiled calls; each compiles when it is first used."""
-    spread, steps = self.setup.spread, self.setup.steps
+    spread, steps = self.setup.spread, self.steps
     self.steps_per_call = setup.steps_per_call(self.config)
     self.calls = {
       stacked: parallel.training_call(spread, steps, stacked)
@@ -242,6 +251,16 @@ class Run:
       factor = plateau.update(validation_loss)
       opt_state = optimizers.set_lr_factor(self.state.opt_state, factor)
       self.state = self.state.replace(opt_state=opt_state)
+
+  def _thaw(self) -> None:
+    """From here on trains what the configuration thaws after this epoch."""
+    spread, epoch = self.setup.spread, self.position.epoch
+    steps = self.setup.steps_at(epoch)
+    if steps.frozen != self.steps.frozen:
+      self.state = spread.replicate(steps.thaw(spread.fetch(self.state)))
+      self.steps = steps
+      self._compile()
+      self.journal.progress.write(self.setup.freezing.describe(epoch))
 
   def _save(self) -> None:
     """Saves all, unless the running epoch's loss is no number."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,17 @@ from fer_jax import models
 from fer_jax.data import pipeline, registry
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError
-from fer_jax.training import losses, optimizers, schedules
+from fer_jax.models.groups import layer_groups
+from fer_jax.training import (
+  freezing,
+  init_from,
+  losses,
+  lr_multipliers,
+  optimizers,
+  overfitting,
+  schedules,
+)
+from fer_jax.training.freezing import Freezing
 from fer_jax.training.parallel import Spread
 from fer_jax.training.state import TrainState, Tree
 from fer_jax.training.step import Steps
@@ -26,13 +37,15 @@ class Setup:
   """The parts of a run.
 
   Attributes:
-    config: checked and locked.
+    config: checked and locked; with `overfit`, without what hinders that.
     dataset: its splits.
     order: the rows of every training batch.
     spread: how steps run over devices.
     model: maps images to logits.
-    steps: the training and evaluation steps of one device.
+    steps: the training and evaluation steps of one device, at the start.
     schedule: learning rate by updates done.
+    freezing: what is trained from which epoch on.
+    lr_factors: of the learning rate, by paths of parameters.
     stopping: follows the best epoch.
     plateau: lowers the learning rate; None under other schedules.
   """
@@ -46,6 +59,8 @@ class Setup:
   schedule: optax.Schedule
   stopping: Stopping
   plateau: schedules.Plateau | None
+  freezing: Freezing
+  lr_factors: Mapping[str, float]
 
   @property
   def input_shape(self) -> tuple[int, int, int]:
@@ -58,10 +73,46 @@ class Setup:
     """The run's key; all randomness but the order comes from it."""
     return jax.random.key(self.config.seed)
 
-  def init_state(self) -> TrainState:
-    """The state before the first step, on one device."""
-    init = jax.jit(lambda rng: self.steps.init(rng, self.input_shape))
+  def init_state(self, epoch: int = 0) -> TrainState:
+    """A fresh state, on one device.
+
+    Args:
+      epoch: epochs done, by which more parameters may be trained.
+    """
+    steps = self.steps_at(epoch)
+    init = jax.jit(lambda rng: steps.init(rng, self.input_shape))
     return init(jax.random.fold_in(self.rng, 0))
+
+  def first_state(self) -> TrainState:
+    """The state before a run's first step: fresh, or from `init_from`."""
+    state = self.init_state()
+    return self.start.put(state) if self.start else state
+
+  @functools.cached_property
+  def start(self) -> init_from.Start | None:
+    """The weights a new run starts from, read once; None for fresh ones.
+
+    Raises:
+      UserError: they are missing or do not fit.
+    """
+    if not self.config.init_from:
+      return None
+    weights = init_from.read(self.config.init_from)
+    names = self.dataset.class_names
+    return init_from.fit(weights, self.model, self.config, names)
+
+  def steps_at(self, epoch: int) -> Steps:
+    """The steps after so many epochs: more may be trained than before."""
+    frozen = self.freezing.frozen(epoch)
+    if frozen == self.steps.frozen:
+      return self.steps
+    optimizer = optimizers.create(
+      self.config.optimizer,
+      self.schedule,
+      self.lr_factors,
+      self.freezing.trained_units(epoch),
+    )
+    return dataclasses.replace(self.steps, optimizer=optimizer, frozen=frozen)
 
   def step_rng(self) -> jax.Array:
     """The key that every step folds its number into."""
@@ -84,6 +135,8 @@ def build(config: ConfigDict) -> Setup:
     UserError: something in the configuration or the data set is wrong.
   """
   configs.check(config)
+  if config.overfit:
+    config = overfitting.plain(config)
   spread = Spread(config.parallel)
   spread.check_batch("batch_size", config.batch_size)
   spread.check_batch("eval_batch_size", config.eval_batch_size)
@@ -94,6 +147,8 @@ def build(config: ConfigDict) -> Setup:
   )
   options = config.dataset.to_dict()
   dataset = registry.load(options.pop("name"), **options)
+  if config.overfit:
+    dataset = overfitting.subset(dataset, config.overfit, config.seed)
   train_split = dataset.split("train")
   dataset.split("validation")  # Selects the best epoch: an error without.
   order = pipeline.BatchOrder(
@@ -112,7 +167,6 @@ def build(config: ConfigDict) -> Setup:
     config.num_epochs,
     accumulate_steps,
   )
-  optimizer = optimizers.create(config.optimizer, schedule)
   options = config.model.to_dict()
   model = models.create(
     options.pop("name"),
@@ -120,6 +174,10 @@ def build(config: ConfigDict) -> Setup:
     **options,
     dtype=jnp.dtype(config.dtype),
     axis_name=spread.axis_name,
+  )
+  frozen, lr_factors = _layer_choices(config, model)
+  optimizer = optimizers.create(
+    config.optimizer, schedule, lr_factors, frozen.trained_units(0)
   )
   class_weights = None
   if config.loss.class_weights == "balanced":
@@ -134,6 +192,7 @@ def build(config: ConfigDict) -> Setup:
     dataset.num_classes,
     class_weights,
     spread.axis_name,
+    frozen.frozen(0),
   )
   plateau = None
   if config.schedule.name == "plateau":
@@ -143,8 +202,31 @@ def build(config: ConfigDict) -> Setup:
       config.schedule.plateau_min_delta,
     )
   return Setup(
-    config, dataset, order, spread, model, steps, schedule, stopping, plateau
+    config,
+    dataset,
+    order,
+    spread,
+    model,
+    steps,
+    schedule,
+    stopping,
+    plateau,
+    frozen,
+    lr_factors,
   )
+
+
+def _layer_choices(
+  config: ConfigDict, model: nn.Module
+) -> tuple[Freezing, dict[str, float]]:
+  """What is frozen, and factors of the learning rate; named by layers."""
+  text = config.optimizer.lr_multipliers
+  if not (text or config.freeze.patterns or config.freeze.unfreeze_epochs):
+    return Freezing(), {}  # The usual case needs no trace of the model.
+  size = config.input.image_size
+  groups = layer_groups(model, (size, size, config.input.channels))
+  frozen = freezing.create(config.freeze, groups, config.num_epochs)
+  return frozen, lr_multipliers.read(text, groups)
 
 
 def steps_per_call(config: ConfigDict) -> int:

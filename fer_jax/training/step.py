@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
 from fer_jax.data import augment, mixing, normalize
-from fer_jax.training import losses, optimizers
+from fer_jax.training import freezing, losses, optimizers
 from fer_jax.training.metrics import Sums
 from fer_jax.training.state import TrainState, Tree
 
@@ -32,10 +32,11 @@ class Steps:
   Attributes:
     config: the whole configuration.
     model: maps images to logits.
-    optimizer: of the parameters.
+    optimizer: of the trained parameters.
     num_classes: outputs of the model.
     class_weights: weight of each class in the loss; None for none.
     axis_name: the axis of the devices; None where there is one.
+    frozen: paths of the parameters that are not trained.
   """
 
   config: ConfigDict
@@ -44,6 +45,7 @@ class Steps:
   num_classes: int
   class_weights: tuple[float, ...] | None = None
   axis_name: str | None = None
+  frozen: frozenset[str] = frozenset()
 
   def init(
     self, rng: Key[Array, ""], image_shape: tuple[int, int, int]
@@ -61,7 +63,7 @@ class Steps:
       step=jnp.zeros((), jnp.int32),
       params=params,
       batch_stats=variables.get("batch_stats", {}),
-      opt_state=self.optimizer.init(params),
+      opt_state=self.optimizer.init(freezing.split(params, self.frozen)[0]),
       ema=jax.tree.map(jnp.copy, params) if self.config.ema_decay else {},
     )
 
@@ -95,7 +97,8 @@ class Steps:
       rng: key of the run; the step is folded in here.
 
     Returns:
-      Gradients, BatchNorm statistics, and metrics with this step's added.
+      Gradients of the trained parameters, BatchNorm statistics, and metrics
+      with this step's added.
     """
     rng = jax.random.fold_in(rng, state.step)
     images, labels = _gather(data, batch)
@@ -103,15 +106,18 @@ class Steps:
     weights = losses.example_weights(labels, self._class_weights())
     rngs = {"dropout": self._device_key(rng)}
     loss = self.config.loss
+    trained, fixed = freezing.split(state.params, self.frozen)
 
-    def loss_fn(params: Tree) -> tuple[Array, tuple[Array, Tree]]:
-      logits, updated = self.model.apply(
-        {"params": params, "batch_stats": state.batch_stats},
-        images,
-        train=True,
-        mutable=["batch_stats"],
-        rngs=rngs,
-      )
+    def loss_fn(trained: Tree) -> tuple[Array, tuple[Array, Tree]]:
+      params = freezing.merge(trained, fixed)
+      with freezing.fixed_norms(self.frozen):
+        logits, updated = self.model.apply(
+          {"params": params, "batch_stats": state.batch_stats},
+          images,
+          train=True,
+          mutable=["batch_stats"],
+          rngs=rngs,
+        )
       logits = losses.to_output(logits, loss.output)
       per_example = losses.per_example(logits, targets, weights, loss.name)
       mean = losses.weighted_mean(per_example, weights, self.axis_name)
@@ -119,7 +125,7 @@ class Steps:
 
     (_, (logits, batch_stats)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
-    )(state.params)
+    )(trained)
     if self.axis_name:
       gradients = jax.lax.pmean(gradients, self.axis_name)
     seen = Sums.from_batch(
@@ -131,19 +137,32 @@ class Steps:
     self, state: TrainState, gradients: Tree, batch_stats: Tree
   ) -> TrainState:
     """Applies gradients: the optimizer's update and the moving average."""
+    params, fixed = freezing.split(state.params, self.frozen)
     updates, opt_state = self.optimizer.update(
-      gradients, state.opt_state, state.params
+      gradients, state.opt_state, params
     )
-    params = optax.apply_updates(state.params, updates)
-    decay = self.config.ema_decay
-    ema = (
-      jax.tree.map(
-        lambda old, new: decay * old + (1 - decay) * new, state.ema, params
+    params = optax.apply_updates(params, updates)
+    decay, ema = self.config.ema_decay, {}
+    if decay:
+      # What is frozen is its own average, and exactly so.
+      ema = jax.tree.map(
+        lambda old, new: decay * old + (1 - decay) * new,
+        freezing.split(state.ema, self.frozen)[0],
+        params,
       )
-      if decay
-      else {}
-    )
+      ema = freezing.merge(ema, freezing.split(state.ema, self.frozen)[1])
+    params = freezing.merge(params, fixed)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema)
+
+  def thaw(self, state: TrainState) -> TrainState:
+    """The state for these steps, of which more is trained than before.
+
+    Args:
+      state: host arrays, of steps with more `frozen`.
+    """
+    params, _ = freezing.split(state.params, self.frozen)
+    fresh = self.optimizer.init(params)
+    return state.replace(opt_state=freezing.carry_over(state.opt_state, fresh))
 
   def evaluate(
     self, variables: Tree, sums: Sums, data: Tree, batch: Batch

@@ -118,6 +118,22 @@ def test_batch_statistics_are_of_the_global_batch(prepared, one_device):
   assert np.ptp(expected) > 0
 
 
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
+  fields = {"freeze__patterns": "conv1", "feed": "resident"}
+  config = tiny_run.config(prepared, **options("jit", **fields))
+  expected, _, _ = trained(config)
+  start = jax.device_get(setup.build(config).init_state())
+  config = tiny_run.config(prepared, **options(mode, **fields))
+  state, _, _ = trained(config)
+  jax.tree.map(assert_changed_alike, start, state, expected)
+  for tree in (state.params, state.ema):
+    for layer in ("conv1", "bn1"):
+      jax.tree.map(
+        np.testing.assert_array_equal, tree[layer], start.params[layer]
+      )
+
+
 def test_auto_is_pmap_over_several_devices():
   spread = parallel.Spread("auto")
   assert (spread.mode, spread.num_devices) == ("pmap", 4)
