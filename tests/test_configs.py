@@ -136,6 +136,30 @@ def test_jiangs_recipes_are_the_papers(model):
     configs.check(config)
 
 
+@pytest.mark.parametrize(
+  ("recipe", "arguments", "model", "batch_size", "image_size"),
+  [
+    ("lewis_resnet18", (), "resnet18", 128, 224),
+    ("lewis_resnet50", (), "resnet50", 64, 224),
+    ("lewis_resnet50", ("small",), "resnet50", 64, 48),
+    ("lewis", ("resnet152",), "resnet152", 64, 224),
+  ],
+)
+def test_lewis_recipes_are_the_papers(
+  recipe, arguments, model, batch_size, image_size
+):
+  config = load(recipe, *arguments)
+  assert config.model.name == model and config.init_from == f"timm:{model}"
+  assert (config.batch_size, config.num_epochs) == (batch_size, 30)
+  assert config.input.image_size == image_size and config.input.channels == 3
+  assert config.optimizer.name == "adafactor"
+  assert config.optimizer.learning_rate == 1e-3
+  assert not config.optimizer.weight_decay
+  assert (config.schedule.name, config.schedule.end_factor) == ("linear", 0.0)
+  assert config.best_metric == "validation_accuracy"
+  configs.check(config)
+
+
 def test_changs_recipe_is_the_papers():
   config = load("chang_cnn")
   assert config.dataset.classes == "happy,neutral,sad"
@@ -152,6 +176,11 @@ def test_changs_recipe_is_the_papers():
     ("sutton_alexnet", "D", "unknown run of sutton_alexnet 'D'.*A, B, C"),
     ("jiang_ri", "fer", "unknown data set of Jiang's recipe 'fer'"),
     ("chang_cnn", "x", "unknown splits of chang_cnn 'x'"),
+    (
+      "lewis_resnet18",
+      "x",
+      "unknown size of Lewis' recipe 'x': .* full, small",
+    ),
   ],
 )
 def test_a_wrong_argument_lists_what_there_is(recipe, argument, message):
@@ -210,6 +239,7 @@ def test_recipes_are_packaged():
     ("augment.rotation", -1.0, "--config.augment.rotation"),
     ("input.normalization", "zscore", "normalization.*zscore"),
     ("loss.label_smoothing", 1.0, "--config.loss.label_smoothing=1.0"),
+    ("overfit", -1, "--config.overfit=-1"),
   ],
 )
 def test_a_wrong_field_is_named(field, value, message):
