@@ -257,10 +257,16 @@ def test_configurations_survive_json():
 def test_an_older_configuration_has_the_new_fields_defaults():
   fields = configs.to_json(default.get_config())
   del fields["loss"]["output"], fields["schedule"]
+  del fields["init_from"], fields["freeze"], fields["overfit"]
   fields["seed"] = 7
   config = configs.from_json(fields)
   assert config.loss.output == "softmax" and config.seed == 7
   assert config.schedule.name == "fixed"
+  assert (config.init_from, config.freeze.patterns, config.overfit) == (
+    "",
+    "",
+    0,
+  )
   assert config.loss.label_smoothing == 0.0
 
 

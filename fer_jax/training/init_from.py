@@ -35,7 +35,7 @@ class Weights:
     source: as the user names it.
     arrays: by path, `params/conv1/kernel`, `batch_stats/bn1/mean`.
     model: the name of theirs.
-    options: of that model, other than its defaults.
+    options: that model's, where they are stated.
     input: `mean` and `std` that images were normalised by; () for 0 to 1.
     classes: names of the head's, or their number; None without a head.
   """
@@ -136,7 +136,7 @@ def fit(
       notes.append(f"{name} of {4 - channels} channels made one of {channels}")
       arrays[path] = _with_channels(arrays[path], channels)
   _check(weights, arrays, shapes, config.model.name)
-  notes += _differences(weights, config)
+  notes += _differences(weights, model, config)
   line = f"starts from {weights.source} ({weights.model})"
   return Start(arrays, "; ".join([line, *notes]))
 
@@ -231,12 +231,14 @@ def _check(
     )
 
 
-def _differences(weights: Weights, config: ConfigDict) -> list[str]:
+def _differences(
+  weights: Weights, model: nn.Module, config: ConfigDict
+) -> list[str]:
   """What fits but was another when the weights were trained."""
   notes = [
     f"trained with model.{option}={value}"
     for option, value in weights.options.items()
-    if config.model[option] != value and option != "dropout"
+    if getattr(model, option) != value and option != "dropout"
   ]
   given = config.input
   ours: tuple[tuple[float, ...], ...] = ()

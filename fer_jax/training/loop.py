@@ -19,7 +19,7 @@ from fer_jax.training.evaluator import Evaluator
 from fer_jax.training.interruption import Interrupted, StopRequest
 from fer_jax.training.journal import Journal
 from fer_jax.training.position import Position, no_sums
-from fer_jax.training.state import TrainState, Tree
+from fer_jax.training.state import TrainState, Tree, empty_like
 from fer_jax.training.trace import Trace
 from fer_jax.training.workdir import claim
 
@@ -186,11 +186,9 @@ class Run:
   def _finish(self) -> Info:
     """Evaluates the best epoch, on `test` for the first time, and sums up."""
     spread, splits = self.setup.spread, self.setup.dataset.splits
-    like = _empty_like(spread.fetch(self.state.eval_variables()))
+    like = empty_like(spread.fetch(self.state.eval_variables()))
     variables = spread.replicate(self.checkpoints.restore_best(like))
     metrics: Info = {"best_epoch": self.setup.stopping.best_epoch}
-    if self.config.overfit:
-      metrics["overfit"] = self.config.overfit
     for split in ("validation", "test"):
       if split in splits:
         for name, value in self.evaluator(variables, split).items():
@@ -206,7 +204,7 @@ class Run:
       info = self.checkpoints.info()
       setup.check_rows(self.setup, info["num_rows"])
       self.position = Position.from_json(info["position"])
-      like = _empty_like(self.setup.init_state(self.position.epoch))
+      like = empty_like(self.setup.init_state(self.position.epoch))
       state, _ = self.checkpoints.restore(like, self.iterator)
       self.setup.stopping.restore(self.position.stopping)
       if self.setup.plateau and self.position.plateau:
@@ -299,7 +297,3 @@ class Run:
 def _passes(before: int, after: int, every: int) -> bool:
   """Whether a multiple of `every` lies in (before, after]; 0 never."""
   return every > 0 and before // every != after // every
-
-
-def _empty_like(tree: Tree) -> Tree:
-  return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
