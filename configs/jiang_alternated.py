@@ -3,6 +3,7 @@
 python -m fer_jax.train --config=configs/jiang_alternated.py
 
 The paper got 79.36 % (loss 1.0313) on FER+, 96.70 % on CK+ (`:ckplus`).
+Measured after the first epoch, once: validation accuracy 22.5 %, loss 2.156.
 """
 
 from ml_collections import ConfigDict

@@ -3,6 +3,7 @@
 python -m fer_jax.train --config=configs/jiang_ir.py
 
 The paper got 75.72 % (loss 1.1) on FER+, 95.92 % on CK+ (`:ckplus`).
+Measured after the first epoch, once: validation accuracy 27.2 %, loss 2.090.
 """
 
 from ml_collections import ConfigDict

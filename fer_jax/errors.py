@@ -1,6 +1,7 @@
 """Errors that are the user's to mend, and how the command line says them."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -81,6 +82,9 @@ def run(
     except KeyboardInterrupt:
       print("interrupted", file=sys.stderr)
       sys.exit(130)
+    except BrokenPipeError:  # What reads our output has seen enough: `| head`.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      sys.exit(1)
 
   try:
     app.run(guarded, flags_parser=_parse_flags)
@@ -124,5 +128,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     if message[0] == message[-1] == "'":
       message = message[1:-1]  # A KeyError shows its message quoted.
     message = " ".join(message.split())
+    if missing := re.search(r"Flag --(\w+) must have a value", message):
+      message = f"--{missing[1]} is missing"
     print(f"error: {message} (--help lists the flags)", file=sys.stderr)
     sys.exit(1)

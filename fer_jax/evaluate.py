@@ -39,6 +39,11 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   command.quieten_libraries()
+  if not given.workdir:
+    raise errors.UserError(
+      "--workdir= names no run: give a folder that python -m fer_jax.train has"
+      " written"
+    )
   trained = [Trained.load(name, given.checkpoint) for name in given.workdir]
   found = results.results_of(
     predictions.predict(

@@ -34,7 +34,6 @@ def explain(
   Raises:
     UserError: there is no such layer, or the model has no spatial attention.
   """
-  probabilities = trained.probabilities(images)
   if attention:
     maps = gradcam.attention(trained, images)
     if not maps:
@@ -47,6 +46,7 @@ def explain(
     layer = layer or gradcam.default_layer(trained)
     maps = {layer: gradcam.gradcam(trained, images, layer)}
     title = f"Grad-CAM at {layer}"
+  probabilities = trained.probabilities(images)
   labels = None if targets is None else labels_of(targets)
   groups = []
   for i, image in enumerate(images):

@@ -105,6 +105,10 @@ def predict(
       )
   dataset = open_dataset(first, data_dir, prepared_dir)
   names = split.split("+")
+  if len(set(names)) < len(names):
+    raise UserError(
+      f"--split={split} names a split twice: each image counts once"
+    )
   parts = [dataset.split(name) for name in names]
   arrays = [part.arrays() for part in parts]
   images = np.concatenate([a["image"] for a in arrays])

@@ -78,7 +78,7 @@ class Trained:
         f"no trained model in --workdir={workdir}: give a folder that"
         " python -m fer_jax.train has written"
       )
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, read_only=True)
     try:
       variables, info = checkpoints.restore_variables(checkpoint)
     finally:

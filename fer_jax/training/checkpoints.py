@@ -27,11 +27,21 @@ class Checkpoints:
     directory: WORKDIR/checkpoints.
   """
 
-  def __init__(self, workdir: str | pathlib.Path, keep: int = 2):
+  def __init__(
+    self, workdir: str | pathlib.Path, keep: int = 2, read_only: bool = False
+  ):
+    """Opens them.
+
+    Args:
+      workdir: of the run.
+      keep: latest checkpoints kept.
+      read_only: nothing is made or tidied up: what another process is saving
+        there right now stays.
+    """
     self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
     with _named_errors(self.directory):
-      self._latest = _manager(self.directory, keep)
-      self._best = _manager(self.directory / "best", 1)
+      self._latest = _manager(self.directory, keep, read_only)
+      self._best = _manager(self.directory / "best", 1, read_only)
 
   @property
   def latest_step(self) -> int | None:
@@ -140,7 +150,7 @@ class Checkpoints:
       raise UserError(
         f"no {which} checkpoint in {self.directory}: train a whole epoch first"
       )
-    with _named_errors(self.directory):
+    with _named_errors(self.directory, _READ_OTHER):
       restored = manager.restore(
         step,
         args=ocp.args.Composite(
@@ -159,24 +169,38 @@ class Checkpoints:
       self._best.close()
 
 
-def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
-  return ocp.CheckpointManager(
-    directory,
-    options=ocp.CheckpointManagerOptions(
-      max_to_keep=keep, cleanup_tmp_directories=True, create=True
-    ),
+def _manager(
+  directory: pathlib.Path, keep: int, read_only: bool
+) -> ocp.CheckpointManager:
+  # orbax's own `read_only` warns of every directory.
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=None if read_only else keep,
+    cleanup_tmp_directories=not read_only,
+    create=not read_only,
   )
+  return ocp.CheckpointManager(directory, options=options)
+
+
+# The ways out, in training and in reading what is trained.
+_GO_ON = (
+  "What was saved before is whole; mend the cause (disk space, permissions) and"
+  " give the same command to go on"
+)
+_READ_OTHER = (
+  "It cannot be read: give --checkpoint=best or --checkpoint=latest, whichever"
+  " is whole, or train on"
+)
 
 
 @contextmanager
-def _named_errors(directory: pathlib.Path) -> Iterator[None]:
+def _named_errors(
+  directory: pathlib.Path, way_out: str = _GO_ON
+) -> Iterator[None]:
   """Turns what a full or broken disk raises into one line."""
   try:
     yield
   except (OSError, ValueError, RuntimeError, KeyError) as e:
     reason = " ".join(str(e).split())[:300]
     raise UserError(
-      f"checkpoint in {directory}: {reason or type(e).__name__}. What was"
-      " saved before is whole; mend the cause (disk space, permissions) and"
-      " give the same command to go on"
+      f"checkpoint in {directory}: {reason or type(e).__name__}. {way_out}"
     ) from e

@@ -142,7 +142,7 @@ def fit(
 
 
 def _trained(source: str, workdir: pathlib.Path) -> Weights:
-  checkpoints = Checkpoints(workdir)
+  checkpoints = Checkpoints(workdir, read_only=True)
   try:
     variables, info = checkpoints.restore_variables("best")
   finally:

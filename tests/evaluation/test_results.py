@@ -4,6 +4,7 @@ import dataclasses
 import html.parser
 import json
 
+import headless
 import numpy as np
 import pytest
 import tiny_run
@@ -65,6 +66,12 @@ def test_a_report_of_two_splits(trained, tmp_path):
   assert all(s.startswith("data:image/png;base64,") for s in page.sources)
   assert f"{100 * right:.2f} %" in text
   assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_in_a_browser(trained, tmp_path):
+  found = results.results_of(predictions.predict([trained], "validation"))
+  *_, page = results.write(found, [trained], tmp_path)
+  headless.check_file(page, "tiny on bars")
 
 
 def test_leaked_rows_are_left_out_of_the_second_score(trained):

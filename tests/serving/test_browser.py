@@ -1,9 +1,9 @@
 """The demo's page in a real browser, served by the real server."""
 
 import io
-import shutil
 import threading
 
+import headless
 import numpy as np
 import pytest
 import tiny_run
@@ -20,20 +20,6 @@ from fer_jax.evaluation.predictor import Predictor
 from fer_jax.evaluation.trained import Trained
 from fer_jax.serving import app, server
 from fer_jax.serving.answerer import Answerer
-
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_ARGUMENTS = (
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  # A webcam that shows a moving pattern, and nobody to ask.
-  "--use-fake-device-for-media-stream",
-  "--use-fake-ui-for-media-stream",
-)
 
 
 def left_half(image):
@@ -60,15 +46,8 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser():
-  path = next(filter(None, map(shutil.which, _BROWSERS)), None)
-  if path is None:
-    pytest.skip(f"there is none of {', '.join(_BROWSERS)} on the PATH")
-  with sync_api.sync_playwright() as playwright:
-    launched = playwright.chromium.launch(
-      executable_path=path, args=list(_ARGUMENTS)
-    )
+  with headless.browser() as launched:
     yield launched
-    launched.close()
 
 
 @pytest.fixture
@@ -76,16 +55,7 @@ def page(browser, address):
   """The page; afterwards, that it loaded nothing from elsewhere."""
   page = browser.new_page()
   page.set_default_timeout(20_000)
-  page.complaints, asked = [], []
-  page.on("pageerror", lambda error: page.complaints.append(str(error)))
-  page.on(
-    "console",
-    lambda message: (
-      message.type in ("error", "warning")
-      and page.complaints.append(message.text)
-    ),
-  )
-  page.on("request", lambda request: asked.append(request.url))
+  page.complaints, asked = headless.watch(page)
   page.goto(address)
   sync_api.expect(page.locator("#model")).to_contain_text("tiny on bars")
   yield page

@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 
+import headless
 import numpy as np
 import pytest
 import tiny_run
@@ -163,6 +164,12 @@ def test_the_report_holds_tables_pictures_and_a_page(runs, folder):
   for link in ("runs/tiny-seed0", "runs/tiny-0.01-seed0"):
     assert (folder / link / "report/index.html").is_file()
   assert "Loss of the best epoch" in (folder / "report/tables.md").read_text()
+
+
+def test_the_page_in_a_browser(runs, folder):
+  recipes = comparison.compare(outcomes.gather(runs, "validation"))
+  page = report.write(recipes, "validation", folder / "report")
+  headless.check_file(page, "A study of tiny, tiny:0.01")
 
 
 def test_runs_in_processes_of_their_own(tmp_path, capfd):

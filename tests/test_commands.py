@@ -1,0 +1,315 @@
+"""The commands on a trained model: what they leave, what users get wrong."""
+
+import csv
+import dataclasses
+import json
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax.export
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from fer_jax.configs import default
+from fer_jax.data import labels, load
+from fer_jax.training import loop
+
+ROOT = pathlib.Path(__file__).parent.parent
+COMMANDS = ("evaluate", "predict", "explain", "export")
+SIZES: dict[str, Any] = {"num_train": 64, "num_validation": 24, "num_test": 8}
+
+# Commands are processes of their own, but forked from one that has imported
+# all of this, which takes seconds.
+_processes = multiprocessing.get_context("forkserver")
+_IMPORTS = [*(f"fer_jax.{name}" for name in COMMANDS), "tensorflow_datasets"]
+
+
+@dataclasses.dataclass
+class Done:
+  """How a command ended."""
+
+  status: int | None
+  out: str
+  err: str
+
+
+Run = Callable[..., Done]
+
+
+def config(folder: pathlib.Path) -> ConfigDict:
+  """A network of one convolution, on a few faces drawn in code."""
+  tiny = default.get_config()
+  tiny.model.name = "leaky_cnn"
+  tiny.model.widths = (8,)
+  tiny.model.dense = 16
+  tiny.dataset.name = "synthetic_faces"
+  tiny.dataset.update(SIZES)
+  tiny.dataset.prepared_dir = str(folder / "prepared")
+  tiny.input.image_size = 16
+  tiny.parallel = "jit"
+  tiny.eval_batch_size = 8
+  tiny.num_epochs = 1
+  return tiny.lock()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """Where commands run: with a run, images, and things that are neither."""
+  folder = tmp_path_factory.mktemp("commands")
+  loop.train(config(folder), folder / "run")
+  (folder / "images" / "sub").mkdir(parents=True)
+  for i, image in enumerate(validation(folder)["image"][:3]):
+    place = "images/sub" if i else "images"
+    Image.fromarray(image[..., 0]).save(folder / place / f"{i}.png")
+  (folder / "images" / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+  (folder / "images" / "empty.png").touch()
+  (folder / "images" / "notes.txt").write_text("no image, by its name")
+  (folder / "file").write_text("neither a run nor an image")
+  (folder / "hollow" / "checkpoints").mkdir(parents=True)
+  return folder
+
+
+def validation(folder: pathlib.Path) -> dict[str, np.ndarray]:
+  prepared = str(folder / "prepared")
+  data = load("synthetic_faces", prepared_dir=prepared, **SIZES)
+  return data.split("validation").arrays()
+
+
+@pytest.fixture(scope="module")
+def run(folder: pathlib.Path) -> Run:
+  """Runs a command: `run("predict", "--workdir=run", "images")`."""
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in environment(folder).items():
+      patch.setenv(name, value)
+    _processes.set_forkserver_preload(_IMPORTS)
+    multiprocessing.forkserver.ensure_running()
+
+  def run(name: str, *arguments: str) -> Done:
+    process = _processes.Process(target=_main, args=(folder, name, arguments))
+    process.start()
+    process.join()
+    out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
+    return Done(process.exitcode, out, err)
+
+  return run
+
+
+def environment(folder: pathlib.Path) -> dict[str, str]:
+  """One device, as users have it, and programs compiled once for all."""
+  return {
+    "XLA_FLAGS": "",
+    "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+  }
+
+
+def _main(folder: pathlib.Path, name: str, arguments: tuple[str, ...]) -> None:
+  """What `python -m fer_jax.NAME ARGUMENTS` does once Python has started."""
+  os.chdir(folder)
+  for descriptor, file in ((1, "stdout"), (2, "stderr")):
+    os.dup2(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), descriptor)
+  # As it is in a process that was not forked.
+  multiprocessing.set_start_method("fork", force=True)
+  sys.argv = [name, *arguments]
+  runpy.run_path(str(ROOT / "fer_jax" / f"{name}.py"), run_name="__main__")
+
+
+def run_alone(folder: pathlib.Path, name: str, *arguments: str) -> Done:
+  """As `run`, in the way that users start it."""
+  done = subprocess.run(
+    [sys.executable, "-m", f"fer_jax.{name}", *arguments],
+    cwd=folder,
+    env=os.environ | environment(folder),
+    capture_output=True,
+    text=True,
+  )
+  return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def evaluated(run: Run) -> Done:
+  return run("evaluate", "--workdir=run", "--split=validation")
+
+
+@pytest.fixture(scope="module")
+def probabilities(folder: pathlib.Path, evaluated: Done) -> np.ndarray:
+  """Of the validation split, as `evaluate` wrote them."""
+  with open(folder / "run/report/validation_predictions.csv") as f:
+    rows = list(csv.DictReader(f))
+  return np.array(
+    [[float(row[name]) for name in labels.FER2013_CLASSES] for row in rows]
+  )
+
+
+def test_evaluate_finds_what_training_found(folder, evaluated, probabilities):
+  assert (evaluated.status, evaluated.err) == (0, "")
+  assert "wrote run/report/index.html" in evaluated.out
+  lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+  trained = json.loads(lines[-1])["validation_accuracy"]
+  metrics = json.loads((folder / "run/report/metrics.json").read_text())
+  assert metrics["validation"]["accuracy"] == pytest.approx(trained)
+  right = probabilities.argmax(axis=1) == validation(folder)["target"]
+  assert right.mean() == pytest.approx(trained)
+  assert "<h1" in (folder / "run/report/index.html").read_text()
+
+
+def test_predict_answers_for_what_can_be_read(folder, probabilities):
+  done = run_alone(
+    folder,
+    "predict",
+    "--workdir=run",
+    "images",
+    "--no-detect",
+    "--json",
+    "--annotate=drawn",
+  )
+  answers = [json.loads(line) for line in done.out.splitlines()]
+  sources = ["images/0.png", "images/sub/1.png", "images/sub/2.png"]
+  assert [answer["source"] for answer in answers] == sources
+  for answer, expected in zip(answers, probabilities, strict=False):
+    found = [answer["probabilities"][k] for k in labels.FER2013_CLASSES]
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    assert answer["label"] == labels.FER2013_CLASSES[expected.argmax()]
+    assert answer["box"] is None
+  broken, empty, counts, error = done.err.splitlines()
+  assert broken.startswith("skipped images/broken.jpg: ")
+  assert empty.startswith("skipped images/empty.png: ")
+  assert "3 faces in 5 images" in counts and "unreadable 2" in counts
+  assert error == "error: 2 of 5 images could not be read"
+  assert done.status == 1
+  drawn = sorted(path.name for path in (folder / "drawn").iterdir())
+  assert drawn == ["0.png", "1.png", "2.png"]
+
+
+def test_predict_prints_a_table(run, probabilities):
+  done = run("predict", "--workdir=run", "images/sub/1.png", "--no-detect")
+  _, row = done.out.splitlines()
+  best = probabilities[1].argmax()
+  assert row.split()[:3] == [
+    "images/sub/1.png",
+    "whole",
+    labels.FER2013_CLASSES[best],
+  ]
+  assert done.status == 0
+
+
+def test_predict_counts_images_without_a_face(run, folder):
+  Image.new("L", (64, 64), 128).save(folder / "grey.png")
+  done = run("predict", "--workdir=run", "grey.png", "--json")
+  assert (done.status, done.out) == (0, "")
+  assert "no face 1" in done.err
+
+
+@pytest.mark.parametrize(
+  "images", [["--count=2", "--checkpoint=latest"], ["images/sub"]]
+)
+def test_explain_draws_a_map_beside_each_image(run, folder, images):
+  done = run("explain", "--workdir=run", *images, "--output=maps/sheet.png")
+  assert (done.status, done.err) == (0, "")
+  assert "wrote maps/sheet.png" in done.out
+  sheet = np.asarray(Image.open(folder / "maps" / "sheet.png"))
+  coloured = sheet.max(axis=2) != sheet.min(axis=2)
+  assert coloured.sum() > 2 * 48 * 48
+
+
+def test_export_writes_programs_that_agree(folder, probabilities):
+  done = run_alone(folder, "export", "--workdir=run", "--output=programs")
+  assert (done.status, done.err) == (0, "")
+  listed = [line.split()[0] for line in done.out.splitlines()]
+  assert sorted(listed) == [
+    f"programs/{name}"
+    for name in (
+      "README.md",
+      "model.json",
+      "model_cpu.stablehlo",
+      "model_gpu_tpu.stablehlo",
+    )
+  ]
+  program = jax.export.deserialize(
+    bytearray((folder / "programs" / "model_cpu.stablehlo").read_bytes())
+  )
+  found = program.call(validation(folder)["image"])
+  np.testing.assert_allclose(found, probabilities, atol=2e-6)
+
+
+# What a user does, and what the one line must have: thing, value, way out.
+MISTAKES = [
+  ("evaluate --workdir=", "--workdir= names no run", "fer_jax.train"),
+  ("evaluate --workdir=run --split=test+test", "--split=test+test", "twice"),
+  *(
+    (f"{name} --workdir=nowhere x.png", "--workdir=nowhere", "fer_jax.train")
+    for name in ("predict", "explain")
+  ),
+  ("evaluate --workdir=nowhere", "--workdir=nowhere", "fer_jax.train"),
+  ("evaluate --workdir=run,file", "--workdir=file", "fer_jax.train"),
+  ("export --workdir=hollow", "no best checkpoint", "hollow", "train"),
+  *((f"{name} x.png", "--workdir is missing", "--help") for name in COMMANDS),
+  *(
+    (f"{name} --workdir=run --colour=red", "'colour'", "--help")
+    for name in COMMANDS
+  ),
+  *(
+    (f"{name} --workdir=run --checkpoint=9", "--checkpoint=9", "best|latest")
+    for name in COMMANDS
+  ),
+  ("evaluate --workdir=run --split=tset", "split 'tset'", "validation, test"),
+  ("explain --workdir=run --split=tset", "split 'tset'", "validation, test"),
+  ("evaluate --workdir=run --tta=all", "--tta=all", "none|flip|ten_crop"),
+  ("evaluate --workdir=run validation", "'validation'", "--name=value"),
+  ("export --workdir=run programs", "'programs'", "--name=value"),
+  ("predict --workdir=run", "name images"),
+  ("predict --workdir=run none.png", "none.png does not exist", "name images"),
+  ("predict --workdir=run hollow", "no images in hollow", ".jpg"),
+  ("predict --workdir=run file --batch-size=0", "--batch_size=0", "positive"),
+  ("predict --workdir=run images --annotate", "--annotate", "--help"),
+  ("explain --workdir=run hollow", "no images in hollow", ".jpg"),
+  ("explain --workdir=run images/empty.png", "cannot read images/empty.png"),
+  ("explain --workdir=run --layer=conv9", "'conv9'", "conv1"),
+  ("explain --workdir=run --attention", "leaky_cnn", "cbam_resnet"),
+  ("explain --workdir=run --output=maps.jpg", "maps.jpg", ".png"),
+  ("export --workdir=run --output=file", "--output=file", "another folder"),
+]
+
+
+@pytest.mark.parametrize(
+  ("command", "told"), [(command, told) for command, *told in MISTAKES]
+)
+def test_a_mistake_is_one_line(run, command, told):
+  done = run(*command.split())
+  assert done.status == 1
+  (line,) = done.err.splitlines()
+  assert line.startswith("error: ")
+  for fragment in told:
+    assert fragment in line
+  assert done.out == ""
+
+
+def test_what_another_process_is_saving_stays(run, folder):
+  saving = folder / "hollow" / "checkpoints" / "7.orbax-checkpoint-tmp"
+  saving.mkdir()
+  run("export", "--workdir=hollow")
+  assert [path.name for path in saving.parent.iterdir()] == [saving.name]
+
+
+def test_a_reader_may_leave(folder):
+  command = [sys.executable, "-m", "fer_jax.predict", "--workdir=run", "--json"]
+  with subprocess.Popen(
+    [*command, "--no-detect", "--batch-size=1", "images/sub"],
+    cwd=folder,
+    env=os.environ | environment(folder),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == ""

@@ -1,0 +1,214 @@
+"""The notebook runs from top to bottom, and names only what there is."""
+
+import ast
+import copy
+import importlib.util
+import json
+import pathlib
+import re
+
+import nbclient
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_jax.data import labels, registry
+
+ROOT = pathlib.Path(__file__).parent.parent
+NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
+
+# What the notebook may use of the package; the rest it leaves to commands.
+PUBLIC = {
+  "fer_jax",
+  "fer_jax.configs",
+  "fer_jax.data.pictures",
+  "fer_jax.data.synthetic_faces.draw_faces",
+  "fer_jax.evaluation.answers",
+}
+# Modules of configs/ that recipes share.
+SHARED = {"__init__", "default", "jiang", "pan", "sutton"}
+# One epoch of three steps; a network of one convolution compiles in seconds.
+TINY = """
+--config.dataset.num_train=96 --config.dataset.num_validation=32
+--config.dataset.num_test=32 --config.input.image_size=16
+--config.model.name=leaky_cnn '--config.model.widths=(8,)'
+--config.model.dense=16 --config.num_epochs=1 --config.eval_batch_size=32
+"""
+
+
+@pytest.fixture(scope="module")
+def notebook() -> nbformat.NotebookNode:
+  return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def cell(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
+  (found,) = (each for each in notebook.cells if each.id == name)
+  return found
+
+
+def code(notebook: nbformat.NotebookNode) -> list[str]:
+  return [each.source for each in notebook.cells if each.cell_type == "code"]
+
+
+def python(source: str) -> ast.Module:
+  """The Python of a cell, its shell commands and magics left out."""
+  joined = source.replace("\\\n", " ")
+  return ast.parse(re.sub(r"(?m)(^ *|= *)[!%].*$", r"\g<1>0", joined))
+
+
+def commands(notebook: nbformat.NotebookNode) -> list[str]:
+  joined = "\n".join(code(notebook)).replace("\\\n", " ")
+  return re.findall(r"(?m)(?:^ *|= *)!(.*)$", joined)
+
+
+def defaults(notebook: nbformat.NotebookNode) -> dict[str, str]:
+  """The form's fields, with the values they have in the file."""
+  found = {}
+  for node in python(cell(notebook, "parameters").source).body:
+    assert isinstance(node, ast.Assign) and isinstance(
+      node.targets[0], ast.Name
+    )
+    found[node.targets[0].id] = ast.literal_eval(node.value)
+  return found
+
+
+def choices(notebook: nbformat.NotebookNode, field: str) -> list[str]:
+  """What the form offers for a field."""
+  source = cell(notebook, "parameters").source
+  match = re.search(rf"(?m)^{field} = .*# @param (\[.*\])", source)
+  assert match
+  return ast.literal_eval(match[1])
+
+
+def test_the_file_is_clean(notebook):
+  nbformat.validate(notebook)
+  assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+  for each in notebook.cells:
+    assert re.fullmatch("[a-z-]+", each.id), "an id that says nothing"
+    assert not each.get("outputs") and each.get("execution_count") is None
+
+
+def test_it_imports_only_what_is_public(notebook):
+  used = set()
+  for source in code(notebook):
+    for node in ast.walk(python(source)):
+      if isinstance(node, ast.Import):
+        used |= {alias.name for alias in node.names}
+      elif isinstance(node, ast.ImportFrom):
+        used |= {f"{node.module}.{alias.name}" for alias in node.names}
+  assert {name for name in used if name.startswith("fer_jax")} == PUBLIC
+
+
+def test_its_commands_exist(notebook):
+  modules = []
+  for command in commands(notebook):
+    modules += re.findall(r"-m (\S+)", command)
+    for script in re.findall(r"\{clone\}/(\S+\.py)", command):
+      assert (ROOT / script).is_file(), script
+  assert modules == [
+    f"fer_jax.{name}" for name in "train evaluate explain export".split()
+  ]
+  for module in modules:
+    assert importlib.util.find_spec(module), module
+
+
+def test_its_form_offers_what_there_is(notebook):
+  recipes = {path.stem for path in (ROOT / "configs").glob("*.py")} - SHARED
+  assert set(choices(notebook, "RECIPE")) == {f"{r}.py" for r in recipes}
+  assert set(choices(notebook, "DATASET")) == set(registry.available())
+  for field, value in defaults(notebook).items():
+    if field not in ("REPOSITORY", "FIELDS", "WORKDIR"):
+      assert value in choices(notebook, field)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """Where the notebook runs."""
+  return tmp_path_factory.mktemp("notebook")
+
+
+@pytest.fixture(scope="module")
+def executed(notebook, folder) -> nbformat.NotebookNode:
+  """The notebook after a run in a kernel, its fields set to be quick."""
+  fields = {
+    "FIELDS": " ".join(
+      [
+        *TINY.split(),
+        f"--config.dataset.prepared_dir={folder / 'prepared'}",
+        f"--config.compilation_cache={folder / 'compiled'}",
+      ]
+    ),
+    "WORKDIR": "runs/of a day",
+  }
+  assert fields.keys() <= defaults(notebook).keys()
+  run = copy.deepcopy(notebook)
+  place = run.cells.index(cell(run, "parameters")) + 1
+  set_fields = "\n".join(f"{k} = {v!r}" for k, v in fields.items())
+  run.cells.insert(place, nbformat.v4.new_code_cell(set_fields))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.delenv("XLA_FLAGS")  # of these tests' fake devices
+    patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    nbclient.NotebookClient(
+      run,
+      kernel_name="python3",
+      resources={"metadata": {"path": str(folder)}},
+      timeout=600,
+    ).execute()
+  return run
+
+
+def texts(notebook: nbformat.NotebookNode, name: str) -> str:
+  """What a cell printed."""
+  outputs = cell(notebook, name).outputs
+  return "".join(o.text for o in outputs if o.output_type == "stream")
+
+
+def num_pictures(notebook: nbformat.NotebookNode, name: str) -> int:
+  """How many pictures a cell showed."""
+  outputs = cell(notebook, name).outputs
+  return sum("image/png" in o.get("data", {}) for o in outputs)
+
+
+def test_a_cpu_is_told_what_it_lacks(executed):
+  assert "installed already" in texts(executed, "install")
+  assert "\ncpu [CpuDevice" in texts(executed, "devices")
+  assert "Change runtime type" in texts(executed, "devices")
+
+
+def test_nothing_warns(executed):
+  for each in executed.cells:
+    for output in each.get("outputs", []):
+      assert "warning" not in output.get("text", "").lower(), each.id
+
+
+def test_it_trains(executed, folder):
+  assert "best epoch 1 of 1" in texts(executed, "train")
+  assert num_pictures(executed, "train") == 1
+  workdir = folder / "runs" / "of a day"
+  assert list((workdir / "checkpoints" / "best").glob("*/variables"))
+  config = json.loads((workdir / "config.json").read_text())
+  assert config["model"]["name"] == "leaky_cnn"
+
+
+def test_it_evaluates_and_explains(executed, folder):
+  workdir = folder / "runs" / "of a day"
+  assert "accuracy" in texts(executed, "evaluate")
+  assert num_pictures(executed, "evaluate") == 4
+  assert "of a day" in (workdir / "report" / "index.html").read_text()
+  assert num_pictures(executed, "explain") == 1
+  assert np.asarray(Image.open(workdir / "gradcam.png")).std() > 0
+
+
+def test_it_predicts_what_drawn_faces_express(executed):
+  said = texts(executed, "predict").split()
+  assert len(said) == 2 * 7
+  assert set(said[::2]) <= set(labels.FER2013_CLASSES)
+  assert num_pictures(executed, "predict") == 7
+
+
+def test_it_exports(executed, folder):
+  made = folder / "runs" / "of a day" / "export"
+  assert (made / "model_cpu.stablehlo").stat().st_size > 0
+  assert (made / "model_gpu_tpu.stablehlo").stat().st_size > 0
+  assert not cell(executed, "benchmark").outputs
