@@ -5,11 +5,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fer_jax.evaluation import plots
 from fer_jax.evaluation.scores import reorder
-from fer_jax.evaluation.theme import percent, theme_of
+from fer_jax.evaluation.theme import theme_of
 from fer_jax.studies.comparison import Recipe
 
 
@@ -56,8 +57,10 @@ def curves(
     axes.set_xlabel("Epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     if quantity == "accuracy":
-      axes.yaxis.set_major_formatter(percent)
+      axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.4g}%")
   panels[0].set_ylabel(quantity.capitalize())
+  if quantity == "loss":
+    _cut_off(panels[0], panels[1])
   handles, labels = panels[0].get_legend_handles_labels()
   figure.legend(
     handles,
@@ -122,7 +125,8 @@ def cost(
   figure = theme.figure(6.4, 4.2)
   axes = figure.subplots()
   most = max(recipe.outcomes[0].num_parameters for recipe in recipes)
-  for recipe, color in zip(recipes, itertools.cycle(theme.series)):
+  for place, recipe in enumerate(recipes):
+    color = theme.series[place % len(theme.series)]
     accuracy = recipe.figure(lambda one: one.scores.accuracy).mean
     speed = recipe.figure(lambda one: one.images_per_second).mean
     size = recipe.outcomes[0].num_parameters / most
@@ -132,9 +136,11 @@ def cost(
     axes.annotate(
       f"{recipe.name} ({recipe.outcomes[0].num_parameters / 1e6:.1f} M)",
       (speed, accuracy),
-      (0, 7 + 12 * math.sqrt(size)),
+      # Above and below in turn, so that near ones do not overlap.
+      (0, (7 + 12 * math.sqrt(size)) * (-1) ** place),
       textcoords="offset points",
       ha="center",
+      va="bottom" if place % 2 == 0 else "top",
       fontsize=8,
       color=theme.ink,
     )
@@ -157,6 +163,31 @@ def confusion(recipe: Recipe, *, dark: bool = False) -> Figure:
   order = sorted(names)
   counts = reorder(np.asarray(total), names, order)
   return plots.confusion_matrix(counts, order, True, recipe.name, dark=dark)
+
+
+def _cut_off(train: Axes, validation: Axes) -> None:
+  """Leaves out validation losses far above all training losses.
+
+  Young BatchNorm statistics make them, and they would flatten all else.
+  """
+  highest = max(
+    float(np.nanmax(np.asarray(line.get_ydata()))) for line in train.lines
+  )
+  limit, (_, top) = 1.3 * highest, validation.get_ylim()
+  if top <= limit:
+    return
+  validation.set_ylim(top=limit)
+  for line in validation.lines:
+    for epoch, loss in np.column_stack(line.get_data()).tolist():
+      if loss > limit:
+        validation.annotate(
+          f"{loss:.1f}",
+          (epoch, limit),
+          (6, -10),
+          textcoords="offset points",
+          fontsize=8,
+          color=line.get_color(),
+        )
 
 
 def _band(

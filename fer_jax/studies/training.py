@@ -54,7 +54,14 @@ def is_done(run: Run) -> bool:
   found = records.read(run.workdir)
   if not found or found[-1]["kind"] != "summary":
     return False
-  changed = configs.differences(read_config(run.workdir), run.config)
+  try:
+    before = read_config(run.workdir)
+  except (OSError, ValueError) as e:
+    raise UserError(
+      f"{run.workdir} has no readable config.json ({e}): remove the folder, or"
+      " give another --workdir to the study"
+    ) from e
+  changed = configs.differences(before, run.config)
   if changed:
     raise UserError(
       f"{run.workdir} holds a run of another configuration"

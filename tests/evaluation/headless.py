@@ -46,13 +46,13 @@ def watch(page: Any) -> tuple[list[str], list[str]]:
   """
   complaints: list[str] = []
   asked: list[str] = []
+
+  def note(message: Any) -> None:
+    if message.type in ("error", "warning"):
+      complaints.append(message.text)
+
   page.on("pageerror", lambda error: complaints.append(str(error)))
-  page.on(
-    "console",
-    lambda message: (
-      message.type in ("error", "warning") and complaints.append(message.text)
-    ),
-  )
+  page.on("console", note)
   page.on("request", lambda request: asked.append(request.url))
   return complaints, asked
 
