@@ -84,13 +84,13 @@ class Run:
 
   def train(self, stop_request: StopRequest) -> Info:
     """Trains what is left and sums it up."""
-    rng = self.setup.spread.replicate(self.setup.step_rng())
+    inputs = self.setup.spread.replicate(self.setup.inputs)
     data = self.setup.resident(self.setup.dataset.split("train"))
     self.journal.progress.write(
       report.opening(self.setup, str(self.workdir), self.position.step)
     )
     while not self._finished:
-      self._train_epoch(data, rng, stop_request)
+      self._train_epoch(data, inputs, stop_request)
       self._end_epoch()
       self._leave_if(stop_request)
     return self._finish()
@@ -108,7 +108,7 @@ class Run:
     return done or self.setup.stopping.should_stop
 
   def _train_epoch(
-    self, data: Tree, rng: Tree, stop_request: StopRequest
+    self, data: Tree, inputs: Tree, stop_request: StopRequest
   ) -> None:
     """Trains to the end of the running epoch."""
     spread, position = self.setup.spread, self.position
@@ -125,7 +125,7 @@ class Run:
       if self.trace:
         self.trace.step()
       call = self.calls[count > 1]
-      self.state, sums = call(self.state, sums, data, batch, rng)
+      self.state, sums = call(self.state, sums, data, batch, inputs)
       before, position.step = position.step, position.step + count
       position.seconds = time.monotonic() - started
       progress.update(count)
@@ -255,7 +255,8 @@ class Run:
     spread, epoch = self.setup.spread, self.position.epoch
     steps = self.setup.steps_at(epoch)
     if steps.frozen != self.steps.frozen:
-      self.state = spread.replicate(steps.thaw(spread.fetch(self.state)))
+      state = steps.thaw(spread.fetch(self.state), self.setup.inputs)
+      self.state = spread.replicate(state)
       self.steps = steps
       self._compile()
       self.journal.progress.write(self.setup.freezing.describe(epoch))

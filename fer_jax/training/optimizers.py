@@ -33,6 +33,7 @@ from fer_jax.training.lr_multipliers import ByPath, name_of, scale_by_path
 NAMES = ("adam", "adamw", "adafactor", "sgd")
 
 State = TypeVar("State")
+Scalar = float | Float32[Array, ""]
 _NONE: ByPath[Any] = MappingProxyType({})
 
 
@@ -55,6 +56,7 @@ def create(
   schedule: optax.Schedule,
   lr_factors: ByPath[float] = _NONE,
   units: ByPath[str] = _NONE,
+  weight_decay: Scalar | None = None,
 ) -> optax.GradientTransformation:
   """The optimizer that a configuration names.
 
@@ -66,11 +68,13 @@ def create(
   Args:
     config: the section `optimizer` of a configuration. Its `learning_rate` is
       not read here: it is in the schedule.
-    schedule: the learning rate by updates done, `schedules.create`.
+    schedule: the learning rate by updates done, `schedules.create`. Its numbers
+      may be traced, as may be the weight decay.
     lr_factors: by what the learning rate of a parameter is multiplied, where
       that is not 1.
     units: the name of a set of parameters that has moments, and a count of
       updates, of its own; {} for one set.
+    weight_decay: in place of the configuration's.
 
   Returns:
     A transformation whose `update` needs the parameters.
@@ -79,7 +83,9 @@ def create(
     UserError: a name is unknown or a value out of its range.
   """
   _check(config)
-  decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
+  if weight_decay is None:
+    weight_decay = config.weight_decay
+  decay = optax.add_decayed_weights(weight_decay, decay_mask)
   rate = scale_by_learning_rate(schedule)
   if lr_factors:
     rate = optax.chain(rate, scale_by_path(lr_factors))
@@ -94,7 +100,7 @@ def create(
     parts.append(rate)
   elif config.name == "adafactor":
     # The decay comes after the learning rate and its sign.
-    shrink = optax.add_decayed_weights(-config.weight_decay, decay_mask)
+    shrink = optax.add_decayed_weights(-weight_decay, decay_mask)
     direction = _adafactor_direction()
     if units:
       direction = [_of_units(optax.chain(*direction), units)]
