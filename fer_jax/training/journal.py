@@ -119,6 +119,8 @@ class Journal:
       "seconds": position.seconds,
       "images_per_second": statistics.median(speeds or [0.0]),
     }
+    if self._config.overfit:
+      summary["overfit"] = self._config.overfit
     self._records.append(summary)
     return summary
 

@@ -7,6 +7,7 @@ import jax
 
 from fer_jax import __version__
 from fer_jax.models.summary import summarize
+from fer_jax.training import overfitting
 from fer_jax.training.setup import Setup
 
 
@@ -30,10 +31,17 @@ def opening(setup: Setup, workdir: str, step: int) -> str:
   ]
   if missing:
     rows += f" (no rows in {', '.join(missing)})"
-  resumed = ""
+  resumed, chosen = "", []
   if step:
     epoch, step_in_epoch = divmod(step, setup.order.steps_per_epoch)
     resumed = f", resumed in epoch {epoch + 1} at step {step_in_epoch}"
+  elif setup.start:
+    chosen.append(setup.start.description)
+  if setup.freezing.units:
+    epoch = step // setup.order.steps_per_epoch
+    chosen.append(setup.freezing.describe(epoch))
+  if config.overfit:
+    chosen.append(overfitting.ANNOUNCEMENT)
   return "\n".join(
     (
       str(summarize(setup.model, setup.input_shape)),
@@ -41,6 +49,7 @@ def opening(setup: Setup, workdir: str, step: int) -> str:
       f" {device.device_kind} ({spread.mode}), {config.dtype}",
       f"{setup.dataset.name}: {rows}; {setup.dataset.num_classes} classes,"
       f" feed {config.feed}",
+      *chosen,
       f"workdir {workdir}{resumed}",
     )
   )
@@ -64,4 +73,6 @@ def closing(summary: dict[str, Any], workdir: str) -> str:
   speed = summary["images_per_second"]
   rate = f", {speed:,.0f} images/s" if speed else ""
   lines.append(f"{time} of training{rate}; {workdir}/curves.png")
+  if "overfit" in summary:
+    lines.append(overfitting.verdict(summary))
   return "\n".join(lines)
