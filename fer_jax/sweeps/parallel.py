@@ -1,7 +1,7 @@
 """Parallel coordinates: a line a trial, from its values to its score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fer_jax.evaluation.theme import Theme, theme_of
 from fer_jax.sweeps import trials
-from fer_jax.sweeps.pictures import PALEST, score_colors
+from fer_jax.sweeps.pictures import Color, score_colors, trial_color
 from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import (
   Choice,
@@ -45,9 +45,9 @@ def parallel(
   figure = theme.figure(min(3.4 + 1.9 * len(fields), 12.0), 4.6)
   axes = figure.subplots()
   axes.set_axis_off()
-  axes.set(xlim=(-0.42, len(fields) + 0.3), ylim=(-0.05, 1.16))
+  axes.set(xlim=(-0.42, len(fields) + 0.3), ylim=(-0.09, 1.17))
   scale = _Scale(plan, scored)
-  colors = score_colors(plan, found, theme)
+  color_of = score_colors(plan, found, theme)
   columns = [_places(plan, field, scored, scale) for field in fields]
   best = trials.best(found, plan.sign)
   for rank, one in enumerate(reversed(trials.by_score(scored, plan.sign))):
@@ -57,7 +57,7 @@ def parallel(
       PathPatch(
         _curve([*heights, scale.place(one)]),
         facecolor="none",
-        edgecolor=colors[one.number],
+        edgecolor=trial_color(one, best, color_of, theme),
         linewidth=3.2 if is_best else 1.8,
         linestyle="solid" if one.state == trials.COMPLETE else (0, (3, 2)),
         alpha=1.0 if is_best else 0.85,
@@ -68,7 +68,7 @@ def parallel(
   names = short_names(fields)
   for x, field in enumerate(fields):
     _axis(axes, x, names[field], _ticks(plan.space.parameters[field]), theme)
-  _score_axis(axes, len(fields), plan, scale, theme)
+  _score_axis(axes, len(fields), plan, scale, color_of, theme)
   if best is not None:
     score = format_score(best.score, plan.metric)
     theme.title(figure, f"Best of {len(found)}: trial {best.number}, {score}")
@@ -167,7 +167,7 @@ def _curve(heights: Sequence[float]) -> Path:
 def _axis(
   axes: Axes, x: float, name: str, ticks: list[tuple[float, str]], theme: Theme
 ) -> None:
-  axes.plot([x, x], [-0.03, 1.03], color=theme.muted, linewidth=1, zorder=4)
+  axes.plot([x, x], [-0.07, 1.07], color=theme.muted, linewidth=1, zorder=4)
   for place, text in ticks:
     axes.plot(
       [x - 0.012, x], [place] * 2, color=theme.muted, linewidth=1, zorder=4
@@ -191,7 +191,7 @@ def _axis(
     )
   axes.text(
     x,
-    1.1,
+    1.11,
     name,
     ha="center",
     va="bottom",
@@ -203,10 +203,16 @@ def _axis(
 
 
 def _score_axis(
-  axes: Axes, x: float, plan: Plan, scale: _Scale, theme: Theme
+  axes: Axes,
+  x: float,
+  plan: Plan,
+  scale: _Scale,
+  color_of: Callable[[float], Color],
+  theme: Theme,
 ) -> None:
   """The scale of scores, in the colours of the lines that end there."""
-  colors = theme.colormap(np.linspace(PALEST, 1, 128))[:, None]
+  scores = np.linspace(scale.low, scale.high, 128)
+  colors = np.array([color_of(score) for score in scores])[:, None]
   axes.imshow(
     colors,
     extent=(x, x + _STRIP, 0, 1),
@@ -228,7 +234,7 @@ def _score_axis(
       )
   axes.text(
     x,
-    1.1,
+    1.11,
     plan.metric.replace("_", " "),
     ha="center",
     va="bottom",

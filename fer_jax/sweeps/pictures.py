@@ -1,9 +1,10 @@
 """The pictures of a sweep; each for a white page or a dark one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,7 +15,9 @@ from fer_jax.sweeps.space import short_names
 from fer_jax.sweeps.trials import Trial
 
 # Colours of scores leave out the end of the ramp that is nearly the page's.
-PALEST = 0.3
+_PALEST = 0.35
+
+Color = tuple[float, float, float, float]
 
 
 def history(
@@ -62,7 +65,7 @@ def history(
   if failed:
     axes.plot(
       failed,
-      [0.03] * len(failed),
+      [0.03 if plan.sign > 0 else 0.97] * len(failed),
       linestyle="none",
       marker="x",
       markersize=7,
@@ -75,7 +78,7 @@ def history(
   axes.set_xlabel("Trial")
   axes.set_ylabel(plan.metric.replace("_", " ").capitalize())
   theme.style(axes, xgrid=False, ygrid=True)
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
   _format_scores(axes, plan)
   theme.legend(axes)
   return figure
@@ -123,17 +126,18 @@ def curves(plan: Plan, found: Sequence[Trial], *, dark: bool = False) -> Figure:
   figure = theme.figure(8.2, 4.0)
   axes = figure.subplots()
   best = trials.best(found, plan.sign)
-  colors = score_colors(plan, found, theme)
+  color_of = score_colors(plan, found, theme)
   for trial in reversed(trials.by_score(found, plan.sign)):
     epochs, losses = list(trial.losses), list(trial.losses.values())
     if not epochs:
       continue
+    color = trial_color(trial, best, color_of, theme)
     is_best = best is not None and trial.number == best.number
     ended = trial.state != trials.COMPLETE
     axes.plot(
       epochs,
       losses,
-      color=colors[trial.number],
+      color=color,
       linewidth=2.4 if is_best else 1.2,
       linestyle=(0, (3, 2)) if ended else "solid",
       marker="o" if plan.most_epochs <= 15 else None,
@@ -146,14 +150,14 @@ def curves(plan: Plan, found: Sequence[Trial], *, dark: bool = False) -> Figure:
         losses[-1:],
         marker="x",
         markersize=7,
-        color=colors[trial.number],
+        color=color,
         zorder=3,
       )
   _leave_off(axes)
   axes.set_xlabel("Epoch")
   axes.set_ylabel("Validation loss")
   theme.style(axes, xgrid=True, ygrid=True)
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
   handles = [
     ("best", {"color": theme.vermilion, "linewidth": 2.4}),
     ("complete", {"color": theme.blue, "linewidth": 1.2}),
@@ -170,19 +174,31 @@ def curves(plan: Plan, found: Sequence[Trial], *, dark: bool = False) -> Figure:
 
 def score_colors(
   plan: Plan, found: Sequence[Trial], theme: Theme
-) -> dict[int, object]:
-  """A colour of every trial by number: the better, the stronger."""
-  best = trials.best(found, plan.sign)
+) -> Callable[[float], Color]:
+  """Colours of scores: the better, the stronger, among complete trials."""
   complete = [one for one in found if one.state == trials.COMPLETE]
   scores = [plan.sign * one.score for one in complete if one.score is not None]
   low, high = min(scores, default=0.0), max(scores, default=0.0)
-  colors: dict[int, object] = {one.number: theme.muted for one in found}
-  for one, score in zip(complete, scores, strict=True):
-    share = (score - low) / (high - low) if high > low else 1.0
-    colors[one.number] = theme.colormap(PALEST + (1 - PALEST) * share)
-  if best is not None:
-    colors[best.number] = theme.vermilion
-  return colors
+
+  def color_of(score: float) -> Color:
+    share = (plan.sign * score - low) / (high - low) if high > low else 1.0
+    return theme.colormap(_PALEST + (1 - _PALEST) * min(max(share, 0.0), 1.0))
+
+  return color_of
+
+
+def trial_color(
+  trial: Trial,
+  best: Trial | None,
+  color_of: Callable[[float], Color],
+  theme: Theme,
+) -> Color:
+  """The colour of a trial's line: its score's, if it is complete."""
+  if best is not None and trial.number == best.number:
+    return to_rgba(theme.vermilion)
+  if trial.state != trials.COMPLETE or trial.score is None:
+    return to_rgba(theme.muted)
+  return color_of(trial.score)
 
 
 def _format_scores(axes: Axes, plan: Plan) -> None:

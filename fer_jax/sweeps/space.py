@@ -207,15 +207,16 @@ def format_value(value: Any) -> str:
 
 
 def short_names(fields: list[str]) -> dict[str, str]:
-  """The last part of each dotted name, or all of it where that is another's.
+  """What a column is called: the last part of a dotted name, if that is enough.
 
-  >>> short_names(["a.name", "b.name", "a.stem"])
-  {'a.name': 'a.name', 'b.name': 'b.name', 'a.stem': 'stem'}
+  >>> list(short_names(["model.name", "a.seed", "b.seed"]).values())
+  ['model', 'a.seed', 'b.seed']
   """
-  ends = [field.rpartition(".")[2] for field in fields]
+  short = {f: f.removesuffix(".name").rpartition(".")[2] for f in fields}
+  ends = list(short.values())
   return {
     field: end if ends.count(end) == 1 else field
-    for field, end in zip(fields, ends, strict=True)
+    for field, end in short.items()
   }
 
 
