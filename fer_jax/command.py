@@ -77,7 +77,9 @@ def call_file(flag: str, given: str, function: str, example: str) -> Any:
     spec.loader.exec_module(module)
     called = getattr(module, function)
     return called(choice) if choice else called()
-  except (AttributeError, ImportError, SyntaxError, TypeError) as e:
+  except errors.UserError:
+    raise
+  except Exception as e:  # Whatever is wrong with the file.
     raise errors.UserError(f"--{flag}={given} is no {kind}: {e}") from e
 
 

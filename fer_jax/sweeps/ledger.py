@@ -77,7 +77,7 @@ class Ledger:
     with self._turn():
       for trial in self.study.get_trials(deepcopy=False):
         if trial.state == TrialState.RUNNING and self._is_here(trial):
-          lock = locks.Lock(self.plan.folder(trial.number) / _LOCK)
+          lock = self._lock(trial.number)
           if lock.take(wait=False):
             # Whoever had it may have ended it meanwhile.
             current = self._find(trial.number)
@@ -92,7 +92,7 @@ class Ledger:
       template.set_user_attr("place", self._place)
       trial_id = self._storage.create_new_trial(self._study_id, template)
       new = self._storage.get_trial(trial_id)
-      lock = locks.Lock(self.plan.folder(new.number) / _LOCK)
+      lock = self._lock(new.number)
       lock.take(wait=True)
       return self._read(new), lock
 
@@ -136,6 +136,11 @@ class Ledger:
     """One process at a time takes a trial."""
     with locks.waited_for(self.plan.workdir / _LOCK):
       yield
+
+  def _lock(self, number: int) -> locks.Lock:
+    folder = self.plan.folder(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    return locks.Lock(folder / _LOCK)
 
   def _id(self, number: int) -> int:
     return self._storage.get_trial_id_from_study_id_trial_number(

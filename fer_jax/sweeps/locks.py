@@ -11,6 +11,9 @@ except ImportError:  # Windows
   fcntl = None  # type: ignore[assignment]
 
 
+HAS_LOCKS = fcntl is not None
+
+
 class Lock:
   """A lock that this process may have.
 
@@ -35,7 +38,6 @@ class Lock:
     Returns:
       Whether it was taken.
     """
-    self._path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
     if fcntl is not None:
       try:

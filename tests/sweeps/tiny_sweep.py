@@ -1,23 +1,17 @@
 """A sweep small enough for a test: a network of one convolution, few faces."""
 
+import os
 import pathlib
+import signal
+import time
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fer_jax.configs import default
 from fer_jax.sweeps.plan import Plan
-from fer_jax.sweeps.space import Choice, Space
-
-RECIPE = """
-import pathlib
-
-import tiny_sweep
-
-def get_config():
-  return tiny_sweep.config(pathlib.Path(__file__).parent)
-"""
-RATES = Choice((1e-3, 1e-2))
+from fer_jax.sweeps.space import Space
+from fer_jax.training.interruption import Interrupted, StopRequest
 
 
 def config(folder: pathlib.Path) -> ConfigDict:
@@ -51,3 +45,23 @@ def plan(folder: pathlib.Path, fields: dict[str, Any], **options: Any) -> Plan:
     "num_trials": None,
   }
   return Plan(**values | options)
+
+
+def wait(plan: Plan) -> None:
+  """What a process may do: waits for a signal, and notes that it came."""
+  with StopRequest() as stop_request:
+    (plan.workdir / "waiting").touch()
+    while not stop_request.signal_number:
+      time.sleep(0.02)
+  (plan.workdir / "left").touch()
+  raise Interrupted("saved", stop_request.signal_number)
+
+
+def fail(plan: Plan) -> None:
+  """Raises what nobody expects."""
+  raise ValueError(f"{plan.goal} trials\nare too many")
+
+
+def die(plan: Plan) -> None:
+  """Ends the process as the system does for want of memory."""
+  os.kill(os.getpid(), signal.SIGKILL)
