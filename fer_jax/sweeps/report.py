@@ -101,13 +101,17 @@ def _write(ledger: Ledger, folder: pathlib.Path) -> pathlib.Path:
         trials.RUNNING,
       )
     },
-    hours=sum(trial.seconds or 0 for trial in found) / 3600,
+    minutes=sum(trial.seconds or 0 for trial in found) / 60,
     table=table,
     pictures=drawn,
     no_importance=no_importance,
     space=plan.space.describe(),
     command=best_config.command_of(plan, recipe),
-    links=f"../{TRIALS}",
+    links={
+      str(trial.number): f"../{TRIALS}/{trial.number:04d}/curves.png"
+      for trial in found
+      if (plan.folder(trial.number) / "curves.png").is_file()
+    },
   )
   path = folder / page.NAME
   path.write_text(html, encoding="utf-8")

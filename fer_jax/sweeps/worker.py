@@ -14,6 +14,7 @@ from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import format_point
 from fer_jax.sweeps.trials import Trial, format_score
 from fer_jax.training import loop, records, setup
+from fer_jax.training.interruption import Interrupted
 
 _LOG = "log.txt"  # what a trial in a process of its own says
 
@@ -128,6 +129,9 @@ def _log(path: pathlib.Path | None) -> Iterator[None]:
   ):
     try:
       yield
+    except (UserError, Interrupted) as e:
+      print(e)
+      raise
     except Exception:
       traceback.print_exc()
       raise
