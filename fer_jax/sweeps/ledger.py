@@ -65,6 +65,10 @@ class Ledger:
         f"--workdir={plan.workdir}: {e.strerror or e}: give another"
       ) from e
 
+  def close(self) -> None:
+    """Closes what connects to the storage."""
+    storage.close_storage(self._storage)
+
   def trials(self) -> list[Trial]:
     """All of them, by number."""
     return [self._read(one) for one in self.study.get_trials(deepcopy=False)]

@@ -1,5 +1,6 @@
 """A whole sweep: checked, trained, reported."""
 
+import contextlib
 import functools
 
 from fer_jax.errors import UserError
@@ -20,16 +21,16 @@ def search(planned: plan.Plan, workers: int = 1) -> None:
     UserError: something is wrong, or every trial failed.
     Interrupted: SIGINT or SIGTERM came; what was trained is saved.
   """
-  ledger = Ledger(planned)
-  print(_opening(ledger), flush=True)
-  if _is_anything_left(ledger):
-    if workers == 1:
-      plan.try_out(planned)
-      work(planned)
-    else:  # This process leaves the devices to the others.
-      processes.run(plan.try_out, planned, 1)
-      processes.run(functools.partial(work, apart=True), planned, workers)
-  finish(ledger)
+  with contextlib.closing(Ledger(planned)) as ledger:
+    print(_opening(ledger), flush=True)
+    if _is_anything_left(ledger):
+      if workers == 1:
+        plan.try_out(planned)
+        work(planned)
+      else:  # This process leaves the devices to the others.
+        processes.run(plan.try_out, planned, 1)
+        processes.run(functools.partial(work, apart=True), planned, workers)
+    finish(ledger)
 
 
 def finish(ledger: Ledger) -> None:

@@ -69,6 +69,13 @@ def open_study(storage: BaseStorage, plan: Plan) -> optuna.Study:
   )
 
 
+def close_storage(storage: BaseStorage) -> None:
+  """Closes what connects to a database."""
+  storage.remove_session()
+  if isinstance(storage, RDBStorage):
+    storage.engine.dispose()
+
+
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
   """Turns what a storage raises into one line; drivers have errors each."""

@@ -36,16 +36,16 @@ def work(plan: Plan, apart: bool = False) -> None:
     UserError: something that no other trial would be spared, as a full disk.
     Interrupted: SIGINT or SIGTERM came; what was trained is saved.
   """
-  ledger = Ledger(plan)
-  while (taken := ledger.take()) is not None:
-    trial, lock = taken
-    try:
-      print(_announce(plan, trial), flush=True)
-      with _log(plan.folder(trial.number) / _LOG if apart else None):
-        trial = _train(ledger, trial)
-      print(_describe(ledger, trial), flush=True)
-    finally:
-      lock.release()
+  with contextlib.closing(Ledger(plan)) as ledger:
+    while (taken := ledger.take()) is not None:
+      trial, lock = taken
+      try:
+        print(_announce(plan, trial), flush=True)
+        with _log(plan.folder(trial.number) / _LOG if apart else None):
+          trial = _train(ledger, trial)
+        print(_describe(ledger, trial), flush=True)
+      finally:
+        lock.release()
 
 
 def _train(ledger: Ledger, trial: Trial) -> Trial:
