@@ -11,11 +11,11 @@ import timing
 from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.models.summary import summarize
-from fer_jax.training import optimizers, parallel, schedules
+from fer_jax.training import parallel, schedules
 from fer_jax.training.metrics import Sums
 from fer_jax.training.parallel import Spread
 from fer_jax.training.setup import steps_per_call
-from fer_jax.training.step import Steps
+from fer_jax.training.step import RunInputs, Steps
 
 NUM_CLASSES = 7
 NUM_ROWS = 1024  # images on the device
@@ -92,7 +92,6 @@ class _Run:
     self.batch_size = case["batch_size"]
     self.spread = Spread(config.parallel)
     self.spread.check_batch("batch_sizes", self.batch_size)
-    schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
     model = models.create(
       case["model"],
       NUM_CLASSES,
@@ -102,10 +101,8 @@ class _Run:
     self.steps = Steps(
       config,
       model,
-      optimizers.create(config.optimizer, schedule),
       NUM_CLASSES,
-      None,
-      self.spread.axis_name,
+      axis_name=self.spread.axis_name,
     )
     self.steps_per_call = steps_per_call(config)
     shape = (case["image_size"], case["image_size"], case["channels"])
@@ -116,9 +113,11 @@ class _Run:
     }
     self.data = self.spread.replicate(data)
     key = jax.random.key(0)
-    state = jax.jit(lambda rng: self.steps.init(rng, shape))(key)
+    schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
+    inputs = RunInputs(key, schedule, jnp.float32(0))
+    state = parallel.init_call(self.steps, shape)(key, inputs)
     self.state = self.spread.replicate(state)
-    self.rng = self.spread.replicate(key)
+    self.inputs = self.spread.replicate(inputs)
     self.sums = self.spread.replicate(Sums.zeros())
     self.stacked = self.steps_per_call > 1
     size = (self.steps_per_call, self.batch_size)
@@ -129,12 +128,12 @@ class _Run:
     one = index[0] if self.stacked else index
     self.eval_batch = self.spread.shard({"index": one, "mask": mask})
     self.train = parallel.training_call(self.spread, self.steps, self.stacked)
-    self.evaluate = self.spread.compile(self.steps.evaluate, 3)
+    self.evaluate = parallel.evaluation_call(self.spread, self.steps)
 
   def step(self) -> Any:
     """Trains; several steps where a call is several."""
     self.state, self.sums = self.train(
-      self.state, self.sums, self.data, self.batch, self.rng
+      self.state, self.sums, self.data, self.batch, self.inputs
     )
     return self.sums
 
@@ -145,14 +144,15 @@ class _Run:
 
   def _gradients(self) -> Any:
     """The gradients of one step on one device, compiled (from the cache)."""
-    state, sums, data = self.spread.fetch((self.state, self.sums, self.data))
-    rng = jax.random.key(0)
+    state, sums, data, inputs = self.spread.fetch(
+      (self.state, self.sums, self.data, self.inputs)
+    )
     share = self.batch_size // self.spread.num_devices
     batch = {"index": np.zeros(share, np.int32)}
     steps = self.steps
     if self.spread.axis_name:
       return None
-    return jax.jit(steps.gradients).lower(state, sums, data, batch, rng)
+    return jax.jit(steps.gradients).lower(state, sums, data, batch, inputs)
 
   def xla_gflop_per_image(self) -> float | None:
     """What XLA counts for the gradients; None where it does not."""

@@ -64,11 +64,12 @@ def test_recipe_trains_in_the_abstract(name, prepared):
     "target": shape((b,), np.int32),
   }
   sums = jax.eval_shape(Sums.zeros)
-  rng = jax.eval_shape(parts.step_rng)
   # Lowerings give equal shapes; XLA's own is the quickest to trace.
   with ops.use(ops.Rule.all(lowerings.native)):
     state = jax.eval_shape(parts.init_state)
-    after, seen = jax.eval_shape(parts.steps.train, state, sums, {}, batch, rng)
+    after, seen = jax.eval_shape(
+      parts.steps.train, state, sums, {}, batch, parts.inputs
+    )
   assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
     lambda x: (x.shape, x.dtype), state
   )

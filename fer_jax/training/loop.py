@@ -97,13 +97,13 @@ class Run:
     self, stop_request: StopRequest, after_epoch: AfterEpoch, test: bool
   ) -> Info:
     """Trains what is left and sums it up."""
-    rng = self.setup.spread.replicate(self.setup.step_rng())
+    inputs = self.setup.spread.replicate(self.setup.inputs)
     data = self.setup.resident(self.setup.dataset.split("train"))
     self.journal.progress.write(
       report.opening(self.setup, str(self.workdir), self.position.step)
     )
     while not self._finished:
-      self._train_epoch(data, rng, stop_request)
+      self._train_epoch(data, inputs, stop_request)
       after_epoch(self._end_epoch())
       self._leave_if(stop_request)
     return self._finish(test)
@@ -121,7 +121,7 @@ class Run:
     return done or self.setup.stopping.should_stop
 
   def _train_epoch(
-    self, data: Tree, rng: Tree, stop_request: StopRequest
+    self, data: Tree, inputs: Tree, stop_request: StopRequest
   ) -> None:
     """Trains to the end of the running epoch."""
     spread, position = self.setup.spread, self.position
@@ -138,7 +138,7 @@ class Run:
       if self.trace:
         self.trace.step()
       call = self.calls[count > 1]
-      self.state, sums = call(self.state, sums, data, batch, rng)
+      self.state, sums = call(self.state, sums, data, batch, inputs)
       before, position.step = position.step, position.step + count
       position.seconds = time.monotonic() - started
       progress.update(count)
@@ -269,7 +269,8 @@ class Run:
     spread, epoch = self.setup.spread, self.position.epoch
     steps = self.setup.steps_at(epoch)
     if steps.frozen != self.steps.frozen:
-      self.state = spread.replicate(steps.thaw(spread.fetch(self.state)))
+      state = steps.thaw(spread.fetch(self.state), self.setup.inputs)
+      self.state = spread.replicate(state)
       self.steps = steps
       self._compile()
       self.journal.progress.write(self.setup.freezing.describe(epoch))

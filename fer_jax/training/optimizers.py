@@ -10,11 +10,10 @@ a norm. What the number means is each optimizer's own custom:
 
 * sgd, adam: L2, `weight_decay * p` is added to the clipped gradient, as in
   torch.optim.SGD and Adam.
-* adamw: decoupled, p shrinks by `learning_rate * weight_decay * p` an update
-  (Loshchilov and Hutter 2019).
-* adafactor: decoupled and not scaled by the learning rate, p shrinks by
-  `weight_decay * p` an update, as in optax.adafactor. A value made for an
-  implementation that scales it must be multiplied by the learning rate first.
+* adamw, adafactor: decoupled, p shrinks by `learning_rate * weight_decay * p`
+  an update (Loshchilov and Hutter 2019), as in torch.optim.AdamW and Adafactor
+  and in the Adafactor of transformers. optax.adafactor does not scale it by the
+  learning rate: multiply a value made for that by one over the rate.
 """
 
 import math
@@ -33,6 +32,7 @@ from fer_jax.training.lr_multipliers import ByPath, name_of, scale_by_path
 NAMES = ("adam", "adamw", "adafactor", "sgd")
 
 State = TypeVar("State")
+Scalar = float | Float32[Array, ""]
 _NONE: ByPath[Any] = MappingProxyType({})
 
 
@@ -55,6 +55,7 @@ def create(
   schedule: optax.Schedule,
   lr_factors: ByPath[float] = _NONE,
   units: ByPath[str] = _NONE,
+  weight_decay: Scalar | None = None,
 ) -> optax.GradientTransformation:
   """The optimizer that a configuration names.
 
@@ -66,11 +67,13 @@ def create(
   Args:
     config: the section `optimizer` of a configuration. Its `learning_rate` is
       not read here: it is in the schedule.
-    schedule: the learning rate by updates done, `schedules.create`.
+    schedule: the learning rate by updates done, `schedules.create`. Its numbers
+      may be traced, as may be the weight decay.
     lr_factors: by what the learning rate of a parameter is multiplied, where
       that is not 1.
     units: the name of a set of parameters that has moments, and a count of
       updates, of its own; {} for one set.
+    weight_decay: in place of the configuration's.
 
   Returns:
     A transformation whose `update` needs the parameters.
@@ -79,7 +82,9 @@ def create(
     UserError: a name is unknown or a value out of its range.
   """
   _check(config)
-  decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
+  if weight_decay is None:
+    weight_decay = config.weight_decay
+  decay = optax.add_decayed_weights(weight_decay, decay_mask)
   rate = scale_by_learning_rate(schedule)
   if lr_factors:
     rate = optax.chain(rate, scale_by_path(lr_factors))
@@ -93,12 +98,10 @@ def create(
       parts.append(_of_units(momentum, units))
     parts.append(rate)
   elif config.name == "adafactor":
-    # The decay comes after the learning rate and its sign.
-    shrink = optax.add_decayed_weights(-config.weight_decay, decay_mask)
     direction = _adafactor_direction()
     if units:
       direction = [_of_units(optax.chain(*direction), units)]
-    parts += [*direction, rate, shrink]
+    parts += [*direction, decay, rate]
   else:
     adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
     adam = _of_units(adam, units)

@@ -2,11 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -21,14 +19,13 @@ from fer_jax.training import (
   init_from,
   losses,
   lr_multipliers,
-  optimizers,
   overfitting,
   schedules,
 )
 from fer_jax.training.freezing import Freezing
-from fer_jax.training.parallel import Spread
+from fer_jax.training.parallel import Spread, init_call
 from fer_jax.training.state import TrainState, Tree
-from fer_jax.training.step import Steps
+from fer_jax.training.step import RunInputs, Steps
 from fer_jax.training.stopping import Stopping
 
 
@@ -43,9 +40,8 @@ class Setup:
     spread: how steps run over devices.
     model: maps images to logits.
     steps: the training and evaluation steps of one device, at the start.
-    schedule: learning rate by updates done.
+    inputs: of the steps, the same in all of them.
     freezing: what is trained from which epoch on.
-    lr_factors: of the learning rate, by paths of parameters.
     stopping: follows the best epoch.
     plateau: lowers the learning rate; None under other schedules.
   """
@@ -56,11 +52,10 @@ class Setup:
   spread: Spread
   model: nn.Module
   steps: Steps
-  schedule: optax.Schedule
+  inputs: RunInputs
   stopping: Stopping
   plateau: schedules.Plateau | None
   freezing: Freezing
-  lr_factors: Mapping[str, float]
 
   @property
   def input_shape(self) -> tuple[int, int, int]:
@@ -68,20 +63,15 @@ class Setup:
     size = self.config.input.image_size
     return size, size, self.config.input.channels
 
-  @functools.cached_property
-  def rng(self) -> jax.Array:
-    """The run's key; all randomness but the order comes from it."""
-    return jax.random.key(self.config.seed)
-
   def init_state(self, epoch: int = 0) -> TrainState:
     """A fresh state, on one device.
 
     Args:
       epoch: epochs done, by which more parameters may be trained.
     """
-    steps = self.steps_at(epoch)
-    init = jax.jit(lambda rng: steps.init(rng, self.input_shape))
-    return init(jax.random.fold_in(self.rng, 0))
+    init = init_call(self.steps_at(epoch), self.input_shape)
+    rng = jax.random.key(self.config.seed)
+    return init(jax.random.fold_in(rng, 0), self.inputs)
 
   def first_state(self) -> TrainState:
     """The state before a run's first step: fresh, or from `init_from`."""
@@ -106,17 +96,8 @@ class Setup:
     frozen = self.freezing.frozen(epoch)
     if frozen == self.steps.frozen:
       return self.steps
-    optimizer = optimizers.create(
-      self.config.optimizer,
-      self.schedule,
-      self.lr_factors,
-      self.freezing.trained_units(epoch),
-    )
-    return dataclasses.replace(self.steps, optimizer=optimizer, frozen=frozen)
-
-  def step_rng(self) -> jax.Array:
-    """The key that every step folds its number into."""
-    return jax.random.fold_in(self.rng, 1)
+    units = self.freezing.trained_units(epoch)
+    return dataclasses.replace(self.steps, frozen=frozen, units=units)
 
   def resident(self, split: Split) -> Tree:
     """A split on every device, or {} where batches carry the images."""
@@ -176,9 +157,6 @@ def build(config: ConfigDict) -> Setup:
     axis_name=spread.axis_name,
   )
   frozen, lr_factors = _layer_choices(config, model)
-  optimizer = optimizers.create(
-    config.optimizer, schedule, lr_factors, frozen.trained_units(0)
-  )
   class_weights = None
   if config.loss.class_weights == "balanced":
     weights = losses.balanced_class_weights(
@@ -188,12 +166,17 @@ def build(config: ConfigDict) -> Setup:
   steps = Steps(
     config,
     model,
-    optimizer,
     dataset.num_classes,
     class_weights,
     spread.axis_name,
     frozen.frozen(0),
+    lr_factors,
+    frozen.trained_units(0),
   )
+  rng = jax.random.fold_in(jax.random.key(config.seed), 1)
+  decay = jnp.asarray(config.optimizer.weight_decay, jnp.float32)
+  inputs = RunInputs(rng, schedule, decay)
+  steps.optimizer(inputs)  # Refuses wrong fields.
   plateau = None
   if config.schedule.name == "plateau":
     plateau = schedules.Plateau(
@@ -208,11 +191,10 @@ def build(config: ConfigDict) -> Setup:
     spread,
     model,
     steps,
-    schedule,
+    inputs,
     stopping,
     plateau,
     frozen,
-    lr_factors,
   )
 
 

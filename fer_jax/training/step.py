@@ -1,23 +1,30 @@
 """One training step and one evaluation step, as pure functions of one device.
 
 They are written once, for one device's share of a batch; `parallel` says how
-they are spread. A training step has two halves, the gradients and the update,
-since on CPU two programs are faster than one.
+they are spread. Seeds, learning rates and their like are inputs, `RunInputs`:
+runs that differ in nothing else share what is compiled. A training step has two
+halves, the gradients and the update, since on CPU two programs are faster than
+one.
 """
 
 import dataclasses
-from typing import Any
+import functools
+import json
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Float32, Int, Key
 from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax.data import augment, mixing, normalize
 from fer_jax.training import freezing, losses, optimizers
+from fer_jax.training.lr_multipliers import ByPath
 from fer_jax.training.metrics import Sums
+from fer_jax.training.schedules import Schedule
 from fer_jax.training.state import TrainState, Tree
 
 # A batch is {"index"} (row numbers into the resident arrays) or {"image",
@@ -25,45 +32,111 @@ from fer_jax.training.state import TrainState, Tree
 Batch = dict[str, Array]
 
 
-@dataclasses.dataclass(frozen=True)
+# What of a configuration is compiled into steps, beside the model.
+_SECTIONS = ("input", "augment", "optimizer", "loss", "ema_decay")
+# But for these of `optimizer`, which steps have from `RunInputs`.
+_INPUT_FIELDS = ("learning_rate", "weight_decay")
+
+
+class RunInputs(NamedTuple):
+  """What is the same in all steps of a run, but no constant of the program.
+
+  Attributes:
+    rng: key of augmentation and dropout; steps fold their number into it.
+    schedule: learning rate by updates done.
+    weight_decay: as in `optimizers`.
+  """
+
+  rng: Key[Array, ""]
+  schedule: Schedule
+  weight_decay: Float32[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Steps:
   """The steps of one model under one configuration.
+
+  Equal where they compile to the same.
 
   Attributes:
     config: the whole configuration.
     model: maps images to logits.
-    optimizer: of the trained parameters.
     num_classes: outputs of the model.
     class_weights: weight of each class in the loss; None for none.
     axis_name: the axis of the devices; None where there is one.
     frozen: paths of the parameters that are not trained.
+    lr_factors: of the learning rate, by paths of parameters.
+    units: sets of trained parameters by path, as in `optimizers.create`.
   """
 
   config: ConfigDict
   model: nn.Module
-  optimizer: optax.GradientTransformation
   num_classes: int
   class_weights: tuple[float, ...] | None = None
   axis_name: str | None = None
   frozen: frozenset[str] = frozenset()
+  lr_factors: ByPath[float] = dataclasses.field(default_factory=dict)
+  units: ByPath[str] = dataclasses.field(default_factory=dict)
+
+  @functools.cached_property
+  def _key(self) -> tuple[Any, ...]:
+    """All that is compiled in."""
+    fields = configs.to_json(self.config)
+    kept = {name: fields[name] for name in _SECTIONS}
+    kept["optimizer"] = {
+      name: value
+      for name, value in kept["optimizer"].items()
+      if name not in _INPUT_FIELDS
+    }
+    return (
+      json.dumps(kept, sort_keys=True),
+      self.model,
+      self.num_classes,
+      self.class_weights,
+      self.axis_name,
+      self.frozen,
+      tuple(sorted(self.lr_factors.items())),
+      tuple(sorted(self.units.items())),
+    )
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, Steps) and self._key == other._key
+
+  def __hash__(self) -> int:
+    return hash(self._key)
+
+  def optimizer(self, inputs: RunInputs) -> optax.GradientTransformation:
+    """The optimizer of the trained parameters."""
+    return optimizers.create(
+      self.config.optimizer,
+      inputs.schedule,
+      self.lr_factors,
+      self.units,
+      inputs.weight_decay,
+    )
 
   def init(
-    self, rng: Key[Array, ""], image_shape: tuple[int, int, int]
+    self,
+    rng: Key[Array, ""],
+    image_shape: tuple[int, int, int],
+    inputs: RunInputs,
   ) -> TrainState:
     """Makes the state before the first step.
 
     Args:
       rng: key of the parameters.
       image_shape: height, width and channels of the model's input.
+      inputs: of the run.
     """
     images = jnp.zeros((1, *image_shape), jnp.float32)
     variables = self.model.init({"params": rng}, images, train=False)
     params = variables["params"]
+    trained, _ = freezing.split(params, self.frozen)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       batch_stats=variables.get("batch_stats", {}),
-      opt_state=self.optimizer.init(freezing.split(params, self.frozen)[0]),
+      opt_state=self.optimizer(inputs).init(trained),
       ema=jax.tree.map(jnp.copy, params) if self.config.ema_decay else {},
     )
 
@@ -73,11 +146,13 @@ class Steps:
     sums: Sums,
     data: Tree,
     batch: Batch,
-    rng: Key[Array, ""],
+    inputs: RunInputs,
   ) -> tuple[TrainState, Sums]:
     """One step: `gradients`, then `update`."""
-    gradients, batch_stats, sums = self.gradients(state, sums, data, batch, rng)
-    return self.update(state, gradients, batch_stats), sums
+    gradients, batch_stats, sums = self.gradients(
+      state, sums, data, batch, inputs
+    )
+    return self.update(state, gradients, batch_stats, inputs), sums
 
   def gradients(
     self,
@@ -85,7 +160,7 @@ class Steps:
     sums: Sums,
     data: Tree,
     batch: Batch,
-    rng: Key[Array, ""],
+    inputs: RunInputs,
   ) -> tuple[Tree, Tree, Sums]:
     """Gradients of the loss, averaged over the devices.
 
@@ -94,13 +169,13 @@ class Steps:
       sums: metrics of the steps before.
       data: the resident arrays; {} when batches hold images.
       batch: this device's share.
-      rng: key of the run; the step is folded in here.
+      inputs: of the run.
 
     Returns:
       Gradients of the trained parameters, BatchNorm statistics, and metrics
       with this step's added.
     """
-    rng = jax.random.fold_in(rng, state.step)
+    rng = jax.random.fold_in(inputs.rng, state.step)
     images, labels = _gather(data, batch)
     images, targets = self._training_input(rng, images, labels)
     weights = losses.example_weights(labels, self._class_weights())
@@ -134,11 +209,15 @@ class Steps:
     return gradients, batch_stats, sums.add(self._over_devices(seen))
 
   def update(
-    self, state: TrainState, gradients: Tree, batch_stats: Tree
+    self,
+    state: TrainState,
+    gradients: Tree,
+    batch_stats: Tree,
+    inputs: RunInputs,
   ) -> TrainState:
     """Applies gradients: the optimizer's update and the moving average."""
     params, fixed = freezing.split(state.params, self.frozen)
-    updates, opt_state = self.optimizer.update(
+    updates, opt_state = self.optimizer(inputs).update(
       gradients, state.opt_state, params
     )
     params = optax.apply_updates(params, updates)
@@ -154,14 +233,15 @@ class Steps:
     params = freezing.merge(params, fixed)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema)
 
-  def thaw(self, state: TrainState) -> TrainState:
+  def thaw(self, state: TrainState, inputs: RunInputs) -> TrainState:
     """The state for these steps, of which more is trained than before.
 
     Args:
       state: host arrays, of steps with more `frozen`.
+      inputs: of the run.
     """
     params, _ = freezing.split(state.params, self.frozen)
-    fresh = self.optimizer.init(params)
+    fresh = self.optimizer(inputs).init(params)
     return state.replace(opt_state=freezing.carry_over(state.opt_state, fresh))
 
   def evaluate(

@@ -54,7 +54,7 @@ def stepped(config, num_steps=1):
   step = jax.jit(parts.steps.train)
   state = before
   for _ in range(num_steps):
-    state, _ = step(state, Sums.zeros(), {}, batch, parts.step_rng())
+    state, _ = step(state, Sums.zeros(), {}, batch, parts.inputs)
   return parts, before, state
 
 
@@ -165,10 +165,13 @@ def test_what_is_frozen_has_no_moments_and_no_backward_pass(prepared):
       "image": jax.ShapeDtypeStruct((8, 48, 48, 1), np.uint8),
       "target": jax.ShapeDtypeStruct((8,), np.int32),
     }
-    rng = jax.eval_shape(parts.step_rng)
     sums = jax.eval_shape(Sums.zeros)
-    lowered = jax.jit(parts.steps.train).lower(state, sums, {}, batch, rng)
-    flops[patterns] = lowered.compile().cost_analysis()["flops"]
+    lowered = jax.jit(parts.steps.train).lower(
+      state, sums, {}, batch, parts.inputs
+    )
+    costs = lowered.compile().cost_analysis()
+    assert costs
+    flops[patterns] = costs["flops"]
     moments[patterns] = sum(
       x.size for x in jax.tree.leaves(state.opt_state) if x.ndim
     )
@@ -188,7 +191,7 @@ def test_multipliers_scale_the_update(prepared):
   parts = setup.build(config)
   params = jax.eval_shape(parts.init_state).params
   ones = jax.tree.map(lambda p: np.ones(p.shape, np.float32), params)
-  optimizer = parts.steps.optimizer
+  optimizer = parts.steps.optimizer(parts.inputs)
   updates, state = optimizer.update(ones, optimizer.init(ones), ones)
   factors = {"conv1": 0.5, "bn1": 0.5, "fc": 10.0, "layer1_0": 1.0}
   for path, update in flat(updates).items():
@@ -280,7 +283,7 @@ def test_thawing_keeps_the_state_of_what_was_trained(prepared, name):
     **GRADUAL,
   )
   parts, _, state = stepped(config)
-  thawed = parts.steps_at(1).thaw(jax.device_get(state))
+  thawed = parts.steps_at(1).thaw(jax.device_get(state), parts.inputs)
   old = {
     jax.tree_util.keystr(path): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
@@ -292,5 +295,5 @@ def test_thawing_keeps_the_state_of_what_was_trained(prepared, name):
   assert old.keys() < new.keys()
   for path in old:
     np.testing.assert_array_equal(old[path], new[path])
-  again = parts.steps_at(1).thaw(jax.device_get(thawed))
+  again = parts.steps_at(1).thaw(jax.device_get(thawed), parts.inputs)
   assert num_bytes(again) == num_bytes(thawed)

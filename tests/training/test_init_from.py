@@ -49,6 +49,11 @@ def flat(variables):
   return {path: np.asarray(leaf) for path, leaf in paths.items()}
 
 
+def described(parts):
+  assert parts.start
+  return parts.start.description
+
+
 def of_state(state):
   return flat({"params": state.params, "batch_stats": state.batch_stats})
 
@@ -58,7 +63,7 @@ def test_a_run_starts_from_the_best_epoch_of_another(source):
   state = parts.first_state()
   jax.tree.map(np.testing.assert_array_equal, of_state(state), best())
   jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
-  assert parts.start.description == f"starts from {source} (tiny)"
+  assert described(parts) == f"starts from {source} (tiny)"
 
 
 def test_a_head_of_other_classes_starts_afresh(source):
@@ -67,7 +72,7 @@ def test_a_head_of_other_classes_starts_afresh(source):
   for path, array in state.items():
     expected = fresh if path.startswith("params/fc/") else best()
     np.testing.assert_array_equal(array, expected[path])
-  assert "; fc starts afresh (3 classes, not 7)" in parts.start.description
+  assert "; fc starts afresh (3 classes, not 7)" in described(parts)
 
 
 def test_a_head_of_as_many_other_classes_starts_afresh_too(source):
@@ -105,7 +110,7 @@ def converted(folder, channels, num_classes=None, **options):
 def test_the_stem_takes_grey_images_in_other_channels(tmp_path, theirs, ours):
   variables = converted(tmp_path / "w", theirs, num_classes=1000)
   parts = setup.build(config(tmp_path / "w", input__channels=ours))
-  line = parts.start.description
+  line = described(parts)
   assert f"conv1/kernel of {theirs} channels made one of {ours}" in line
   assert "fc starts afresh (7 classes, not 1000)" in line
   assert "trained on mean [0.4" in line and "here 0 to 1" in line
@@ -124,8 +129,8 @@ def test_the_stem_takes_grey_images_in_other_channels(tmp_path, theirs, ours):
 
 def test_weights_without_a_head_start_one(tmp_path):
   converted(tmp_path / "w", 1)
-  start = setup.build(config(tmp_path / "w")).start
-  assert "fc starts afresh (there is none)" in start.description
+  parts = setup.build(config(tmp_path / "w"))
+  assert "fc starts afresh (there is none)" in described(parts)
 
 
 def test_all_that_does_not_fit_is_listed_and_no_workdir_is_left(

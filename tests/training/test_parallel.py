@@ -30,7 +30,7 @@ def trained(config, stacked=False):
   state = spread.replicate(parts.init_state())
   split = parts.dataset.split("train")
   data = parts.resident(split)
-  rng = spread.replicate(parts.step_rng())
+  inputs = spread.replicate(parts.inputs)
   sums = spread.replicate(Sums.zeros())
   batches = list(
     next(it)
@@ -40,11 +40,11 @@ def trained(config, stacked=False):
   call = parallel.training_call(spread, parts.steps, stacked)
   if stacked:
     batch = jax.tree.map(lambda *x: np.stack(x), *batches)
-    state, sums = call(state, sums, data, spread.shard(batch, True), rng)
+    state, sums = call(state, sums, data, spread.shard(batch, True), inputs)
   else:
     for batch in batches:
-      state, sums = call(state, sums, data, spread.shard(batch), rng)
-  evaluate = spread.compile(parts.steps.evaluate, 3)
+      state, sums = call(state, sums, data, spread.shard(batch), inputs)
+  evaluate = parallel.evaluation_call(spread, parts.steps)
   validation = parts.dataset.split("validation")
   held = parts.resident(validation)
   seen = spread.replicate(Sums.zeros())
