@@ -112,7 +112,8 @@ def test_a_trial_of_another_machine_is_left_to_it(tmp_path):
   new = here.take()
   assert new and new[0].number == 1
   new[1].release()
-  here.close(), there.close()
+  here.close()
+  there.close()
 
 
 def test_pruning_compares_validation_losses(tmp_path):

@@ -49,7 +49,7 @@ def test_a_failure_is_said_in_one_line(plan):
   with pytest.raises(
     UserError, match="^ValueError: 7 trials are too many .log"
   ):
-    processes.run(tiny_sweep.fail, plan, 2)
+    processes.run(tiny_sweep.fail, plan, 1)
 
 
 def test_a_process_that_was_killed_is_told_of(plan):

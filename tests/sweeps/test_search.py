@@ -140,11 +140,11 @@ def test_an_interrupted_trial_goes_on(folder, monkeypatch, capsys):
   with monkeypatch.context() as patch:
     patch.setattr(progress.Progress, "update", interrupt)
     with pytest.raises(Interrupted, match="0000: the same command goes on"):
-      search.search(plan)
+      worker.work(plan)
   (trial,) = Ledger(plan).trials()
   assert trial.state == trials.RUNNING and list(trial.losses) == [1]
   capsys.readouterr()
-  search.search(plan)
+  worker.work(plan)
   told = capsys.readouterr()
   assert "trial 0 (1 of 1) goes on after epoch 1" in told.out
   assert "resumed in epoch 2 at step 1" in told.err
@@ -168,7 +168,7 @@ def test_a_bad_trial_is_pruned_and_its_workdir_is_whole(folder, monkeypatch):
   )
   with monkeypatch.context() as patch:
     patch.setattr(Ledger, "should_prune", lambda self, number: number == 0)
-    search.search(plan)
+    worker.work(plan)
   (pruned,) = Ledger(plan).trials()
   assert (pruned.state, pruned.num_epochs) == (trials.PRUNED, 1)
   kinds = [record["kind"] for record in records.read(plan.folder(0))]
