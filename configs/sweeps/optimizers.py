@@ -1,4 +1,4 @@
-"""Lewis et al.'s comparison of optimizers, at one learning rate.
+"""Lewis et al.'s comparison of optimizers, at one fixed learning rate.
 
 python -m fer_jax.sweep --config=configs/lewis_resnet18.py:small \
   --space=configs/sweeps/optimizers.py --sampler=grid --pruner=none \
@@ -14,5 +14,6 @@ def get_space() -> dict[str, Any]:
   return {
     "optimizer.name": Choice(("sgd", "adamw", "adafactor")),
     "optimizer.learning_rate": 5e-4,
+    "schedule.name": "fixed",
     "num_epochs": 10,
   }

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from fer_jax.errors import UserError
 from fer_jax.evaluation import page, plots
 from fer_jax.sweeps import best_config, parallel, pictures, tables, trials
 from fer_jax.sweeps.ledger import Ledger, importances
@@ -32,14 +31,8 @@ def write(ledger: Ledger, folder: pathlib.Path) -> pathlib.Path:
   Raises:
     UserError: the folder cannot be written.
   """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
+  with page.reporting(folder):
     return _write(ledger, folder)
-  except OSError as e:
-    raise UserError(
-      f"cannot write {folder}: {e.strerror or e}; make room, or give another"
-      " --workdir"
-    ) from e
 
 
 def why_no_importance(plan: Plan, found: Sequence[Trial]) -> str:
@@ -75,12 +68,8 @@ def _write(ledger: Ledger, folder: pathlib.Path) -> pathlib.Path:
   if not no_importance:
     shares = importances(ledger)
     drawings["importance"] = lambda dark: pictures.importance(shares, dark=dark)
-  drawn = {}
-  for name, draw in drawings.items():
-    for dark in (False, True):
-      path = folder / f"{name}{'_dark' if dark else ''}.png"
-      path.write_bytes(plots.to_png(draw(dark)))
-      drawn[path.stem] = page.picture(path)
+  paths = plots.write_both(drawings, folder)
+  drawn = {path.stem: page.picture(path) for path in paths}
   html = page.render(
     "sweep.html.jinja",
     title=f"A sweep of {plan.config.model.name} on {plan.config.dataset.name}",
