@@ -121,6 +121,7 @@ def test_lewis_spaces_are_the_papers(space, num_points, tmp_path):
   if "optimizers" in space:
     assert planned.space.fixed == {
       "optimizer.learning_rate": 5e-4,
+      "schedule.name": "fixed",
       "num_epochs": 10,
     }
 
