@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -18,19 +19,29 @@ from fer_jax.training.compilation import CompileTimes
 from fer_jax.training.evaluator import Evaluator
 from fer_jax.training.interruption import Interrupted, StopRequest
 from fer_jax.training.journal import Journal
-from fer_jax.training.position import Position, no_sums
+from fer_jax.training.position import Position, no_sums, passes
 from fer_jax.training.state import TrainState, Tree, empty_like
 from fer_jax.training.trace import Trace
 from fer_jax.training.workdir import claim
 
+AfterEpoch = Callable[[Info], None]  # of its number and its metrics
 
-def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
+
+def train(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  after_epoch: AfterEpoch = lambda metrics: None,
+  test: bool = True,
+) -> Info:
   """Trains until the last epoch, early stopping or a signal; resumes a workdir.
 
   Args:
     config: as `configs.default` describes.
     workdir: where checkpoints, metrics and pictures go. What it holds of the
       same configuration is gone on with.
+    after_epoch: called once an epoch is saved; what it raises ends the run
+      there, to be gone on with.
+    test: whether the best epoch is evaluated on `test` too, at the end.
 
   Returns:
     The summary: `best_epoch`, `validation_loss`, `validation_accuracy`,
@@ -51,7 +62,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
     contextlib.closing(Run(parts, workdir)) as run,
     StopRequest() as stop_request,
   ):
-    return run.train(stop_request)
+    return run.train(stop_request, after_epoch, test)
 
 
 class Run:
@@ -82,7 +93,9 @@ class Run:
     self.trace = Trace(workdir / "profile") if config.profile else None
     self._compile()
 
-  def train(self, stop_request: StopRequest) -> Info:
+  def train(
+    self, stop_request: StopRequest, after_epoch: AfterEpoch, test: bool
+  ) -> Info:
     """Trains what is left and sums it up."""
     inputs = self.setup.spread.replicate(self.setup.inputs)
     data = self.setup.resident(self.setup.dataset.split("train"))
@@ -91,9 +104,9 @@ class Run:
     )
     while not self._finished:
       self._train_epoch(data, inputs, stop_request)
-      self._end_epoch()
+      after_epoch(self._end_epoch())
       self._leave_if(stop_request)
-    return self._finish()
+    return self._finish(test)
 
   def close(self) -> None:
     """Waits for checkpoints that are being written, closes files."""
@@ -129,13 +142,13 @@ class Run:
       before, position.step = position.step, position.step + count
       position.seconds = time.monotonic() - started
       progress.update(count)
-      if _passes(before, position.step, self.config.log_every_steps):
+      if passes(before, position.step, self.config.log_every_steps):
         # Told of one log step late, so that the device never waits for it.
         self._tell(pending)
         pending = position.step, self.observe(self.state, sums)
       if position.step < end and (
         stop_request.signal_number
-        or _passes(before, position.step, self.config.checkpoint.every_steps)
+        or passes(before, position.step, self.config.checkpoint.every_steps)
       ):
         self._tell(pending)
         pending = None
@@ -148,7 +161,7 @@ class Run:
     position.sums = spread.fetch(sums)
     progress.pause()
 
-  def _end_epoch(self) -> None:
+  def _end_epoch(self) -> Info:
     """Evaluates, tells and saves."""
     position, started = self.position, time.monotonic()
     train = self.journal.means(position, position.sums)
@@ -182,14 +195,15 @@ class Run:
       host = self.setup.spread.fetch(variables)
       self.checkpoints.save_best(position.step, host, self._info())
     self._save()
+    return {"epoch": position.epoch, **metrics}
 
-  def _finish(self) -> Info:
+  def _finish(self, test: bool) -> Info:
     """Evaluates the best epoch, on `test` for the first time, and sums up."""
     spread, splits = self.setup.spread, self.setup.dataset.splits
     like = empty_like(spread.fetch(self.state.eval_variables()))
     variables = spread.replicate(self.checkpoints.restore_best(like))
     metrics: Info = {"best_epoch": self.setup.stopping.best_epoch}
-    for split in ("validation", "test"):
+    for split in ("validation", "test") if test else ("validation",):
       if split in splits:
         for name, value in self.evaluator(variables, split).items():
           metrics[f"{split}_{name}"] = value
@@ -287,14 +301,5 @@ class Run:
   def _leave_if(self, stop_request: StopRequest) -> None:
     if stop_request.signal_number and not self._finished:
       self.checkpoints.close()
-      raise Interrupted(
-        f"interrupted in epoch {self.position.epoch + 1} at step"
-        f" {self.position.step}; saved in {self.workdir}: the same command"
-        " goes on from there",
-        stop_request.signal_number,
-      )
-
-
-def _passes(before: int, after: int, every: int) -> bool:
-  """Whether a multiple of `every` lies in (before, after]; 0 never."""
-  return every > 0 and before // every != after // every
+      told = report.interrupted(self.position, str(self.workdir))
+      raise Interrupted(told, stop_request.signal_number)
