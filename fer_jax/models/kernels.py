@@ -1,11 +1,13 @@
-"""Kernels of our own for CPUs, in kernels.cc: compiled at first use, kept.
+"""Kernels of our own for CPUs, in cpu/: compiled at first use, and kept.
 
 XLA's CPU back end takes tens of times as long as it need for the kernel
-gradient of a depthwise convolution, and several times as long for sums over
-rows, of which BatchNorm is made. The kernels need a C++ compiler once; without
-one all of this is XLA's own and slower. FER_JAX_KERNELS=off forbids them.
+gradient of a depthwise convolution, and several times as long for others and
+for sums over rows, of which BatchNorm is made. The kernels need a C++ compiler
+once; without one all of this is XLA's own and slower. FER_JAX_KERNELS=off
+forbids them.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -16,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -41,9 +44,23 @@ def serve(*arrays: jax.Array) -> bool:
   """
   return (
     jax.default_backend() == "cpu"
+    and not _forbidden
     and all(x.dtype == jnp.float32 and x.size for x in arrays)
     and not why_not()
   )
+
+
+_forbidden: list[bool] = []
+
+
+@contextlib.contextmanager
+def forbid() -> Iterator[None]:
+  """Traces without the kernels, as for a program that runs elsewhere."""
+  _forbidden.append(True)
+  try:
+    yield
+  finally:
+    _forbidden.pop()
 
 
 @functools.cache
@@ -67,29 +84,29 @@ def why_not() -> str:
 
 def _library(compiler: str) -> pathlib.Path:
   """The compiled kernels, of this machine and these versions."""
-  source = importlib.resources.files("fer_jax.models").joinpath("kernels.cc")
-  code = source.read_bytes()
-  made_of = (compiler, *_FLAGS, jaxlib.__version__, _processor())
-  digest = hashlib.sha256(code + "\n".join(made_of).encode()).hexdigest()
-  cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  folder = pathlib.Path(cache) / "fer_jax" / "kernels"
-  library = folder / f"{digest[:16]}.so"
-  if library.exists():
-    return library
-  folder.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=folder) as scratch:
-    made = pathlib.Path(scratch) / "kernels.so"
-    given = pathlib.Path(scratch) / "kernels.cc"
-    given.write_bytes(code)
+  source = importlib.resources.files("fer_jax.models") / "cpu"
+  with importlib.resources.as_file(source) as code:
+    made_of = (compiler, *_FLAGS, jaxlib.__version__, _processor())
+    digest = hashlib.sha256("\n".join(made_of).encode())
+    for path in sorted(code.iterdir()):
+      digest.update(path.read_bytes())
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(cache) / "fer_jax" / "kernels"
+    library = folder / f"{digest.hexdigest()[:16]}.so"
+    if library.exists():
+      return library
+    folder.mkdir(parents=True, exist_ok=True)
     headers = ("-isystem", jax.ffi.include_dir())
-    subprocess.run(
-      [compiler, *_FLAGS, *headers, str(given), "-o", str(made)],
-      check=True,
-      capture_output=True,
-      text=True,
-      timeout=_TIMEOUT,
-    )
-    return made.rename(library)  # Whoever is last of several wins.
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+      made = pathlib.Path(scratch) / "kernels.so"
+      subprocess.run(
+        [compiler, *_FLAGS, *headers, str(code / "kernels.cc"), "-o", made],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+      )
+      return made.rename(library)  # Whoever is last of several wins.
 
 
 def _processor() -> str:

@@ -18,14 +18,19 @@ class BatchNorm(nn.BatchNorm):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "... c"], use_running_average: bool | None = None
+    self,
+    x: Float[Array, "... c"],
+    use_running_average: bool | None = None,
+    *,
+    mask: Array | None = None,
   ) -> Float[Array, "... c"]:
     """Normalises, over all axes but the last."""
     running = nn.merge_param(
       "use_running_average", self.use_running_average, use_running_average
     )
-    if running or self.is_initializing() or not ops.use_kernels(x):
-      return super().__call__(x, use_running_average)
+    plain = running or mask is not None or self.is_initializing()
+    if plain or not ops.use_kernels(x):
+      return super().__call__(x, use_running_average, mask=mask)
     channels = (x.shape[-1],)
     mean, square = _moments(x)
     if self.axis_name:
