@@ -13,8 +13,10 @@ import workers
 from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.errors import UserError
+from fer_jax.models import lowerings, ops
 from fer_jax.models.summary import summarize
-from fer_jax.training import optimizers, parallel, schedules
+from fer_jax.training import parallel, schedules
+from fer_jax.training.inputs import RunInputs
 from fer_jax.training.metrics import Sums
 from fer_jax.training.parallel import Spread
 from fer_jax.training.setup import steps_per_call
@@ -127,12 +129,7 @@ class Run:
     config.steps_per_call = case.get("steps_per_call", 0)
     self.batch_size = case["batch_size"]
     self.spread = Spread(config.parallel)
-    if self.batch_size % self.spread.num_devices:
-      raise UserError(
-        f"a batch of {self.batch_size} does not divide over"
-        f" {self.spread.num_devices} devices"
-      )
-    schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
+    self.spread.check_batch("batch_sizes", self.batch_size)
     model = models.create(
       case["model"],
       NUM_CLASSES,
@@ -143,10 +140,8 @@ class Run:
     self.steps = Steps(
       config,
       model,
-      optimizers.create(config.optimizer, schedule),
       NUM_CLASSES,
-      None,
-      self.spread.axis_name,
+      axis_name=self.spread.axis_name,
     )
     self.steps_per_call = steps_per_call(config)
     shape = (case["image_size"], case["image_size"], case["channels"])
@@ -157,9 +152,11 @@ class Run:
     }
     self.data = self.spread.replicate(data)
     key = jax.random.key(0)
-    state = jax.jit(lambda rng: self.steps.init(rng, shape))(key)
+    schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
+    inputs = RunInputs(key, schedule, jnp.float32(0))
+    state = parallel.init_call(self.steps, shape)(key, inputs)
     self.state = self.spread.replicate(state)
-    self.rng = self.spread.replicate(key)
+    self.inputs = self.spread.replicate(inputs)
     self.sums = self.spread.replicate(Sums.zeros())
     self.stacked = self.steps_per_call > 1
     size = (self.steps_per_call, self.batch_size)
@@ -173,12 +170,12 @@ class Run:
     one = index[0] if self.stacked else index
     self.eval_batch = self.spread.shard({"index": one, "mask": mask})
     self.train = parallel.training_call(self.spread, self.steps, self.stacked)
-    self.evaluate = self.spread.compile(self.steps.evaluate, 3)
+    self.evaluate = parallel.evaluation_call(self.spread, self.steps)
 
   def step(self) -> Any:
     """Trains; several steps where a call is several."""
     self.state, self.sums = self.train(
-      self.state, self.sums, self.data, self.batch, self.rng
+      self.state, self.sums, self.data, self.batch, self.inputs
     )
     return self.sums
 
@@ -191,13 +188,20 @@ class Run:
     """The program of one step's gradients, before XLA works on it."""
     share = self.batch_size // jax.process_count()
     batch = self.spread.shard({"index": np.zeros(share, np.int32)})
-    gradients = self.spread.compile(self.steps.gradients, 3)
-    arguments = self.state, self.sums, self.data, batch, self.rng
-    return gradients.lower(*arguments)  # type: ignore[attr-defined]
+
+    def gradients(*args: Any) -> Any:  # traced anew, for whatever rules hold
+      return self.steps.gradients(*args)
+
+    arguments = self.state, self.sums, self.data, batch, self.inputs
+    return self.spread.compile(gradients, 3).lower(*arguments)  # type: ignore[attr-defined]
 
   def xla_gflop_per_image(self) -> float | None:
-    """What XLA counts for the gradients; None where it does not."""
-    cost = self.lowered().compile().cost_analysis() or {}
+    """What XLA counts for the gradients; None where it does not.
+
+    Of its own convolutions: it cannot look into kernels of ours.
+    """
+    with ops.use(ops.Rule.all(lowerings.native)):
+      cost = self.lowered().cost_analysis() or {}
     flops = cost.get("flops", 0) * self.spread.num_devices  # of one device
     return round(flops / self.batch_size / 1e9, 4) if flops > 0 else None
 

@@ -80,6 +80,19 @@ def get_config() -> ConfigDict:
   # not fit. Both give the same batches.
   config.feed = "resident"
 
+  # What the weights of a new run start from: the workdir of another run (its
+  # best epoch), a folder of python -m fer_jax.pretrained.convert, or published
+  # ImageNet weights, "timm:resnet50" or "torchvision:resnet50", downloaded
+  # once. A head of other classes starts afresh. "": all starts afresh.
+  config.init_from = ""
+  config.freeze = ConfigDict()
+  # What is not trained: "conv1,layer1", in the order from the image on; groups
+  # of layers, beginnings or globs of parameter paths, or "backbone" (all but
+  # the head). Its norms have fixed statistics, too. "" is nothing.
+  config.freeze.patterns = ""
+  # After these epochs one more of them is trained, the last first.
+  config.freeze.unfreeze_epochs = ()
+
   config.input = ConfigDict()
   config.input.image_size = 48  # pixels; other than the set's own: resized
   config.input.channels = 1  # 1, or 3 (grey repeated)
@@ -115,6 +128,8 @@ def get_config() -> ConfigDict:
   config.optimizer.eps = 1e-8  # adam, adamw
   config.optimizer.clip_norm = 0.0  # clip the gradient's global norm; 0 is off
   config.optimizer.accumulate_steps = 1  # batches a parameter update
+  # Of layers, as in freeze.patterns: "layer1:0.1,fc:10". "" is 1 everywhere.
+  config.optimizer.lr_multipliers = ""
 
   config.schedule = ConfigDict()
   config.schedule.name = "fixed"  # fixed | linear | cosine | step | plateau
@@ -139,6 +154,11 @@ def get_config() -> ConfigDict:
   config.seed = 0  # of the parameters, the order and the augmentation
   config.dtype = "float32"  # of the compute: float32 | bfloat16
   config.ema_decay = 0.0  # of the parameters evaluated; 0 is off
+
+  # Checks that a model can learn at all: trains on this many training images,
+  # and validates on the same ones, without augmentation, dropout and other
+  # hindrances (training/overfitting.py). 0 is off.
+  config.overfit = 0
 
   config.best_metric = "validation_loss"  # or validation_accuracy; picks `best`
   config.early_stopping = ConfigDict()

@@ -5,6 +5,11 @@ python -m fer_jax.train --config=configs/jiang.py:ri
 "Bi-directional residual networks for facial expression recognition": FER2013's
 images with the ten classes of FER+ (eight expressions, unknown and no face),
 or CK+ with seven; Adam, batches of 64, rotated and cropped images.
+
+The paper's transfer learning starts the baselines from ImageNet weights:
+--config.init_from=timm:resnet50, timm:mobilenet or timm:mobilenet_v2, whose
+first kernels are summed over their three channels. Any of the networks starts
+from another run by --config.init_from=WORKDIR, such as one on FER+ for CK+.
 """
 
 from ml_collections import ConfigDict

@@ -54,6 +54,7 @@ def check(config: ConfigDict) -> None:
     "eval_batch_size": 1,
     "log_every_steps": 1,
     "num_epochs": 1,
+    "overfit": 0,
     "seed": 0,
     "steps_per_call": 0,
   }

@@ -64,11 +64,12 @@ def test_recipe_trains_in_the_abstract(name, prepared):
     "target": shape((b,), np.int32),
   }
   sums = jax.eval_shape(Sums.zeros)
-  rng = jax.eval_shape(parts.step_rng)
   # Lowerings give equal shapes; XLA's own is the quickest to trace.
   with ops.use(ops.Rule.all(lowerings.native)):
     state = jax.eval_shape(parts.init_state)
-    after, seen = jax.eval_shape(parts.steps.train, state, sums, {}, batch, rng)
+    after, seen = jax.eval_shape(
+      parts.steps.train, state, sums, {}, batch, parts.inputs
+    )
   assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
     lambda x: (x.shape, x.dtype), state
   )
@@ -136,6 +137,30 @@ def test_jiangs_recipes_are_the_papers(model):
     configs.check(config)
 
 
+@pytest.mark.parametrize(
+  ("recipe", "arguments", "model", "batch_size", "image_size"),
+  [
+    ("lewis_resnet18", (), "resnet18", 128, 224),
+    ("lewis_resnet50", (), "resnet50", 64, 224),
+    ("lewis_resnet50", ("small",), "resnet50", 64, 48),
+    ("lewis", ("resnet152",), "resnet152", 64, 224),
+  ],
+)
+def test_lewis_recipes_are_the_papers(
+  recipe, arguments, model, batch_size, image_size
+):
+  config = load(recipe, *arguments)
+  assert config.model.name == model and config.init_from == f"timm:{model}"
+  assert (config.batch_size, config.num_epochs) == (batch_size, 30)
+  assert config.input.image_size == image_size and config.input.channels == 3
+  assert config.optimizer.name == "adafactor"
+  assert config.optimizer.learning_rate == 1e-3
+  assert not config.optimizer.weight_decay
+  assert (config.schedule.name, config.schedule.end_factor) == ("linear", 0.0)
+  assert config.best_metric == "validation_accuracy"
+  configs.check(config)
+
+
 def test_changs_recipe_is_the_papers():
   config = load("chang_cnn")
   assert config.dataset.classes == "happy,neutral,sad"
@@ -152,6 +177,11 @@ def test_changs_recipe_is_the_papers():
     ("sutton_alexnet", "D", "unknown run of sutton_alexnet 'D'.*A, B, C"),
     ("jiang_ri", "fer", "unknown data set of Jiang's recipe 'fer'"),
     ("chang_cnn", "x", "unknown splits of chang_cnn 'x'"),
+    (
+      "lewis_resnet18",
+      "x",
+      "unknown size of Lewis' recipe 'x': .* full, small",
+    ),
   ],
 )
 def test_a_wrong_argument_lists_what_there_is(recipe, argument, message):
@@ -195,7 +225,7 @@ def test_recipes_are_packaged():
     for path in (root / "fer_jax").rglob("__init__.py")
   }
   packages = set(project["tool"]["setuptools"]["packages"])
-  assert packages == folders | {"fer_jax.configs"}
+  assert packages == folders | {"fer_jax.configs", "fer_jax.configs.sweeps"}
 
 
 @pytest.mark.parametrize(
@@ -210,6 +240,7 @@ def test_recipes_are_packaged():
     ("augment.rotation", -1.0, "--config.augment.rotation"),
     ("input.normalization", "zscore", "normalization.*zscore"),
     ("loss.label_smoothing", 1.0, "--config.loss.label_smoothing=1.0"),
+    ("overfit", -1, "--config.overfit=-1"),
   ],
 )
 def test_a_wrong_field_is_named(field, value, message):
@@ -227,10 +258,16 @@ def test_configurations_survive_json():
 def test_an_older_configuration_has_the_new_fields_defaults():
   fields = configs.to_json(default.get_config())
   del fields["loss"]["output"], fields["schedule"]
+  del fields["init_from"], fields["freeze"], fields["overfit"]
   fields["seed"] = 7
   config = configs.from_json(fields)
   assert config.loss.output == "softmax" and config.seed == 7
   assert config.schedule.name == "fixed"
+  assert (config.init_from, config.freeze.patterns, config.overfit) == (
+    "",
+    "",
+    0,
+  )
   assert config.loss.label_smoothing == 0.0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax.data import registry
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, require
 from fer_jax.training import loop
 
 
@@ -81,6 +81,8 @@ def cross_validate(
     UserError: the data set has no folds, or as `loop.train`.
     Interrupted: SIGINT or SIGTERM came; what was trained is saved.
   """
+  must = "be 0 where rows are held out, which it leaves out"
+  require(not config.overfit, "overfit", config.overfit, must)
   workdir = pathlib.Path(workdir)
   options = registry.default_options(config.dataset.name)
   if "fold" not in options:

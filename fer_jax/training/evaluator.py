@@ -3,6 +3,7 @@
 import jax
 
 from fer_jax.data import pipeline
+from fer_jax.training import parallel
 from fer_jax.training.metrics import Sums
 from fer_jax.training.setup import Setup
 from fer_jax.training.state import Tree
@@ -13,7 +14,7 @@ class Evaluator:
 
   def __init__(self, setup: Setup):
     self._setup = setup
-    self._step = setup.spread.compile(setup.steps.evaluate, 3)
+    self._step = parallel.evaluation_call(setup.spread, setup.steps)
     self._resident: dict[str, Tree] = {}
 
   def __call__(self, variables: Tree, split_name: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -18,19 +19,29 @@ from fer_jax.training.compilation import CompileTimes
 from fer_jax.training.evaluator import Evaluator
 from fer_jax.training.interruption import Interrupted, StopRequest
 from fer_jax.training.journal import Journal
-from fer_jax.training.position import Position, no_sums
-from fer_jax.training.state import TrainState, Tree
+from fer_jax.training.position import Position, no_sums, passes
+from fer_jax.training.state import TrainState, Tree, empty_like
 from fer_jax.training.trace import Trace
 from fer_jax.training.workdir import claim
 
+AfterEpoch = Callable[[Info], None]  # of its number and its metrics
 
-def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
+
+def train(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  after_epoch: AfterEpoch = lambda metrics: None,
+  test: bool = True,
+) -> Info:
   """Trains until the last epoch, early stopping or a signal; resumes a workdir.
 
   Args:
     config: as `configs.default` describes.
     workdir: where checkpoints, metrics and pictures go. What it holds of the
       same configuration is gone on with.
+    after_epoch: called once an epoch is saved; what it raises ends the run
+      there, to be gone on with.
+    test: whether the best epoch is evaluated on `test` too, at the end.
 
   Returns:
     The summary: `best_epoch`, `validation_loss`, `validation_accuracy`,
@@ -44,12 +55,14 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
   """
   workdir = pathlib.Path(workdir)
   parts = setup.build(config)
+  if not (workdir / "config.json").exists():
+    parts.start  # noqa: B018 (weights that do not fit leave no workdir behind)
   with (
     claim(workdir, config, jax.process_index() == 0),
     contextlib.closing(Run(parts, workdir)) as run,
     StopRequest() as stop_request,
   ):
-    return run.train(stop_request)
+    return run.train(stop_request, after_epoch, test)
 
 
 class Run:
@@ -68,6 +81,7 @@ class Run:
     )
     self.position = Position()
     self.state = self._restored_state()
+    self.steps = self.setup.steps_at(self.position.epoch)
     self.steps_per_epoch = self.setup.order.steps_per_epoch
     self.journal = Journal(
       config,
@@ -79,18 +93,20 @@ class Run:
     self.trace = Trace(workdir / "profile") if config.profile else None
     self._compile()
 
-  def train(self, stop_request: StopRequest) -> Info:
+  def train(
+    self, stop_request: StopRequest, after_epoch: AfterEpoch, test: bool
+  ) -> Info:
     """Trains what is left and sums it up."""
-    rng = self.setup.spread.replicate(self.setup.step_rng())
+    inputs = self.setup.spread.replicate(self.setup.inputs)
     data = self.setup.resident(self.setup.dataset.split("train"))
     self.journal.progress.write(
       report.opening(self.setup, str(self.workdir), self.position.step)
     )
     while not self._finished:
-      self._train_epoch(data, rng, stop_request)
-      self._end_epoch()
+      self._train_epoch(data, inputs, stop_request)
+      after_epoch(self._end_epoch())
       self._leave_if(stop_request)
-    return self._finish()
+    return self._finish(test)
 
   def close(self) -> None:
     """Waits for checkpoints that are being written, closes files."""
@@ -105,7 +121,7 @@ class Run:
     return done or self.setup.stopping.should_stop
 
   def _train_epoch(
-    self, data: Tree, rng: Tree, stop_request: StopRequest
+    self, data: Tree, inputs: Tree, stop_request: StopRequest
   ) -> None:
     """Trains to the end of the running epoch."""
     spread, position = self.setup.spread, self.position
@@ -122,17 +138,17 @@ class Run:
       if self.trace:
         self.trace.step()
       call = self.calls[count > 1]
-      self.state, sums = call(self.state, sums, data, batch, rng)
+      self.state, sums = call(self.state, sums, data, batch, inputs)
       before, position.step = position.step, position.step + count
       position.seconds = time.monotonic() - started
       progress.update(count)
-      if _passes(before, position.step, self.config.log_every_steps):
+      if passes(before, position.step, self.config.log_every_steps):
         # Told of one log step late, so that the device never waits for it.
         self._tell(pending)
         pending = position.step, self.observe(self.state, sums)
       if position.step < end and (
         stop_request.signal_number
-        or _passes(before, position.step, self.config.checkpoint.every_steps)
+        or passes(before, position.step, self.config.checkpoint.every_steps)
       ):
         self._tell(pending)
         pending = None
@@ -145,7 +161,7 @@ class Run:
     position.sums = spread.fetch(sums)
     progress.pause()
 
-  def _end_epoch(self) -> None:
+  def _end_epoch(self) -> Info:
     """Evaluates, tells and saves."""
     position, started = self.position, time.monotonic()
     train = self.journal.means(position, position.sums)
@@ -174,18 +190,20 @@ class Run:
       },
     )
     self._lower_learning_rate(validation["loss"])
+    self._thaw()
     if best:
       host = self.setup.spread.fetch(variables)
       self.checkpoints.save_best(position.step, host, self._info())
     self._save()
+    return {"epoch": position.epoch, **metrics}
 
-  def _finish(self) -> Info:
+  def _finish(self, test: bool) -> Info:
     """Evaluates the best epoch, on `test` for the first time, and sums up."""
     spread, splits = self.setup.spread, self.setup.dataset.splits
-    like = _empty_like(spread.fetch(self.state.eval_variables()))
+    like = empty_like(spread.fetch(self.state.eval_variables()))
     variables = spread.replicate(self.checkpoints.restore_best(like))
     metrics: Info = {"best_epoch": self.setup.stopping.best_epoch}
-    for split in ("validation", "test"):
+    for split in ("validation", "test") if test else ("validation",):
       if split in splits:
         for name, value in self.evaluator(variables, split).items():
           metrics[f"{split}_{name}"] = value
@@ -194,11 +212,14 @@ class Run:
 
   def _restored_state(self) -> TrainState:
     """The state to start from, on the devices; sets the position."""
-    state = self.setup.init_state()
-    if self.checkpoints.latest_step is not None:
-      setup.check_rows(self.setup, self.checkpoints.info()["num_rows"])
-      state, info = self.checkpoints.restore(_empty_like(state), self.iterator)
+    if self.checkpoints.latest_step is None:
+      state = self.setup.first_state()
+    else:
+      info = self.checkpoints.info()
+      setup.check_rows(self.setup, info["num_rows"])
       self.position = Position.from_json(info["position"])
+      like = empty_like(self.setup.init_state(self.position.epoch))
+      state, _ = self.checkpoints.restore(like, self.iterator)
       self.setup.stopping.restore(self.position.stopping)
       if self.setup.plateau and self.position.plateau:
         self.setup.plateau.restore(self.position.plateau)
@@ -206,7 +227,7 @@ class Run:
 
   def _compile(self) -> None:
     """Makes the compiled calls; each compiles when it is first used."""
-    spread, steps = self.setup.spread, self.setup.steps
+    spread, steps = self.setup.spread, self.steps
     self.steps_per_call = setup.steps_per_call(self.config)
     self.calls = {
       stacked: parallel.training_call(spread, steps, stacked)
@@ -243,6 +264,17 @@ class Run:
       opt_state = optimizers.set_lr_factor(self.state.opt_state, factor)
       self.state = self.state.replace(opt_state=opt_state)
 
+  def _thaw(self) -> None:
+    """From here on trains what the configuration thaws after this epoch."""
+    spread, epoch = self.setup.spread, self.position.epoch
+    steps = self.setup.steps_at(epoch)
+    if steps.frozen != self.steps.frozen:
+      state = steps.thaw(spread.fetch(self.state), self.setup.inputs)
+      self.state = spread.replicate(state)
+      self.steps = steps
+      self._compile()
+      self.journal.progress.write(self.setup.freezing.describe(epoch))
+
   def _save(self) -> None:
     """Saves all, unless the running epoch's loss is no number."""
     if self.position.sums.count:
@@ -269,18 +301,5 @@ class Run:
   def _leave_if(self, stop_request: StopRequest) -> None:
     if stop_request.signal_number and not self._finished:
       self.checkpoints.close()
-      raise Interrupted(
-        f"interrupted in epoch {self.position.epoch + 1} at step"
-        f" {self.position.step}; saved in {self.workdir}: the same command"
-        " goes on from there",
-        stop_request.signal_number,
-      )
-
-
-def _passes(before: int, after: int, every: int) -> bool:
-  """Whether a multiple of `every` lies in (before, after]; 0 never."""
-  return every > 0 and before // every != after // every
-
-
-def _empty_like(tree: Tree) -> Tree:
-  return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
+      told = report.interrupted(self.position, str(self.workdir))
+      raise Interrupted(told, stop_request.signal_number)

@@ -10,14 +10,14 @@ a norm. What the number means is each optimizer's own custom:
 
 * sgd, adam: L2, `weight_decay * p` is added to the clipped gradient, as in
   torch.optim.SGD and Adam.
-* adamw: decoupled, p shrinks by `learning_rate * weight_decay * p` an update
-  (Loshchilov and Hutter 2019).
-* adafactor: decoupled and not scaled by the learning rate, p shrinks by
-  `weight_decay * p` an update, as in optax.adafactor. A value made for an
-  implementation that scales it must be multiplied by the learning rate first.
+* adamw, adafactor: decoupled, p shrinks by `learning_rate * weight_decay * p`
+  an update (Loshchilov and Hutter 2019), as in torch.optim.AdamW and Adafactor
+  and in the Adafactor of transformers. optax.adafactor does not scale it by the
+  learning rate: multiply a value made for that by one over the rate.
 """
 
 import math
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -27,10 +27,13 @@ from jaxtyping import Array, Float32, Int32, PyTree
 from ml_collections import ConfigDict
 
 from fer_jax.errors import choose, require
+from fer_jax.training.lr_multipliers import ByPath, name_of, scale_by_path
 
 NAMES = ("adam", "adamw", "adafactor", "sgd")
 
 State = TypeVar("State")
+Scalar = float | Float32[Array, ""]
+_NONE: ByPath[Any] = MappingProxyType({})
 
 
 class LearningRateState(NamedTuple):
@@ -48,7 +51,11 @@ class LearningRateState(NamedTuple):
 
 
 def create(
-  config: ConfigDict, schedule: optax.Schedule
+  config: ConfigDict,
+  schedule: optax.Schedule,
+  lr_factors: ByPath[float] = _NONE,
+  units: ByPath[str] = _NONE,
+  weight_decay: Scalar | None = None,
 ) -> optax.GradientTransformation:
   """The optimizer that a configuration names.
 
@@ -60,7 +67,13 @@ def create(
   Args:
     config: the section `optimizer` of a configuration. Its `learning_rate` is
       not read here: it is in the schedule.
-    schedule: the learning rate by updates done, `schedules.create`.
+    schedule: the learning rate by updates done, `schedules.create`. Its numbers
+      may be traced, as may be the weight decay.
+    lr_factors: by what the learning rate of a parameter is multiplied, where
+      that is not 1.
+    units: the name of a set of parameters that has moments, and a count of
+      updates, of its own; {} for one set.
+    weight_decay: in place of the configuration's.
 
   Returns:
     A transformation whose `update` needs the parameters.
@@ -69,22 +82,29 @@ def create(
     UserError: a name is unknown or a value out of its range.
   """
   _check(config)
-  decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
+  if weight_decay is None:
+    weight_decay = config.weight_decay
+  decay = optax.add_decayed_weights(weight_decay, decay_mask)
   rate = scale_by_learning_rate(schedule)
+  if lr_factors:
+    rate = optax.chain(rate, scale_by_path(lr_factors))
   parts = []
   if config.clip_norm:
     parts.append(optax.clip_by_global_norm(config.clip_norm))
   if config.name == "sgd":
     parts.append(decay)
     if config.momentum:
-      parts.append(optax.trace(config.momentum, nesterov=config.nesterov))
+      momentum = optax.trace(config.momentum, nesterov=config.nesterov)
+      parts.append(_of_units(momentum, units))
     parts.append(rate)
   elif config.name == "adafactor":
-    # The decay comes after the learning rate and its sign.
-    shrink = optax.add_decayed_weights(-config.weight_decay, decay_mask)
-    parts += [*_adafactor_direction(), rate, shrink]
+    direction = _adafactor_direction()
+    if units:
+      direction = [_of_units(optax.chain(*direction), units)]
+    parts += [*direction, decay, rate]
   else:
     adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+    adam = _of_units(adam, units)
     parts += [decay, adam] if config.name == "adam" else [adam, decay]
     parts.append(rate)
   optimizer = optax.chain(*parts)
@@ -92,6 +112,20 @@ def create(
     return optimizer
   every = optax.MultiSteps(optimizer, config.accumulate_steps)
   return every.gradient_transformation()
+
+
+def _of_units(
+  direction: optax.GradientTransformation, units: ByPath[str]
+) -> optax.GradientTransformation:
+  """The same transformation, with a state for each unit."""
+  if not units:
+    return direction
+  return optax.partition(
+    dict.fromkeys(units.values(), direction),
+    lambda params: jax.tree_util.tree_map_with_path(
+      lambda path, _: units[name_of(path)], params
+    ),
+  )
 
 
 def _adafactor_direction() -> list[optax.GradientTransformation]:

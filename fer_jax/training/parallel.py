@@ -9,6 +9,7 @@ Several processes (`jax.distributed.initialize`) work in both of the latter:
 each feeds its share of every batch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ AXIS = "batch"
 
 class Spread:
   """Places arrays on devices and compiles steps for them.
+
+  Those of one mode are equal.
 
   Attributes:
     mode: "jit", "pmap" or "shard_map".
@@ -50,6 +53,12 @@ class Spread:
     everywhere = local if mode == "pmap" else np.array(jax.devices())
     self._local = 1 if mode == "jit" else len(local)
     self._mesh = Mesh(everywhere, (AXIS,))
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, Spread) and self.mode == other.mode
+
+  def __hash__(self) -> int:
+    return hash(self.mode)
 
   def check_batch(self, field: str, batch_size: int) -> None:
     """Raises UserError where a batch does not divide over the devices."""
@@ -143,10 +152,30 @@ class Spread:
     return jax.jit(spread, donate_argnums=donate)
 
 
+# Runs of one process share these calls, and what they compiled, where their
+# steps are equal.
+_shared = functools.lru_cache(maxsize=4)
+
+
+@_shared
+def init_call(
+  steps: Steps, image_shape: tuple[int, int, int]
+) -> Callable[..., Tree]:
+  """Compiles `(rng, inputs) -> state`, on one device."""
+  return jax.jit(lambda rng, inputs: steps.init(rng, image_shape, inputs))
+
+
+@_shared
+def evaluation_call(spread: Spread, steps: Steps) -> Callable[..., Tree]:
+  """Compiles `(variables, sums, data, batch) -> sums`."""
+  return spread.compile(steps.evaluate, 3)
+
+
+@_shared
 def training_call(
   spread: Spread, steps: Steps, stacked: bool
 ) -> Callable[..., Tree]:
-  """Compiles `(state, sums, data, batch, rng) -> (state, sums)`.
+  """Compiles `(state, sums, data, batch, inputs) -> (state, sums)`.
 
   The state given is consumed. With `stacked` the batch is several steps' and
   they run in one `lax.scan`. On CPU a single step is two programs: in one, XLA
@@ -154,10 +183,10 @@ def training_call(
   """
   if stacked:
 
-    def several(state: Tree, sums: Tree, data: Tree, batch: Tree, rng: Any):
+    def several(state: Tree, sums: Tree, data: Tree, batch: Tree, inputs: Tree):
       def step(carry: Tree, one: Tree) -> tuple[Tree, None]:
         state, sums = carry
-        return steps.train(state, sums, data, one, rng), None
+        return steps.train(state, sums, data, one, inputs), None
 
       return jax.lax.scan(step, (state, sums), batch)[0]
 
@@ -167,8 +196,8 @@ def training_call(
   gradients = spread.compile(steps.gradients, 3)
   update = spread.compile(steps.update, donate=(0,))
 
-  def call(state: Tree, sums: Tree, data: Tree, batch: Tree, rng: Any):
-    gradient, batch_stats, sums = gradients(state, sums, data, batch, rng)
-    return update(state, gradient, batch_stats), sums
+  def call(state: Tree, sums: Tree, data: Tree, batch: Tree, inputs: Tree):
+    gradient, batch_stats, sums = gradients(state, sums, data, batch, inputs)
+    return update(state, gradient, batch_stats, inputs), sums
 
   return call

@@ -6,7 +6,10 @@ from typing import Any
 import jax
 
 from fer_jax import __version__
+from fer_jax.models import kernels
 from fer_jax.models.summary import summarize
+from fer_jax.training import overfitting
+from fer_jax.training.position import Position
 from fer_jax.training.setup import Setup
 
 
@@ -30,19 +33,44 @@ def opening(setup: Setup, workdir: str, step: int) -> str:
   ]
   if missing:
     rows += f" (no rows in {', '.join(missing)})"
-  resumed = ""
+  resumed, chosen = "", []
   if step:
     epoch, step_in_epoch = divmod(step, setup.order.steps_per_epoch)
     resumed = f", resumed in epoch {epoch + 1} at step {step_in_epoch}"
+  elif setup.start:
+    chosen.append(setup.start.description)
+  if setup.freezing.units:
+    epoch = step // setup.order.steps_per_epoch
+    chosen.append(setup.freezing.describe(epoch))
+  if config.overfit:
+    chosen.append(overfitting.ANNOUNCEMENT)
   return "\n".join(
     (
       str(summarize(setup.model, setup.input_shape)),
       f"fer_jax {__version__}, jax {jax.__version__}, {spread.num_devices} x"
-      f" {device.device_kind} ({spread.mode}), {config.dtype}",
+      f" {device.device_kind} ({spread.mode}),"
+      f" {config.dtype}{_kernels(config.dtype)}",
       f"{setup.dataset.name}: {rows}; {setup.dataset.num_classes} classes,"
       f" feed {config.feed}",
+      *chosen,
       f"workdir {workdir}{resumed}",
     )
+  )
+
+
+def _kernels(dtype: str) -> str:
+  """Says by whose kernels a CPU computes, since it decides how fast."""
+  if jax.default_backend() != "cpu" or dtype != "float32":
+    return ""
+  missing = kernels.why_not()
+  return f", XLA's kernels only: {missing}" if missing else ", own kernels"
+
+
+def interrupted(position: Position, workdir: str) -> str:
+  """Says where a run was left, and how to go on."""
+  return (
+    f"interrupted in epoch {position.epoch + 1} at step {position.step}; saved"
+    f" in {workdir}: the same command goes on from there"
   )
 
 
@@ -64,4 +92,6 @@ def closing(summary: dict[str, Any], workdir: str) -> str:
   speed = summary["images_per_second"]
   rate = f", {speed:,.0f} images/s" if speed else ""
   lines.append(f"{time} of training{rate}; {workdir}/curves.png")
+  if "overfit" in summary:
+    lines.append(overfitting.verdict(summary))
   return "\n".join(lines)

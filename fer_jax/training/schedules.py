@@ -2,21 +2,65 @@
 
 All schedules are `learning_rate * ramp * decay`: the ramp rises linearly from
 0 to 1 over the warm-up and the decay is the schedule's own. They count updates
-of the parameters, not batches: with accumulation there are fewer.
+of the parameters, not batches: with accumulation there are fewer. Their numbers
+are arrays, inputs of a compiled step: other rates, lengths and names of
+schedules need no new one.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float32
+from flax import struct
+from jaxtyping import Array, Float32, Int32
 from ml_collections import ConfigDict
 
 from fer_jax.errors import choose, require
 
 NAMES = ("fixed", "linear", "cosine", "step", "plateau")
+
+
+class Schedule(struct.PyTreeNode):
+  """The learning rate by updates done: called with their number, float32.
+
+  Attributes:
+    name: place of its name in NAMES.
+    learning_rate: the highest value.
+    warmup, total: updates of the ramp and of the run, fractions too.
+    end_factor: of linear and cosine, the last value over the highest.
+    steps: of step, after how many updates it is multiplied.
+    step_factor: of step, by what.
+  """
+
+  name: Int32[Array, ""]
+  learning_rate: Float32[Array, ""]
+  warmup: Float32[Array, ""]
+  total: Float32[Array, ""]
+  end_factor: Float32[Array, ""]
+  steps: Float32[Array, " steps"]
+  step_factor: Float32[Array, ""]
+
+  def __call__(self, count: Any) -> Float32[Array, "..."]:
+    """The rate of the update after `count` updates, for any shape of it."""
+    done = jnp.asarray(count, jnp.float32)  # exact to 16 million updates
+    progress = (done - self.warmup) / (self.total - self.warmup)
+    progress = jnp.clip(progress, 0.0, 1.0)
+    fall = 1.0 - self.end_factor
+    passed = sum((done >= step).astype(jnp.int32) for step in self.steps)
+    decays = {
+      "linear": 1.0 - fall * progress,
+      "cosine": 1.0 - fall * 0.5 * (1.0 - jnp.cos(jnp.pi * progress)),
+      "step": self.step_factor**passed,
+    }
+    decay = jnp.ones_like(done)
+    for name, value in decays.items():
+      decay = jnp.where(self.name == NAMES.index(name), value, decay)
+    ramp = jnp.where(
+      done < self.warmup, done / jnp.maximum(self.warmup, 1e-9), 1.0
+    )
+    return self.learning_rate * ramp * decay
 
 
 def create(
@@ -25,7 +69,7 @@ def create(
   steps_per_epoch: int,
   num_epochs: int,
   accumulate_steps: int = 1,
-) -> optax.Schedule:
+) -> Schedule:
   """The schedule that a configuration names.
 
   * fixed: the learning rate itself.
@@ -45,10 +89,6 @@ def create(
     num_epochs: epochs the run takes.
     accumulate_steps: batches an update.
 
-  Returns:
-    A function from the number of updates done to the learning rate of the
-    next one, a float32.
-
   Raises:
     UserError: a name is unknown or a value out of its range.
     ValueError: `steps_per_epoch` is less than 1.
@@ -66,27 +106,17 @@ def create(
   # Not rounded to whole updates: half an epoch of an odd number of batches, or
   # an epoch that ends between two updates, stays what it says.
   updates_per_epoch = steps_per_epoch / accumulate_steps
-  warmup = config.warmup_epochs * updates_per_epoch
-  total = num_epochs * updates_per_epoch
-  steps = tuple(epoch * updates_per_epoch for epoch in config.step_epochs)
-  name, end = config.name, config.end_factor
-  step_factor = config.step_factor
-
-  def schedule(count: Any) -> Float32[Array, "..."]:
-    done = jnp.asarray(count, jnp.float32)  # exact to 16 million updates
-    decay = jnp.ones_like(done)
-    progress = jnp.clip((done - warmup) / (total - warmup), 0.0, 1.0)
-    if name == "linear":
-      decay = 1.0 + (end - 1.0) * progress
-    elif name == "cosine":
-      decay = end + (1.0 - end) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-    elif name == "step":
-      for step in steps:
-        decay = jnp.where(done >= step, decay * step_factor, decay)
-    ramp = jnp.minimum(done / warmup, 1.0) if warmup else 1.0
-    return learning_rate * ramp * decay
-
-  return schedule
+  steps = [epoch * updates_per_epoch for epoch in config.step_epochs]
+  number = functools.partial(jnp.asarray, dtype=jnp.float32)
+  return Schedule(
+    name=jnp.asarray(NAMES.index(config.name), jnp.int32),
+    learning_rate=number(learning_rate),
+    warmup=number(config.warmup_epochs * updates_per_epoch),
+    total=number(num_epochs * updates_per_epoch),
+    end_factor=number(config.end_factor),
+    steps=number(steps),
+    step_factor=number(config.step_factor),
+  )
 
 
 def _check(

@@ -5,7 +5,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -14,8 +13,18 @@ from fer_jax import models
 from fer_jax.data import pipeline, registry
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError
-from fer_jax.training import losses, optimizers, schedules
-from fer_jax.training.parallel import Spread
+from fer_jax.models.groups import layer_groups
+from fer_jax.training import (
+  freezing,
+  init_from,
+  losses,
+  lr_multipliers,
+  overfitting,
+  schedules,
+)
+from fer_jax.training.freezing import Freezing
+from fer_jax.training.inputs import RunInputs
+from fer_jax.training.parallel import Spread, init_call
 from fer_jax.training.state import TrainState, Tree
 from fer_jax.training.step import Steps
 from fer_jax.training.stopping import Stopping
@@ -26,13 +35,14 @@ class Setup:
   """The parts of a run.
 
   Attributes:
-    config: checked and locked.
+    config: checked and locked; with `overfit`, without what hinders that.
     dataset: its splits.
     order: the rows of every training batch.
     spread: how steps run over devices.
     model: maps images to logits.
-    steps: the training and evaluation steps of one device.
-    schedule: learning rate by updates done.
+    steps: the training and evaluation steps of one device, at the start.
+    inputs: of the steps, the same in all of them.
+    freezing: what is trained from which epoch on.
     stopping: follows the best epoch.
     plateau: lowers the learning rate; None under other schedules.
   """
@@ -43,9 +53,10 @@ class Setup:
   spread: Spread
   model: nn.Module
   steps: Steps
-  schedule: optax.Schedule
+  inputs: RunInputs
   stopping: Stopping
   plateau: schedules.Plateau | None
+  freezing: Freezing
 
   @property
   def input_shape(self) -> tuple[int, int, int]:
@@ -53,19 +64,41 @@ class Setup:
     size = self.config.input.image_size
     return size, size, self.config.input.channels
 
+  def init_state(self, epoch: int = 0) -> TrainState:
+    """A fresh state, on one device.
+
+    Args:
+      epoch: epochs done, by which more parameters may be trained.
+    """
+    init = init_call(self.steps_at(epoch), self.input_shape)
+    rng = jax.random.key(self.config.seed)
+    return init(jax.random.fold_in(rng, 0), self.inputs)
+
+  def first_state(self) -> TrainState:
+    """The state before a run's first step: fresh, or from `init_from`."""
+    state = self.init_state()
+    return self.start.put(state) if self.start else state
+
   @functools.cached_property
-  def rng(self) -> jax.Array:
-    """The run's key; all randomness but the order comes from it."""
-    return jax.random.key(self.config.seed)
+  def start(self) -> init_from.Start | None:
+    """The weights a new run starts from, read once; None for fresh ones.
 
-  def init_state(self) -> TrainState:
-    """The state before the first step, on one device."""
-    init = jax.jit(lambda rng: self.steps.init(rng, self.input_shape))
-    return init(jax.random.fold_in(self.rng, 0))
+    Raises:
+      UserError: they are missing or do not fit.
+    """
+    if not self.config.init_from:
+      return None
+    weights = init_from.read(self.config.init_from)
+    names = self.dataset.class_names
+    return init_from.fit(weights, self.model, self.config, names)
 
-  def step_rng(self) -> jax.Array:
-    """The key that every step folds its number into."""
-    return jax.random.fold_in(self.rng, 1)
+  def steps_at(self, epoch: int) -> Steps:
+    """The steps after so many epochs: more may be trained than before."""
+    frozen = self.freezing.frozen(epoch)
+    if frozen == self.steps.frozen:
+      return self.steps
+    units = self.freezing.trained_units(epoch)
+    return dataclasses.replace(self.steps, frozen=frozen, units=units)
 
   def resident(self, split: Split) -> Tree:
     """A split on every device, or {} where batches carry the images."""
@@ -84,6 +117,8 @@ def build(config: ConfigDict) -> Setup:
     UserError: something in the configuration or the data set is wrong.
   """
   configs.check(config)
+  if config.overfit:
+    config = overfitting.plain(config)
   spread = Spread(config.parallel)
   spread.check_batch("batch_size", config.batch_size)
   spread.check_batch("eval_batch_size", config.eval_batch_size)
@@ -94,6 +129,8 @@ def build(config: ConfigDict) -> Setup:
   )
   options = config.dataset.to_dict()
   dataset = registry.load(options.pop("name"), **options)
+  if config.overfit:
+    dataset = overfitting.subset(dataset, config.overfit, config.seed)
   train_split = dataset.split("train")
   dataset.split("validation")  # Selects the best epoch: an error without.
   order = pipeline.BatchOrder(
@@ -112,7 +149,6 @@ def build(config: ConfigDict) -> Setup:
     config.num_epochs,
     accumulate_steps,
   )
-  optimizer = optimizers.create(config.optimizer, schedule)
   options = config.model.to_dict()
   model = models.create(
     options.pop("name"),
@@ -121,6 +157,7 @@ def build(config: ConfigDict) -> Setup:
     dtype=jnp.dtype(config.dtype),
     axis_name=spread.axis_name,
   )
+  frozen, lr_factors = _layer_choices(config, model)
   class_weights = None
   if config.loss.class_weights == "balanced":
     weights = losses.balanced_class_weights(
@@ -130,11 +167,17 @@ def build(config: ConfigDict) -> Setup:
   steps = Steps(
     config,
     model,
-    optimizer,
     dataset.num_classes,
     class_weights,
     spread.axis_name,
+    frozen.frozen(0),
+    lr_factors,
+    frozen.trained_units(0),
   )
+  rng = jax.random.fold_in(jax.random.key(config.seed), 1)
+  decay = jnp.asarray(config.optimizer.weight_decay, jnp.float32)
+  inputs = RunInputs(rng, schedule, decay)
+  steps.optimizer(inputs)  # Refuses wrong fields.
   plateau = None
   if config.schedule.name == "plateau":
     plateau = schedules.Plateau(
@@ -143,8 +186,30 @@ def build(config: ConfigDict) -> Setup:
       config.schedule.plateau_min_delta,
     )
   return Setup(
-    config, dataset, order, spread, model, steps, schedule, stopping, plateau
+    config,
+    dataset,
+    order,
+    spread,
+    model,
+    steps,
+    inputs,
+    stopping,
+    plateau,
+    frozen,
   )
+
+
+def _layer_choices(
+  config: ConfigDict, model: nn.Module
+) -> tuple[Freezing, dict[str, float]]:
+  """What is frozen, and factors of the learning rate; named by layers."""
+  text = config.optimizer.lr_multipliers
+  if not (text or config.freeze.patterns or config.freeze.unfreeze_epochs):
+    return Freezing(), {}  # The usual case needs no trace of the model.
+  size = config.input.image_size
+  groups = layer_groups(model, (size, size, config.input.channels))
+  frozen = freezing.create(config.freeze, groups, config.num_epochs)
+  return frozen, lr_multipliers.read(text, groups)
 
 
 def steps_per_call(config: ConfigDict) -> int:

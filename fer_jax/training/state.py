@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
@@ -31,3 +33,8 @@ class TrainState(struct.PyTreeNode):
       "params": self.ema or self.params,
       "batch_stats": self.batch_stats,
     }
+
+
+def empty_like(tree: Tree) -> Tree:
+  """Host arrays of the same shapes and types, to be restored into."""
+  return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)

@@ -244,10 +244,15 @@ def test_a_step_compiles_once(tmp_path, prepared, monkeypatch):
     return call(self, x, train)
 
   monkeypatch.setattr(resnet.ResNet, "__call__", counted)
-  loop.train(tiny_run.config(prepared, num_epochs=3), tmp_path)
+  fields = {"num_epochs": 3, "optimizer__b2": 0.95}  # of no other test
+  loop.train(tiny_run.config(prepared, **fields), tmp_path / "one")
   assert traced.count(True) == 1
   # Made, summed up, and evaluated by a program for each split's arrays.
   assert traced.count(False) == 4
+  fields |= {"optimizer__learning_rate": 0.01, "seed": 1}
+  loop.train(tiny_run.config(prepared, **fields), tmp_path / "two")
+  assert traced.count(True) == 1
+  assert traced.count(False) == 5  # Summed up.
 
 
 @pytest.mark.parametrize(

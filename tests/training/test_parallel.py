@@ -30,7 +30,7 @@ def trained(config, stacked=False):
   state = spread.replicate(parts.init_state())
   split = parts.dataset.split("train")
   data = parts.resident(split)
-  rng = spread.replicate(parts.step_rng())
+  inputs = spread.replicate(parts.inputs)
   sums = spread.replicate(Sums.zeros())
   batches = list(
     next(it)
@@ -40,11 +40,11 @@ def trained(config, stacked=False):
   call = parallel.training_call(spread, parts.steps, stacked)
   if stacked:
     batch = jax.tree.map(lambda *x: np.stack(x), *batches)
-    state, sums = call(state, sums, data, spread.shard(batch, True), rng)
+    state, sums = call(state, sums, data, spread.shard(batch, True), inputs)
   else:
     for batch in batches:
-      state, sums = call(state, sums, data, spread.shard(batch), rng)
-  evaluate = spread.compile(parts.steps.evaluate, 3)
+      state, sums = call(state, sums, data, spread.shard(batch), inputs)
+  evaluate = parallel.evaluation_call(spread, parts.steps)
   validation = parts.dataset.split("validation")
   held = parts.resident(validation)
   seen = spread.replicate(Sums.zeros())
@@ -116,6 +116,22 @@ def test_batch_statistics_are_of_the_global_batch(prepared, one_device):
     state.batch_stats["bn1"]["var"], expected, rtol=1e-5
   )
   assert np.ptp(expected) > 0
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
+  fields = {"freeze__patterns": "conv1", "feed": "resident"}
+  config = tiny_run.config(prepared, **options("jit", **fields))
+  expected, _, _ = trained(config)
+  start = jax.device_get(setup.build(config).init_state())
+  config = tiny_run.config(prepared, **options(mode, **fields))
+  state, _, _ = trained(config)
+  jax.tree.map(assert_changed_alike, start, state, expected)
+  for tree in (state.params, state.ema):
+    for layer in ("conv1", "bn1"):
+      jax.tree.map(
+        np.testing.assert_array_equal, tree[layer], start.params[layer]
+      )
 
 
 def test_auto_is_pmap_over_several_devices():

@@ -109,7 +109,7 @@ def test_schedule_is_a_float32_under_jit_and_maps_over_counts():
     _config(name="cosine", warmup_epochs=1.0), 0.2, 10, 4
   )
   counts = jnp.arange(45)
-  rates = jax.jit(schedule)(counts)
+  rates = jax.jit(lambda schedule, counts: schedule(counts))(schedule, counts)
   assert rates.dtype == jnp.float32
   single = [schedule(count) for count in counts]
   np.testing.assert_allclose(rates, single, rtol=1e-5, atol=1e-9)

@@ -1,0 +1,17 @@
+"""ResNet-50, from ImageNet weights, as Lewis et al. fine-tuned it.
+
+python -m fer_jax.train --config=configs/lewis_resnet50.py
+
+On a laptop --config=configs/lewis_resnet50.py:small, at 48 pixels. What
+--config.init_from may be stands in lewis.py; from scratch it is nothing,
+--config.init_from=
+The paper got 70.16 % on PublicTest (precision 71.22, recall 69.39, F1 70.29).
+"""
+
+from ml_collections import ConfigDict
+
+from fer_jax.configs import lewis
+
+
+def get_config(size: str = "full") -> ConfigDict:
+  return lewis.get_config(f"resnet50,{size}")

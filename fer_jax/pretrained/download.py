@@ -1,0 +1,137 @@
+"""Published ImageNet weights, downloaded once into the user's cache.
+
+"timm:resnet50" is a safetensors file of timm's on Hugging Face, whose SHA-256
+the hub states; "torchvision:resnet50" a file of PyTorch's, which carries the
+beginning of its own in its name and needs torch to be read.
+"""
+
+import hashlib
+import http.client
+import importlib.util
+import os
+import pathlib
+import shutil
+import tempfile
+import urllib.request
+
+from fer_jax.errors import UserError, choose
+from fer_jax.pretrained import conversion, store
+
+TIMM = "https://huggingface.co/timm/{}/{}/main/model.safetensors"
+TORCHVISION = "https://download.pytorch.org/models/{}"
+
+# Our model -> timm's, trained on ImageNet-1k. `tv_in1k` are torchvision's.
+TIMM_NAMES = {
+  "resnet18": "resnet18.tv_in1k",
+  "resnet34": "resnet34.tv_in1k",
+  "resnet50": "resnet50.tv_in1k",
+  "resnet101": "resnet101.tv_in1k",
+  "resnet152": "resnet152.tv_in1k",
+  "mobilenet": "mobilenetv1_100.ra4_e3600_r224_in1k",
+  "mobilenet_v2": "mobilenetv2_100.ra_in1k",
+}
+# Our model -> torchvision's file of its first weights (IMAGENET1K_V1).
+TORCHVISION_FILES = {
+  "resnet18": "resnet18-f37072fd.pth",
+  "resnet34": "resnet34-b627a593.pth",
+  "resnet50": "resnet50-0676ba61.pth",
+  "resnet101": "resnet101-63fe2227.pth",
+  "resnet152": "resnet152-394f9c45.pth",
+  "mobilenet_v2": "mobilenet_v2-b0353104.pth",
+}
+_TIMEOUT = 30  # seconds without a byte
+
+
+def is_published(source: str) -> bool:
+  """Whether a name is one of published weights.
+
+  >>> is_published("timm:resnet50"), is_published("runs/resnet50")
+  (True, False)
+  """
+  return source.startswith(("timm:", "torchvision:"))
+
+
+def folder_of(source: str) -> pathlib.Path:
+  """The folder of converted weights; downloads and converts what is not there.
+
+  Args:
+    source: "timm:MODEL" or "torchvision:MODEL", by our names.
+
+  Raises:
+    UserError: the name is unknown, or the file cannot be got or read.
+  """
+  library, _, model = source.partition(":")
+  if library == "timm":
+    name = TIMM_NAMES[choose("model of timm", model, TIMM_NAMES)]
+    url, pointer = TIMM.format(name, "resolve"), TIMM.format(name, "raw")
+  else:
+    choose("model of torchvision", model, TORCHVISION_FILES)
+    name = TORCHVISION_FILES[model]
+    url, pointer = TORCHVISION.format(name), ""
+  folder = cache() / f"{library}-{name.removesuffix('.pth')}"
+  if folder.is_dir():
+    return folder
+  if library == "torchvision" and not importlib.util.find_spec("torch"):
+    raise UserError(
+      f"{source} is a file of torch's, which needs torch: pip install"
+      f" 'torch>=2.6', or give timm:{model}, which does not"
+    )
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    try:
+      sha256 = _stated(pointer) if pointer else _in_name(name)
+      path = _download(url, pathlib.Path(scratch) / url.rpartition("/")[2])
+    except (OSError, http.client.HTTPException) as e:
+      raise UserError(
+        f"cannot download {url} ({e}): get it on another machine, then"
+        f" python -m fer_jax.pretrained.convert FILE --model={model}"
+        " --out=weights, and give --config.init_from=weights"
+      ) from e
+    _check(path, sha256, url)
+    variables, info = conversion.convert_file(path, model)
+    return store.save(folder, variables, info | {"url": url})
+
+
+def cache() -> pathlib.Path:
+  """Where weights are kept: XDG_CACHE_HOME, or ~/.cache."""
+  folder = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(folder) / "fer_jax" / "weights"
+
+
+def _download(url: str, path: pathlib.Path) -> pathlib.Path:
+  print(f"downloading {url}", flush=True)
+  with (
+    urllib.request.urlopen(url, timeout=_TIMEOUT) as response,
+    path.open("wb") as file,
+  ):
+    shutil.copyfileobj(response, file, 1 << 20)
+  return path
+
+
+def _stated(pointer: str) -> str:
+  """The SHA-256 in the pointer that Git LFS keeps in a file's place."""
+  with urllib.request.urlopen(pointer, timeout=_TIMEOUT) as response:
+    text = response.read(1024).decode()
+  for line in text.splitlines():
+    if line.startswith("oid sha256:"):
+      return line.removeprefix("oid sha256:").strip()
+  raise OSError(f"{pointer} states no SHA-256")
+
+
+def _in_name(name: str) -> str:
+  """The first digits of the SHA-256, which PyTorch puts into file names.
+
+  >>> _in_name("resnet18-f37072fd.pth")
+  'f37072fd'
+  """
+  return name.rpartition("-")[2].removesuffix(".pth")
+
+
+def _check(path: pathlib.Path, sha256: str, url: str) -> None:
+  with path.open("rb") as file:
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+  if not found.startswith(sha256):
+    raise UserError(
+      f"{url} is not what its publisher states (SHA-256 {found[:16]}..., not"
+      f" {sha256[:16]}...): try again later"
+    )
