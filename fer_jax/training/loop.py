@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -19,18 +20,30 @@ from fer_jax.training.evaluator import Evaluator
 from fer_jax.training.interruption import Interrupted, StopRequest
 from fer_jax.training.journal import Journal
 from fer_jax.training.position import Position, no_sums
+from fer_jax.training.progress import Progress
 from fer_jax.training.state import TrainState, Tree, empty_like
+from fer_jax.training.stepping import Pending, Stepper
 from fer_jax.training.trace import Trace
 from fer_jax.training.workdir import claim
 
+AfterEpoch = Callable[[Info], None]  # of its number and its metrics
 
-def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
+
+def train(
+  config: ConfigDict,
+  workdir: str | os.PathLike[str],
+  after_epoch: AfterEpoch = lambda metrics: None,
+  test: bool = True,
+) -> Info:
   """Trains until the last epoch, early stopping or a signal; resumes a workdir.
 
   Args:
     config: as `configs.default` describes.
     workdir: where checkpoints, metrics and pictures go. What it holds of the
       same configuration is gone on with.
+    after_epoch: called once an epoch is saved; what it raises ends the run
+      there, to be gone on with.
+    test: whether the best epoch is evaluated on `test` too, at the end.
 
   Returns:
     The summary: `best_epoch`, `validation_loss`, `validation_accuracy`,
@@ -51,18 +64,32 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Info:
     contextlib.closing(Run(parts, workdir)) as run,
     StopRequest() as stop_request,
   ):
-    return run.train(stop_request)
+    return run.train(stop_request, after_epoch, test)
 
 
-class Run:
+class Run(Stepper):
   """One run in its workdir."""
 
-  def __init__(self, parts: setup.Setup, workdir: pathlib.Path):
-    compile_times = CompileTimes()
+  def __init__(
+    self,
+    parts: setup.Setup,
+    workdir: pathlib.Path,
+    progress: Progress | None = None,
+  ):
+    """Opens the workdir, and goes on from what it holds.
+
+    Args:
+      parts: of the run.
+      workdir: of the run.
+      progress: in place of the run's own, for one that is not alone: then
+        others tell how long things took to compile.
+    """
+    compile_times = None if progress else CompileTimes()
     config = parts.config
     self.config = config
     self.workdir = workdir
     self.setup = parts
+    self.spread = parts.spread
     self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     self.evaluator = Evaluator(self.setup)
     self.iterator = pipeline.training_batches(
@@ -78,11 +105,14 @@ class Run:
       self.steps_per_epoch,
       self.position.step or None,
       compile_times,
+      progress,
     )
     self.trace = Trace(workdir / "profile") if config.profile else None
     self._compile()
 
-  def train(self, stop_request: StopRequest) -> Info:
+  def train(
+    self, stop_request: StopRequest, after_epoch: AfterEpoch, test: bool
+  ) -> Info:
     """Trains what is left and sums it up."""
     inputs = self.setup.spread.replicate(self.setup.inputs)
     data = self.setup.resident(self.setup.dataset.split("train"))
@@ -91,9 +121,9 @@ class Run:
     )
     while not self._finished:
       self._train_epoch(data, inputs, stop_request)
-      self._end_epoch()
+      after_epoch(self._end_epoch())
       self._leave_if(stop_request)
-    return self._finish()
+    return self._finish(test)
 
   def close(self) -> None:
     """Waits for checkpoints that are being written, closes files."""
@@ -103,57 +133,29 @@ class Run:
     self.checkpoints.close()
 
   @property
+  def progress(self) -> Progress:
+    """What a person sees."""
+    return self.journal.progress
+
+  @property
   def _finished(self) -> bool:
     done = self.position.epoch >= self.config.num_epochs
     return done or self.setup.stopping.should_stop
 
-  def _train_epoch(
-    self, data: Tree, inputs: Tree, stop_request: StopRequest
-  ) -> None:
-    """Trains to the end of the running epoch."""
-    spread, position = self.setup.spread, self.position
-    progress = self.journal.progress
-    end = (position.epoch + 1) * self.steps_per_epoch
-    done = self.steps_per_epoch - (end - position.step)
-    progress.start_epoch(position.epoch + 1, done)
-    started = time.monotonic() - position.seconds
-    sums = spread.replicate(position.sums)
-    pending: tuple[int, Tree] | None = None
-    while position.step < end:
-      count = min(self.steps_per_call, end - position.step)
-      batch = self._next_batch(count)
-      if self.trace:
-        self.trace.step()
-      call = self.calls[count > 1]
-      self.state, sums = call(self.state, sums, data, batch, inputs)
-      before, position.step = position.step, position.step + count
-      position.seconds = time.monotonic() - started
-      progress.update(count)
-      if _passes(before, position.step, self.config.log_every_steps):
-        # Told of one log step late, so that the device never waits for it.
-        self._tell(pending)
-        pending = position.step, self.observe(self.state, sums)
-      if position.step < end and (
-        stop_request.signal_number
-        or _passes(before, position.step, self.config.checkpoint.every_steps)
-      ):
-        self._tell(pending)
-        pending = None
-        progress.pause()
-        position.sums = spread.fetch(sums)
-        self._save()
-        self._leave_if(stop_request)
-        progress.resume()
-    self._tell(pending)
-    position.sums = spread.fetch(sums)
-    progress.pause()
+  def _end_epoch(self, validation: dict[str, float] | None = None) -> Info:
+    """Evaluates, tells and saves.
 
-  def _end_epoch(self) -> None:
-    """Evaluates, tells and saves."""
+    Args:
+      validation: the split's loss and accuracy, where they are known.
+
+    Returns:
+      The number of the epoch and its metrics.
+    """
     position, started = self.position, time.monotonic()
     train = self.journal.means(position, position.sums)
     variables = self.state.eval_variables()
-    validation = self.evaluator(variables, "validation")
+    if validation is None:
+      validation = self.evaluator(variables, "validation")
     self.journal.check_finite(position, validation["loss"], "validation loss")
     observed = self.setup.spread.fetch(self.observe(self.state, self.no_sums))
     metrics = {
@@ -181,15 +183,16 @@ class Run:
     if best:
       host = self.setup.spread.fetch(variables)
       self.checkpoints.save_best(position.step, host, self._info())
-    self._save()
+    self.save()
+    return {"epoch": position.epoch, **metrics}
 
-  def _finish(self) -> Info:
+  def _finish(self, test: bool) -> Info:
     """Evaluates the best epoch, on `test` for the first time, and sums up."""
     spread, splits = self.setup.spread, self.setup.dataset.splits
     like = empty_like(spread.fetch(self.state.eval_variables()))
     variables = spread.replicate(self.checkpoints.restore_best(like))
     metrics: Info = {"best_epoch": self.setup.stopping.best_epoch}
-    for split in ("validation", "test"):
+    for split in ("validation", "test") if test else ("validation",):
       if split in splits:
         for name, value in self.evaluator(variables, split).items():
           metrics[f"{split}_{name}"] = value
@@ -219,15 +222,10 @@ class Run:
       stacked: parallel.training_call(spread, steps, stacked)
       for stacked in (False, True)
     }
-    self.observe = spread.compile(
-      lambda state, sums: {
-        "sums": sums,
-        "learning_rate": optimizers.learning_rate(state.opt_state),
-      }
-    )
+    self.observe = parallel.observation_call(spread)
     self.no_sums = spread.replicate(no_sums())
 
-  def _next_batch(self, count: int) -> Tree:
+  def next_batch(self, count: int) -> Tree:
     """The next batch, or `count` of them stacked, over the devices."""
     batches = [next(self.iterator) for _ in range(count)]
     if count == 1:
@@ -235,7 +233,7 @@ class Run:
     stacked = jax.tree.map(lambda *x: np.stack(x), *batches)
     return self.setup.spread.shard(stacked, stacked=True)
 
-  def _tell(self, pending: tuple[int, Tree] | None) -> None:
+  def _tell(self, pending: Pending) -> None:
     """Tells of what was observed at a step, once it has arrived."""
     if pending:
       step, observed = pending
@@ -261,7 +259,7 @@ class Run:
       self._compile()
       self.journal.progress.write(self.setup.freezing.describe(epoch))
 
-  def _save(self) -> None:
+  def save(self) -> None:
     """Saves all, unless the running epoch's loss is no number."""
     if self.position.sums.count:
       self.journal.means(self.position, self.position.sums)
@@ -287,14 +285,5 @@ class Run:
   def _leave_if(self, stop_request: StopRequest) -> None:
     if stop_request.signal_number and not self._finished:
       self.checkpoints.close()
-      raise Interrupted(
-        f"interrupted in epoch {self.position.epoch + 1} at step"
-        f" {self.position.step}; saved in {self.workdir}: the same command"
-        " goes on from there",
-        stop_request.signal_number,
-      )
-
-
-def _passes(before: int, after: int, every: int) -> bool:
-  """Whether a multiple of `every` lies in (before, after]; 0 never."""
-  return every > 0 and before // every != after // every
+      told = report.interrupted(self.position, str(self.workdir))
+      raise Interrupted(told, stop_request.signal_number)

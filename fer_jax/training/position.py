@@ -46,3 +46,8 @@ class Position:
 def no_sums() -> Sums:
   """Metrics of nothing, on the host."""
   return Sums(np.float32(0), np.int32(0), np.int32(0))
+
+
+def passes(before: int, after: int, every: int) -> bool:
+  """Whether a multiple of `every` lies in (before, after]; 0 never."""
+  return every > 0 and before // every != after // every

@@ -8,6 +8,7 @@ import jax
 from fer_jax import __version__
 from fer_jax.models.summary import summarize
 from fer_jax.training import overfitting
+from fer_jax.training.position import Position
 from fer_jax.training.setup import Setup
 
 
@@ -52,6 +53,14 @@ def opening(setup: Setup, workdir: str, step: int) -> str:
       *chosen,
       f"workdir {workdir}{resumed}",
     )
+  )
+
+
+def interrupted(position: Position, workdir: str) -> str:
+  """Says where a run was left, and how to go on."""
+  return (
+    f"interrupted in epoch {position.epoch + 1} at step {position.step}; saved"
+    f" in {workdir}: the same command goes on from there"
   )
 
 
