@@ -1,13 +1,16 @@
 r"""Times runs trained together, by one vmapped step, against one by one.
 
 python benchmarks/together_timing.py [--model=leaky_cnn] [--runs=1,2,4,8] \
-  [--batch_size=32] [--turns=7] [--output=benchmarks/results]
+  [--batch_size=32] [--turns=7] [--lowering=gathered] \
+  [--output=benchmarks/results]
 
 What is timed is the training step of fer_jax.train, on random images that lie
 on the device. All numbers of runs, together and one by one, are measured in
-turns; compilation stands apart, without a cache.
+turns; compilation stands apart, without a cache. Under vmap, XLA's convolution
+is one with a group for each run: --lowering says how else to compute it there.
 """
 
+import contextlib
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,12 +24,16 @@ from absl import flags
 
 from fer_jax import command, errors, models
 from fer_jax.configs import default
+from fer_jax.models import lowerings, ops
 from fer_jax.training import compilation, parallel, schedules, setup
 from fer_jax.training.metrics import Sums
 from fer_jax.training.state import Tree
 from fer_jax.training.step import RunInputs, Steps
 
 NUM_CLASSES = 7
+LOWERINGS = {
+  name: getattr(lowerings, name) for name in ("native", "shifted", "gathered")
+}
 NUM_ROWS = 1024  # images on the device
 
 
@@ -39,6 +46,9 @@ def define_flags() -> None:
   flags.DEFINE_integer("image_size", 48, "Pixels.", lower_bound=1)
   flags.DEFINE_integer("turns", 7, "Measurements of each.", lower_bound=3)
   flags.DEFINE_integer("calls", 3, "Calls a measurement.", lower_bound=1)
+  flags.DEFINE_enum(
+    "lowering", None, list(LOWERINGS), "Of convolutions together; as alone."
+  )
   flags.DEFINE_string("output", "benchmarks/results", "Where the table goes.")
 
 
@@ -54,7 +64,12 @@ def main(argv: Sequence[str]) -> None:
     for number in _numbers(given.runs)
     for together in (True, False)
   }
-  compiled = {key: _compile_seconds(case) for key, case in cases.items()}
+  compiled = {
+    (number, together): _compile_seconds(
+      case, given.lowering if together else None
+    )
+    for (number, together), case in cases.items()
+  }
   timings = timing.interleave(
     {str(key): case.step for key, case in cases.items()},
     num_turns=given.turns,
@@ -74,6 +89,7 @@ def main(argv: Sequence[str]) -> None:
         "dtype": given.dtype,
         "image_size": given.image_size,
         "steps_per_call": per_call,
+        "lowering": (together and given.lowering) or "default",
         **timing.environment(),
         # One by one, the first number of runs compiles for all.
         "compile_s": round(seconds, 2),
@@ -156,9 +172,14 @@ def _stacked(runs: list[tuple[Tree, ...]]) -> tuple[Tree, ...]:
   return stack(states), stack(sums), batch, stack(inputs)
 
 
-def _compile_seconds(case: _Runs) -> float:
-  first = timing.once(case.step)
-  return max(first - timing.once(case.step), 0.0)
+def _compile_seconds(case: _Runs, lowering: str | None) -> float:
+  """Compiles, by a first call."""
+  with contextlib.ExitStack() as stack:
+    if lowering:
+      stack.enter_context(ops.use(ops.Rule.all(LOWERINGS[lowering])))
+    times = compilation.CompileTimes()
+    jax.block_until_ready(case.step())
+  return times.spent
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

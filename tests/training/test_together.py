@@ -15,7 +15,7 @@ from fer_jax.data import registry
 from fer_jax.errors import UserError
 from fer_jax.evaluation.trained import Trained
 from fer_jax.models import leaky_cnn
-from fer_jax.training import alike, loop, progress, records, setup
+from fer_jax.training import alike, curves, loop, progress, records, setup
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.interruption import Interrupted
 from fer_jax.training.together import train_together
@@ -41,20 +41,26 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   return tmp_path_factory.mktemp("prepared")
 
 
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def prepare(monkeypatch: pytest.MonkeyPatch) -> None:
+  """Makes the tiny set known, and curves quick to draw."""
   tiny_run.register(monkeypatch)
+  monkeypatch.setattr(curves, "draw", lambda told, path, title: path.touch())
+
+
+@pytest.fixture(autouse=True)
+def prepared_names(monkeypatch: pytest.MonkeyPatch) -> None:
+  prepare(monkeypatch)
 
 
 def configure(prepared: pathlib.Path, **fields: Any) -> ConfigDict:
   common = {
     "optimizer__name": "sgd",
     "optimizer__learning_rate": 0.02,
-    "augment__shift": 0.1,
     "augment__flip": True,
     "model__name": "leaky_cnn",
-    "model__widths": (4, 8),
+    "model__widths": (4,),
     "model__dense": 16,
+    "input__image_size": 12,
     "model__dropout": 0.2,
     "ema_decay": 0.5,
   }
@@ -66,7 +72,7 @@ def alone(prepared, tmp_path_factory):
   """The workdirs of the runs, trained one by one."""
   folder = tmp_path_factory.mktemp("alone")
   with pytest.MonkeyPatch.context() as monkeypatch:
-    tiny_run.register(monkeypatch)
+    prepare(monkeypatch)
     for i, fields in enumerate(RUNS):
       loop.train(configure(prepared, **fields), folder / str(i))
   return [folder / str(i) for i in range(len(RUNS))]
