@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import shutil
 import signal
 from typing import Any
 
@@ -129,7 +130,7 @@ def assert_same_run(
 
 # One step a call, as on CPU, and several, as on accelerators; both feeds.
 @pytest.mark.parametrize(
-  ("steps_per_call", "feed"), [(1, "resident"), (3, "stream")]
+  ("steps_per_call", "feed"), [(1, "resident"), (STEPS, "stream")]
 )
 def test_runs_are_those_that_they_are_alone(
   tmp_path, prepared, alone, monkeypatch, capsys, steps_per_call, feed
@@ -238,6 +239,21 @@ def test_those_that_leave_do_the_others_no_harm(
     loop.train(configs[1], workdirs[1])
   loop.train(configs[3], workdirs[3])  # What was pruned can be gone on with.
   assert records.read(workdirs[3])[-1]["kind"] == "summary"
+
+
+def test_layers_thaw(tmp_path, prepared):
+  frozen = {"freeze__patterns": "conv1", "freeze__unfreeze_epochs": (1,)}
+  more = frozen | {"ema_decay": 0.0}
+  configs = [configure(prepared, **fields, **more) for fields in RUNS[:2]]
+  workdirs = [tmp_path / "a", tmp_path / "b"]
+  train_together(configs, workdirs)
+  for config, workdir in zip(configs, workdirs, strict=True):
+    start = setup.build(config).first_state().params["conv1"]["kernel"]
+    _, latest = arrays(workdir)
+    assert np.linalg.norm(latest["params"]["conv1"]["kernel"] - start) > 0
+    shutil.rmtree(workdir / f"checkpoints/{2 * STEPS}")
+    _, before = arrays(workdir)
+    np.testing.assert_array_equal(before["params"]["conv1"]["kernel"], start)
 
 
 def test_each_stops_early_by_itself(tmp_path, prepared):
