@@ -7,10 +7,9 @@ python -m fer_jax.study --configs=configs/resnet18.py,configs/resnet50.py \
 
 What is done is not done again, so the same command goes on where it was
 interrupted, and recipes or seeds can be added later. --config.FIELD=VALUE is
-set in every recipe. With --together, runs that differ in seeds and rates only
-are trained at once, by one compiled step on one device: small models leave most
-of an accelerator idle. Tables, pictures and one page of them are in
-WORKDIR/report.
+set in every recipe. --together trains runs that differ in seeds and rates only
+at once, by one compiled step on one device. Tables, pictures and one page of
+them are in WORKDIR/report.
 """
 
 import sys
@@ -57,10 +56,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   if given.together and given.processes:
-    raise errors.UserError(
-      f"--together trains in one process, but --processes={given.processes}:"
-      " give one of them"
-    )
+    raise errors.UserError("--together is in one process: omit --processes")
   command.quieten_libraries()
   compilation.use_cache(given.config.compilation_cache)
   folder = Path(given.workdir).expanduser()

@@ -16,7 +16,7 @@ from fer_jax.data import registry
 from fer_jax.errors import UserError
 from fer_jax.evaluation.trained import Trained
 from fer_jax.models import leaky_cnn
-from fer_jax.training import alike, curves, loop, progress, records, setup
+from fer_jax.training import curves, loop, progress, records, setup
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.interruption import Interrupted
 from fer_jax.training.together import train_together
@@ -288,43 +288,3 @@ def test_when_none_is_left_the_epoch_is_not_ended(tmp_path, prepared):
   ]
   outcomes = train_together(configs, [tmp_path / "a", tmp_path / "b"])
   assert all(isinstance(outcome, UserError) for outcome in outcomes)
-
-
-@pytest.mark.parametrize(
-  ("fields", "message"),
-  [
-    ({"batch_size": 16}, "batch_size is 32 in the first and 16 in run 2"),
-    ({"optimizer__momentum": 0.5}, "optimizer.momentum is 0.9 in the first"),
-    ({"schedule__step_epochs": (1.0,)}, r"step_epochs \(number\) is 2 in"),
-  ],
-)
-def test_runs_that_differ_in_more_are_refused(
-  tmp_path, prepared, fields, message
-):
-  configs = [configure(prepared), configure(prepared, **fields)]
-  with pytest.raises(UserError, match=f"{message}.*train that one apart"):
-    train_together(configs, [tmp_path / "a", tmp_path / "b"])
-  assert not list(tmp_path.iterdir())
-
-
-def test_what_cannot_be_trained_together_is_said(tmp_path, prepared):
-  config = configure(prepared)
-  with pytest.raises(UserError, match="2 configurations need as many workdirs"):
-    train_together([config] * 2, [tmp_path / "a"] * 2)
-  spread = configure(prepared, parallel="auto")
-  with pytest.raises(UserError, match="over 4 devices.*--config.parallel=jit"):
-    train_together([spread] * 2, [tmp_path / "a", tmp_path / "b"])
-  assert not list(tmp_path.iterdir())
-
-
-def test_runs_are_sorted_into_groups(prepared):
-  fields = (
-    *RUNS,
-    {"model__dropout": 0.3},
-    {"overfit": 8},
-    {"overfit": 8, "seed": 1},
-    {"overfit": 8, "optimizer__learning_rate": 0.5},
-    {"model__dropout": 0.3, "seed": 4},
-  )
-  configs = [configure(prepared, **one) for one in fields]
-  assert alike.groups(configs) == [[0, 1, 2], [3, 7], [4, 6], [5]]
