@@ -12,10 +12,11 @@ from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.models.summary import summarize
 from fer_jax.training import parallel, schedules
+from fer_jax.training.inputs import RunInputs
 from fer_jax.training.metrics import Sums
 from fer_jax.training.parallel import Spread
 from fer_jax.training.setup import steps_per_call
-from fer_jax.training.step import RunInputs, Steps
+from fer_jax.training.step import Steps
 
 NUM_CLASSES = 7
 NUM_ROWS = 1024  # images on the device

@@ -17,6 +17,10 @@ class UserError(Exception):
   """
 
 
+class Diverged(UserError):
+  """A run's loss is no finite number: its own failure, and no other run's."""
+
+
 def choose(kind: str, name: str, choices: Iterable[str]) -> str:
   """Returns `name` if it is one of `choices`.
 

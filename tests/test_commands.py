@@ -30,7 +30,10 @@ SIZES: dict[str, Any] = {"num_train": 64, "num_validation": 24, "num_test": 8}
 # Commands are processes of their own, but forked from one that has imported
 # all of this, which takes seconds.
 _processes = multiprocessing.get_context("forkserver")
-_IMPORTS = [*(f"fer_jax.{name}" for name in COMMANDS), "tensorflow_datasets"]
+_IMPORTS = [
+  *(f"fer_jax.{name}" for name in (*COMMANDS, "sweep", "sweeps.search")),
+  "tensorflow_datasets",
+]
 
 
 @dataclasses.dataclass
@@ -75,6 +78,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   (folder / "images" / "notes.txt").write_text("no image, by its name")
   (folder / "file").write_text("neither a run nor an image")
   (folder / "hollow" / "checkpoints").mkdir(parents=True)
+  (folder / "recipe.py").write_text(
+    "from fer_jax.configs import default\nget_config = default.get_config\n"
+  )
+  (folder / "space.py").write_text(
+    "def get_space():\n  return {'optimizer.learning_rate': 0.1}\n"
+  )
   return folder
 
 
@@ -241,6 +250,8 @@ def test_export_writes_programs_that_agree(folder, probabilities):
   np.testing.assert_allclose(found, probabilities, atol=2e-6)
 
 
+SWEEP = "sweep --config=recipe.py --space=space.py"
+
 # What a user does, and what the one line must have: thing, value, way out.
 MISTAKES = [
   ("evaluate --workdir=", "--workdir= names no run", "fer_jax.train"),
@@ -277,6 +288,17 @@ MISTAKES = [
   ("explain --workdir=run --attention", "leaky_cnn", "cbam_resnet"),
   ("explain --workdir=run --output=maps.jpg", "maps.jpg", ".png"),
   ("export --workdir=run --output=file", "--output=file", "another folder"),
+  ("sweep --config=recipe.py", "--space is missing", "--help"),
+  ("sweep --space=space.py", "--config is missing", "--help"),
+  (f"{SWEEP} --workdir=swept --sampler=best", "--sampler=best", "tpe|grid"),
+  (f"{SWEEP} --workdir=swept --workers=0", "--workers=0", "positive"),
+  (f"{SWEEP} --workdir=swept --space=none.py", "--space=none.py", "lewis.py"),
+  (f"{SWEEP} --workdir=swept --config=none.py", "--config=none.py", "configs/"),
+  (f"{SWEEP} --workdir=run", "--workdir=run holds a run", "another"),
+  (f"{SWEEP} --workdir=file", "--workdir=file", "another"),
+  (f"{SWEEP} --workdir=swept --config.num_epoch=2", "num_epoch", "num_epochs"),
+  (f"{SWEEP} --workdir=swept --config.seed=-1", "--config.seed=-1", "least 0"),
+  (f"{SWEEP} --workdir=swept --storage=x://y", "--storage=x://y", "x"),
 ]
 
 

@@ -225,7 +225,7 @@ def test_recipes_are_packaged():
     for path in (root / "fer_jax").rglob("__init__.py")
   }
   packages = set(project["tool"]["setuptools"]["packages"])
-  assert packages == folders | {"fer_jax.configs"}
+  assert packages == folders | {"fer_jax.configs", "fer_jax.configs.sweeps"}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ PUBLIC = {
   "fer_jax.evaluation.answers",
 }
 # Modules of configs/ that recipes share.
-SHARED = {"__init__", "default", "jiang", "pan", "sutton"}
+SHARED = {"__init__", "default", "jiang", "lewis", "pan", "sutton"}
 # One epoch of three steps; a network of one convolution compiles in seconds.
 TINY = """
 --config.dataset.num_train=96 --config.dataset.num_validation=32

@@ -6,7 +6,6 @@ preprocessing are inside. The one for CPU has this package's convolutions, that
 for accelerators XLA's own.
 """
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from jaxtyping import Array
 from fer_jax import __version__
 from fer_jax.errors import UserError
 from fer_jax.evaluation.trained import Trained
-from fer_jax.models import lowerings, ops
+from fer_jax.models import kernels, lowerings, ops
 
 # File -> the platforms it runs on.
 PROGRAMS: dict[str, tuple[str, ...]] = {
@@ -96,7 +95,7 @@ def program(
   (batch,) = jax.export.symbolic_shape("b")
   images = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
   native = ops.use(ops.Rule.all(lowerings.native))
-  with contextlib.nullcontext() if platforms == ("cpu",) else native:
+  with kernels.forbid() if platforms == ("cpu",) else native:
     return jax.export.export(jax.jit(probabilities), platforms=platforms)(
       images
     )

@@ -1,8 +1,10 @@
 """One self-contained HTML page of what a report folder holds."""
 
 import base64
+import contextlib
 import json
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import jinja2
 
 from fer_jax import __version__
 from fer_jax.config import flatten, to_json
+from fer_jax.errors import UserError
 from fer_jax.evaluation.trained import Trained
 from fer_jax.models.summary import summarize
 
@@ -83,6 +86,23 @@ def render(template: str, **values: Any) -> str:
     },
     **values,
   )
+
+
+@contextlib.contextmanager
+def reporting(folder: Path) -> Iterator[None]:
+  """Makes the folder of a report, in WORKDIR, that is written inside.
+
+  Raises:
+    UserError: it cannot be made or written.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    yield
+  except OSError as e:
+    raise UserError(
+      f"cannot write {folder}: {e.strerror or e}; make room, or give another"
+      " --workdir"
+    ) from e
 
 
 def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Pictures of scores: confusion matrix, calibration, classes.
 
 Each function returns a figure of its own, for a white page or a dark one; no
-state of pyplot is touched. `to_png` makes it bytes.
+state of pyplot is touched. `write_both` makes files of both, `to_png` bytes.
 """
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
@@ -247,6 +248,26 @@ def per_class_bars(
   theme.legend(axes)
   theme.title(figure, title)
   return figure
+
+
+def write_both(
+  drawings: Mapping[str, Callable[[bool], Figure]], folder: Path
+) -> list[Path]:
+  """Draws pictures for light and for dark screens, NAME and NAME_dark.
+
+  Args:
+    drawings: by name, a function of whether the screen is dark.
+    folder: where the PNGs go.
+
+  Returns:
+    All of them.
+  """
+  paths = []
+  for name, draw in drawings.items():
+    for dark in (False, True):
+      paths.append(folder / f"{name}{'_dark' if dark else ''}.png")
+      paths[-1].write_bytes(to_png(draw(dark)))
+  return paths
 
 
 def to_png(figure: Figure) -> bytes:

@@ -133,11 +133,8 @@ def _write(
     pictures["confusion_alphabetical"] = lambda dark: plots.confusion_matrix(
       reordered, alphabetical, True, split, dark=dark
     )
-  for name, draw in pictures.items():
-    for dark in (False, True):
-      path = folder / f"{split}_{name}{'_dark' if dark else ''}.png"
-      path.write_bytes(plots.to_png(draw(dark)))
-      files.append(path)
+  named = {f"{split}_{name}": draw for name, draw in pictures.items()}
+  files += plots.write_both(named, folder)
   files.append(folder / f"{split}_mistakes.png")
   mistakes_sheet(predictions).save(files[-1])
   files.append(page.write(folder, trained[0]))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import require
+from fer_jax.models.norms import BatchNorm
 
 
 class JiangHead(nn.Module):
@@ -55,7 +56,7 @@ class JiangHead(nn.Module):
     return nn.Dropout(self.dropout * share, deterministic=not train)(x)
 
   def _norm(self, x: Array, train: bool, name: str) -> Array:
-    return nn.BatchNorm(
+    return BatchNorm(
       use_running_average=not train,
       momentum=0.9,
       epsilon=1e-5,

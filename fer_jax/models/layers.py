@@ -8,6 +8,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from fer_jax.models import ops
+from fer_jax.models.norms import BatchNorm
 
 STEMS = ("imagenet", "small", "small_stride2")
 
@@ -33,7 +34,7 @@ def make_layers(
     ops.Conv, use_bias=False, dtype=dtype, kernel_init=kernel_init
   )
   norm = functools.partial(
-    nn.BatchNorm,
+    BatchNorm,
     use_running_average=not train,
     momentum=0.9,
     epsilon=norm_epsilon,

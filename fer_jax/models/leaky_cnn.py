@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import choose, require
 from fer_jax.models import ops
+from fer_jax.models.norms import BatchNorm
 
 ACTIVATIONS = ("leaky_relu", "relu")
 
@@ -79,7 +80,7 @@ class LeakyCNN(nn.Module):
       2.0 / (1.0 + slope**2), "fan_in", "normal"
     )
     norm = functools.partial(
-      nn.BatchNorm,
+      BatchNorm,
       use_running_average=not train,
       momentum=0.9,
       epsilon=1e-5,

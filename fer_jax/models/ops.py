@@ -18,7 +18,7 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from fer_jax.models import lowerings
+from fer_jax.models import kernels, lowerings
 from fer_jax.models.lowerings import Pads, Strides
 
 Lowering = Callable[[Array, Array, Strides, Pads], Array]
@@ -54,6 +54,12 @@ def use(rule: Rule) -> Iterator[None]:
     _forced.pop()
 
 
+def use_kernels(*arrays: Array) -> bool:
+  """Whether to compute on arrays by kernels of our own; float32, on CPUs."""
+  native = bool(_forced) and _forced[-1] == Rule.all(lowerings.native)
+  return not native and kernels.serve(*arrays)
+
+
 def rule_for(
   image: tuple[int, ...],
   kernel: tuple[int, ...],
@@ -81,11 +87,17 @@ def rule_for(
   if platform != "cpu" or (groups > 1 and not outputs == channels == groups):
     return Rule.all(lowerings.native)
   if groups > 1:
-    return Rule.all(lowerings.depthwise)
+    return Rule.all(kernels.depthwise)
   if (kh, kw) == (1, 1) and pads == ((0, 0), (0, 0)):
+    if inputs % 32 == outputs % 32 == 0 and kernels.serve():
+      return Rule(lowerings.pointwise, lowerings.pointwise, kernels.convolution)
     return Rule.all(lowerings.pointwise)
   if channels <= 4:  # a stem: products over one channel would be tiny
     return Rule(lowerings.native, lowerings.space_to_depth, lowerings.native)
+  if inputs % 32 == outputs % 32 == 0 and kernels.serve():
+    small = image[1] * image[2] < 36
+    best = lowerings.shifted if small else kernels.convolution
+    return Rule(best, best, kernels.convolution)
   if image[1] * image[2] >= 144 and strides == (1, 1):
     return Rule(lowerings.native, lowerings.shifted, lowerings.shifted)
   return Rule.all(lowerings.shifted)

@@ -1,13 +1,13 @@
 """What a study trains: every recipe with every seed, and every fold."""
 
 import dataclasses
-import importlib.util
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import command
 from fer_jax import config as configs
 from fer_jax.data import registry
 from fer_jax.errors import UserError
@@ -92,21 +92,9 @@ def load_recipe(recipe: str) -> ConfigDict:
   Raises:
     UserError: there is no such file, or it takes no such choice.
   """
-  path, _, choice = recipe.partition(":")
-  file = pathlib.Path(path)
-  if file.suffix != ".py" or not file.is_file():
-    raise UserError(
-      f"there is no recipe --configs={recipe}: give files such as"
-      " configs/resnet50.py"
-    )
-  spec = importlib.util.spec_from_file_location(file.stem, file)
-  assert spec and spec.loader
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-    config = module.get_config(choice) if choice else module.get_config()
-  except (AttributeError, ImportError, SyntaxError, TypeError) as e:
-    raise UserError(f"--configs={recipe} is no recipe: {e}") from e
+  config = command.call_file(
+    "configs", recipe, "get_config", "configs/resnet50.py"
+  )
   return config.lock()
 
 

@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from fer_jax.errors import UserError
 from fer_jax.evaluation import page, plots
 from fer_jax.studies import pictures, tables
 from fer_jax.studies.comparison import Recipe
@@ -27,14 +26,8 @@ def write(
   Raises:
     UserError: the folder cannot be written.
   """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
+  with page.reporting(folder):
     return _write(recipes, split, folder)
-  except OSError as e:
-    raise UserError(
-      f"cannot write {folder}: {e.strerror or e}; make room, or give another"
-      " --workdir"
-    ) from e
 
 
 def notes(recipes: Sequence[Recipe]) -> str:
@@ -64,12 +57,8 @@ def _write(
     (folder / f"{table.name}.csv").write_text(table.to_csv())
   text = "\n".join(table.to_markdown() for table in found)
   (folder / "tables.md").write_text(f"{text}\n{notes(recipes)}\n")
-  drawn = {}
-  for name, draw in _drawings(recipes, split).items():
-    for dark in (False, True):
-      path = folder / f"{name}{'_dark' if dark else ''}.png"
-      path.write_bytes(plots.to_png(draw(dark)))
-      drawn[path.stem] = page.picture(path)
+  paths = plots.write_both(_drawings(recipes, split), folder)
+  drawn = {path.stem: page.picture(path) for path in paths}
   outcomes = [one for recipe in recipes for one in recipe.outcomes]
   html = page.render(
     "study.html.jinja",

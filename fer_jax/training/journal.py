@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from fer_jax.errors import UserError
+from fer_jax.errors import Diverged
 from fer_jax.training import curves, records
 from fer_jax.training.compilation import CompileTimes
 from fer_jax.training.metrics import Sums
@@ -72,7 +72,7 @@ class Journal:
       learning_rate: of that step.
 
     Raises:
-      UserError: the loss is no finite number.
+      Diverged: the loss is no finite number.
     """
     means = self.means(position, sums)
     step_in_epoch = step - position.epoch * self._steps_per_epoch
@@ -136,17 +136,17 @@ class Journal:
     """Training loss and accuracy of the running epoch.
 
     Raises:
-      UserError: the loss is no finite number.
+      Diverged: the loss is no finite number.
     """
     means = sums.compute()
     self.check_finite(position, means["loss"], "training loss")
     return means
 
   def check_finite(self, position: Position, loss: float, name: str) -> None:
-    """Raises UserError for a loss that is no finite number."""
+    """Raises Diverged for a loss that is no finite number."""
     if not math.isfinite(loss):
       rate = self._config.optimizer.learning_rate
-      raise UserError(
+      raise Diverged(
         f"{name} is {loss} in epoch {position.epoch + 1}, which is not saved:"
         f" try a --config.optimizer.learning_rate below {rate}, or"
         " --config.optimizer.clip_norm=1; earlier checkpoints are whole"

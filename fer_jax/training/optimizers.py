@@ -10,11 +10,10 @@ a norm. What the number means is each optimizer's own custom:
 
 * sgd, adam: L2, `weight_decay * p` is added to the clipped gradient, as in
   torch.optim.SGD and Adam.
-* adamw: decoupled, p shrinks by `learning_rate * weight_decay * p` an update
-  (Loshchilov and Hutter 2019).
-* adafactor: decoupled and not scaled by the learning rate, p shrinks by
-  `weight_decay * p` an update, as in optax.adafactor. A value made for an
-  implementation that scales it must be multiplied by the learning rate first.
+* adamw, adafactor: decoupled, p shrinks by `learning_rate * weight_decay * p`
+  an update (Loshchilov and Hutter 2019), as in torch.optim.AdamW and Adafactor
+  and in the Adafactor of transformers. optax.adafactor does not scale it by the
+  learning rate: multiply a value made for that by one over the rate.
 """
 
 import math
@@ -99,12 +98,10 @@ def create(
       parts.append(_of_units(momentum, units))
     parts.append(rate)
   elif config.name == "adafactor":
-    # The decay comes after the learning rate and its sign.
-    shrink = optax.add_decayed_weights(-weight_decay, decay_mask)
     direction = _adafactor_direction()
     if units:
       direction = [_of_units(optax.chain(*direction), units)]
-    parts += [*direction, rate, shrink]
+    parts += [*direction, decay, rate]
   else:
     adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
     adam = _of_units(adam, units)

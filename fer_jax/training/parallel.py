@@ -20,8 +20,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fer_jax.errors import UserError, choose
+from fer_jax.training import optimizers
 from fer_jax.training.state import Tree
-from fer_jax.training.step import Steps, learning_rate
+from fer_jax.training.step import Steps
 
 MODES = ("auto", "jit", "pmap", "shard_map")
 AXIS = "batch"
@@ -183,7 +184,10 @@ def evaluation_call(
 def observation_call(spread: Spread) -> Callable[..., Tree]:
   """Compiles `(state, sums) -> what is told of a step`."""
   return spread.compile(
-    lambda state, sums: {"sums": sums, "learning_rate": learning_rate(state)}
+    lambda state, sums: {
+      "sums": sums,
+      "learning_rate": optimizers.learning_rate(state.opt_state),
+    }
   )
 
 

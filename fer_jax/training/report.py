@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from fer_jax import __version__
+from fer_jax.models import kernels
 from fer_jax.models.summary import summarize
 from fer_jax.training import overfitting
 from fer_jax.training.position import Position
@@ -47,13 +48,22 @@ def opening(setup: Setup, workdir: str, step: int) -> str:
     (
       str(summarize(setup.model, setup.input_shape)),
       f"fer_jax {__version__}, jax {jax.__version__}, {spread.num_devices} x"
-      f" {device.device_kind} ({spread.mode}), {config.dtype}",
+      f" {device.device_kind} ({spread.mode}),"
+      f" {config.dtype}{_kernels(config.dtype)}",
       f"{setup.dataset.name}: {rows}; {setup.dataset.num_classes} classes,"
       f" feed {config.feed}",
       *chosen,
       f"workdir {workdir}{resumed}",
     )
   )
+
+
+def _kernels(dtype: str) -> str:
+  """Says by whose kernels a CPU computes, since it decides how fast."""
+  if jax.default_backend() != "cpu" or dtype != "float32":
+    return ""
+  missing = kernels.why_not()
+  return f", XLA's kernels only: {missing}" if missing else ", own kernels"
 
 
 def interrupted(position: Position, workdir: str) -> str:

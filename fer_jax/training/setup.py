@@ -23,9 +23,10 @@ from fer_jax.training import (
   schedules,
 )
 from fer_jax.training.freezing import Freezing
+from fer_jax.training.inputs import RunInputs
 from fer_jax.training.parallel import Spread, init_call
 from fer_jax.training.state import TrainState, Tree
-from fer_jax.training.step import RunInputs, Steps
+from fer_jax.training.step import Steps
 from fer_jax.training.stopping import Stopping
 
 

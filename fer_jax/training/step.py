@@ -9,47 +9,25 @@ one.
 
 import dataclasses
 import functools
-import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Float32, Int, Key
+from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
-from fer_jax import config as configs
 from fer_jax.data import augment, mixing, normalize
 from fer_jax.training import freezing, losses, optimizers
+from fer_jax.training.inputs import RunInputs, compiled_fields
 from fer_jax.training.lr_multipliers import ByPath
 from fer_jax.training.metrics import Sums
-from fer_jax.training.schedules import Schedule
 from fer_jax.training.state import TrainState, Tree
 
 # A batch is {"index"} (row numbers into the resident arrays) or {"image",
 # "target"}; in evaluation with "mask" too.
 Batch = dict[str, Array]
-
-
-# What of a configuration is compiled into steps, beside the model.
-_SECTIONS = ("input", "augment", "optimizer", "loss", "ema_decay")
-# But for these of `optimizer`, which steps have from `RunInputs`.
-_INPUT_FIELDS = ("learning_rate", "weight_decay")
-
-
-class RunInputs(NamedTuple):
-  """What is the same in all steps of a run, but no constant of the program.
-
-  Attributes:
-    rng: key of augmentation and dropout; steps fold their number into it.
-    schedule: learning rate by updates done.
-    weight_decay: as in `optimizers`.
-  """
-
-  rng: Key[Array, ""]
-  schedule: Schedule
-  weight_decay: Float32[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,15 +59,8 @@ class Steps:
   @functools.cached_property
   def _key(self) -> tuple[Any, ...]:
     """All that is compiled in."""
-    fields = configs.to_json(self.config)
-    kept = {name: fields[name] for name in _SECTIONS}
-    kept["optimizer"] = {
-      name: value
-      for name, value in kept["optimizer"].items()
-      if name not in _INPUT_FIELDS
-    }
     return (
-      json.dumps(kept, sort_keys=True),
+      compiled_fields(self.config),
       self.model,
       self.num_classes,
       self.class_weights,
@@ -310,11 +281,6 @@ class Steps:
 
   def _over_devices(self, sums: Sums) -> Sums:
     return sums.psum(self.axis_name) if self.axis_name else sums
-
-
-def learning_rate(state: TrainState) -> Array:
-  """The learning rate of the latest update."""
-  return optimizers.learning_rate(state.opt_state)
 
 
 def _gather(data: Tree, batch: Batch) -> tuple[Array, Any]:

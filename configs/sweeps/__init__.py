@@ -1,0 +1,1 @@
+"""Spaces that python -m fer_jax.sweep searches: one file each."""

@@ -1,0 +1,68 @@
+// What XLA's CPU back end is slow at: convolutions, depthwise convolutions and
+// sums over rows. Float32, NHWC; kernels.py compiles and calls them.
+//
+// Every kernel cuts its work into blocks whose number depends on shapes alone,
+// and adds partial sums in their order: results do not depend on the threads.
+
+#include "convolution.h"
+#include "depthwise.h"
+#include "row_sums.h"
+
+namespace ffi = xla::ffi;
+using namespace fer_jax;
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_depthwise, Depthwise,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Images>()
+                                  .Arg<Images>()
+                                  .Ret<Images>()
+                                  .Attr<int64_t>("stride_h")
+                                  .Attr<int64_t>("stride_w")
+                                  .Attr<int64_t>("top")
+                                  .Attr<int64_t>("left")
+                                  .Attr<bool>("transposed"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_depthwise_kernel_gradient,
+                              DepthwiseKernelGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Images>()
+                                  .Arg<Images>()
+                                  .Ret<Images>()
+                                  .Attr<int64_t>("stride_h")
+                                  .Attr<int64_t>("stride_w")
+                                  .Attr<int64_t>("top")
+                                  .Attr<int64_t>("left"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_row_sums, RowSums,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Rows>()
+                                  .Arg<Rows>()
+                                  .Arg<Channels>()
+                                  .Ret<Channels>()
+                                  .Ret<Channels>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_convolution, Convolution,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Images>()
+                                  .Arg<Images>()
+                                  .Ret<Images>()
+                                  .Attr<int64_t>("stride_h")
+                                  .Attr<int64_t>("stride_w")
+                                  .Attr<int64_t>("top")
+                                  .Attr<int64_t>("left")
+                                  .Attr<bool>("transposed"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_kernel_gradient, KernelGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Images>()
+                                  .Arg<Images>()
+                                  .Ret<Images>()
+                                  .Attr<int64_t>("stride_h")
+                                  .Attr<int64_t>("stride_w")
+                                  .Attr<int64_t>("top")
+                                  .Attr<int64_t>("left"));

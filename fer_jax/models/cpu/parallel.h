@@ -1,0 +1,62 @@
+// Vectors, and loops over the threads that XLA has.
+
+#ifndef FER_JAX_PARALLEL_H_
+#define FER_JAX_PARALLEL_H_
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace fer_jax {
+
+namespace ffi = xla::ffi;
+
+constexpr int kLanes = 16;
+// A vector of floats that may lie anywhere; compilers split it where the
+// machine's are shorter.
+typedef float Vector __attribute__((vector_size(4 * kLanes), aligned(4)));
+
+inline Vector Load(const float* p) {
+  return *reinterpret_cast<const Vector*>(p);
+}
+inline void Store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
+
+// Runs work(0) ... work(count - 1) on the pool's threads and this one.
+//
+// This thread takes blocks too and waits only for blocks that have begun, so
+// it never waits for a thread that waits for it.
+template <typename Work>
+void ParallelFor(ffi::ThreadPool& pool, int64_t count, const Work& work) {
+  struct State {
+    std::atomic<int64_t> next{0};
+    int64_t done = 0;
+    std::mutex mutex;
+    std::condition_variable all_done;
+  };
+  auto state = std::make_shared<State>();
+  // `work` is only touched while blocks are left, so while it lives.
+  const Work* borrowed = &work;
+  auto take = [state, count, borrowed] {
+    int64_t mine = 0;
+    for (int64_t i; (i = state->next.fetch_add(1)) < count; ++mine)
+      (*borrowed)(i);
+    if (mine == 0) return;
+    std::lock_guard<std::mutex> lock(state->mutex);
+    state->done += mine;
+    if (state->done == count) state->all_done.notify_one();
+  };
+  const int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
+  take();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done == count; });
+}
+
+}  // namespace fer_jax
+
+#endif  // FER_JAX_PARALLEL_H_

@@ -1,0 +1,1 @@
+"""Sweeps: a space of configurations, searched by trials."""

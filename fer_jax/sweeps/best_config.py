@@ -1,0 +1,62 @@
+"""The best trial as a recipe: a file that fer_jax.train takes."""
+
+import pathlib
+
+from fer_jax import config as configs
+from fer_jax.configs import default
+from fer_jax.sweeps.plan import Plan
+from fer_jax.sweeps.trials import Trial, format_score
+
+NAME = "best_config.py"
+
+
+def write(plan: Plan, best: Trial, num_trials: int, path: pathlib.Path) -> None:
+  """Writes the recipe: all that differs from configs/default.py.
+
+  Args:
+    plan: of the sweep.
+    best: its best trial.
+    num_trials: how many there were.
+    path: where to.
+  """
+  path.write_text(to_recipe(plan, best, num_trials, path), encoding="utf-8")
+
+
+def command_of(plan: Plan, path: pathlib.Path) -> str:
+  """What trains the recipe."""
+  return (
+    f"python -m fer_jax.train --config={path} --workdir={plan.workdir / 'best'}"
+  )
+
+
+def to_recipe(
+  plan: Plan, best: Trial, num_trials: int, path: pathlib.Path
+) -> str:
+  """The text of the recipe."""
+  score = format_score(best.score, plan.metric)
+  lines = [
+    f'"""The best of {num_trials} trials: {plan.metric.replace("_", " ")}'
+    f" {score}.",
+    "",
+    command_of(plan, path).replace("\\", "\\\\").replace('"', '\\"'),
+    "",
+    f"Trial {best.number} got that in epoch {best.best_epoch}, on validation"
+    " images.",
+    '"""',
+    "",
+    "from ml_collections import ConfigDict",
+    "",
+    "from fer_jax.configs import default",
+    "",
+    "",
+    "def get_config() -> ConfigDict:",
+    "  config = default.get_config()",
+  ]
+  defaults = configs.flatten(default.get_config())
+  searched = plan.space.parameters
+  for field, value in configs.flatten(plan.configure(best.point)).items():
+    if field in searched:
+      lines.append(f"  config.{field} = {value!r}  # searched")
+    elif value != defaults[field]:
+      lines.append(f"  config.{field} = {value!r}")
+  return "\n".join([*lines, "  return config", ""])

@@ -1,0 +1,201 @@
+"""What a sweep is to do, checked before anything trains."""
+
+import dataclasses
+import difflib
+import functools
+import pathlib
+from collections.abc import Iterator, Mapping
+from operator import getitem
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from fer_jax import command
+from fer_jax import config as configs
+from fer_jax.configs import default
+from fer_jax.errors import UserError
+from fer_jax.sweeps.space import Parameter, Point, Space, Uniform
+from fer_jax.training import setup
+
+SAMPLERS = ("tpe", "grid", "random")
+PRUNERS = ("median", "hyperband", "none")
+TRIALS = "trials"  # the folder of trials' workdirs, in the sweep's
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+  """A sweep.
+
+  Attributes:
+    config: what all trials share.
+    space: what they do not.
+    workdir: where everything goes.
+    storage: of optuna: a URL, or a journal's file.
+    sampler: one of SAMPLERS.
+    pruner: one of PRUNERS.
+    num_trials: in all, those done before included; None is all of the space.
+  """
+
+  config: ConfigDict
+  space: Space
+  workdir: pathlib.Path
+  storage: str
+  sampler: str
+  pruner: str
+  num_trials: int | None
+
+  @property
+  def metric(self) -> str:
+    """What is searched for the best of: `config.best_metric`."""
+    return str(self.config.best_metric)
+
+  @property
+  def sign(self) -> int:
+    """1 where the highest score is best, -1 where the lowest is."""
+    return -1 if self.metric == "validation_loss" else 1
+
+  @property
+  def direction(self) -> Literal["maximize", "minimize"]:
+    """The same in optuna's words."""
+    return "maximize" if self.sign > 0 else "minimize"
+
+  @property
+  def goal(self) -> int:
+    """How many trials there will be in all, at most."""
+    ends = [self.num_trials, self.space.num_points]
+    return min(end for end in ends if end is not None)
+
+  @property
+  def most_epochs(self) -> int:
+    """Of any trial."""
+    epochs = self.space.parameters.get("num_epochs")
+    if epochs:
+      return int(max(epochs.ends))
+    return int(self.space.fixed.get("num_epochs", self.config.num_epochs))
+
+  def configure(self, point: Point) -> ConfigDict:
+    """The configuration of a point."""
+    return self.space.configure(self.config, point)
+
+  def folder(self, number: int) -> pathlib.Path:
+    """The workdir of a trial."""
+    return self.workdir / TRIALS / f"{number:04d}"
+
+  def to_child(self) -> dict[str, Any]:
+    """What another process can be given."""
+    fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    return fields | {"config": configs.to_json(self.config)}
+
+  @classmethod
+  def from_child(cls, fields: dict[str, Any]) -> "Plan":
+    """What `to_child` made."""
+    return cls(**fields | {"config": configs.from_json(fields["config"])})
+
+
+def plan(
+  config: ConfigDict,
+  space_file: str,
+  given: Mapping[str, Any],
+  workdir: pathlib.Path,
+  *,
+  storage: str = "",
+  sampler: str = "tpe",
+  pruner: str = "median",
+  num_trials: int = 0,
+) -> Plan:
+  """Reads a space and checks each of its fields and values by itself.
+
+  Args:
+    config: what all trials share.
+    space_file: "FILE" or "FILE:CHOICE", of configs/sweeps/.
+    given: fields set on the command line, which are not searched.
+    workdir: where everything goes.
+    storage: of optuna: a URL or a file; "" is a journal in the workdir.
+    sampler: one of SAMPLERS.
+    pruner: one of PRUNERS.
+    num_trials: in all; 0 is all of a space that ends.
+
+  Raises:
+    UserError: something in these is wrong.
+  """
+  fields = command.call_file(
+    "space", space_file, "get_space", "configs/sweeps/lewis.py"
+  )
+  if not isinstance(fields, Mapping) or not fields:
+    raise UserError(
+      f"--space={space_file}: get_space() must return a mapping of fields to"
+      f" values, not {fields!r:.60}"
+    )
+  space = Space.of(fields, given)
+  for field, values in fields.items():
+    _check_field(config, field, values)
+  for field, parameter in space.parameters.items():
+    endless = isinstance(parameter, Uniform)
+    if endless and sampler == "grid":
+      raise UserError(
+        f"--sampler=grid cannot go through all of {field}, {parameter}: give"
+        " --sampler=tpe, or a Choice"
+      )
+    if endless and not num_trials:
+      raise UserError(
+        f"--trials is missing: {field}, {parameter}, has no end of values; give"
+        " a number, as --trials=20"
+      )
+  planned = Plan(
+    config,
+    space,
+    workdir,
+    storage or str(workdir / "trials.journal"),
+    sampler,
+    pruner,
+    num_trials or None,
+  )
+  for point in _neighbours(space):
+    configs.check(planned.configure(point))
+  return planned
+
+
+def try_out(planned: Plan) -> None:
+  """Builds, once for every value, what a run of it needs: data, schedules.
+
+  Data sets are prepared and weights downloaded here, before several processes
+  would.
+
+  Raises:
+    UserError: something in the configuration or the data set is wrong.
+  """
+  for i, point in enumerate(_neighbours(planned.space)):
+    parts = setup.build(planned.configure(point))
+    if i == 0 or "init_from" in point:
+      parts.start  # noqa: B018 (weights that are missing or do not fit)
+
+
+def _neighbours(space: Space) -> Iterator[Point]:
+  """A point, and for every other value one that differs in it alone."""
+  first = {field: values.ends[0] for field, values in space.parameters.items()}
+  yield first
+  for field, values in space.parameters.items():
+    for value in values.ends[1:]:
+      yield {**first, field: value}
+
+
+def _check_field(config: ConfigDict, field: str, values: Any) -> None:
+  """Checks that there is such a field, and that it takes such values."""
+  known = configs.flatten(config)
+  if field not in known:
+    close = difflib.get_close_matches(str(field), known, 1, cutoff=0)
+    raise UserError(
+      f"the space names {field!r}, which is no field of configs/default.py: is"
+      f" it {close[0]!r}?"
+    )
+  *sections, name = field.split(".")
+  section = functools.reduce(getitem, sections, config)
+  kind = section.get_type(name)
+  takes = {float: (float, int), tuple: (tuple, list)}.get(kind, (kind,))
+  optional = configs.flatten(default.get_config()).get(field) is None
+  parameter = isinstance(values, Parameter)
+  for value in values.ends if parameter else (values,):
+    if type(value) not in takes and not (optional and value is None):
+      raise UserError(
+        f"the space sets {field} to {value!r}, which must be a {kind.__name__}"
+      )

@@ -1,0 +1,272 @@
+"""Whole sweeps: trained, interrupted, pruned, failed, gone on with, told."""
+
+import csv
+import json
+import signal
+
+import headless
+import pytest
+import tiny_sweep
+
+from fer_jax.errors import UserError
+from fer_jax.studies.plan import load_recipe
+from fer_jax.sweeps import proposals, report, search, trials, worker
+from fer_jax.sweeps.ledger import Ledger
+from fer_jax.sweeps.space import Choice, Integer, LogUniform
+from fer_jax.training import evaluator, loop, progress, records
+from fer_jax.training.interruption import Interrupted
+from fer_jax.training.workdir import read_config
+
+# A learning rate of 1e30 is too high for anything.
+FIELDS = {
+  "optimizer.learning_rate": Choice((1e-2, 1e30)),
+  "seed": Integer(0, 1),
+  "optimizer.name": "sgd",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("sweeps")
+
+
+@pytest.fixture(scope="module")
+def searched(folder):
+  """A finished sweep, half of whose trials fail; splits it evaluated."""
+  plan = tiny_sweep.plan(folder, FIELDS, sampler="grid")
+  splits = set()
+  evaluate = evaluator.Evaluator.__call__
+
+  def noted(self, variables, split):
+    splits.add(split)
+    return evaluate(self, variables, split)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(evaluator.Evaluator, "__call__", noted)
+    search.search(plan)
+  return plan, splits
+
+
+def test_a_sweep_reads_validation_only(searched):
+  plan, splits = searched
+  assert splits == {"validation"}
+  for number in range(2):
+    summary = records.read(plan.folder(number))[-1]
+    assert summary["kind"] == "summary" and "test_loss" not in summary
+
+
+def test_trials_are_what_their_runs_are(searched):
+  plan, _ = searched
+  for trial in Ledger(plan).trials()[:2]:
+    workdir = plan.folder(trial.number)
+    config, summary = read_config(workdir), records.read(workdir)[-1]
+    assert config.optimizer.name == "sgd"
+    assert config.seed == trial.point["seed"]
+    assert trial.state == trials.COMPLETE and trial.num_epochs == 2
+    assert trial.best_epoch == summary["best_epoch"]
+    assert trial.score == pytest.approx(summary["validation_accuracy"])
+    assert trial.best_epoch
+    assert trial.losses[trial.best_epoch] == pytest.approx(
+      summary["validation_loss"], rel=1e-5
+    )
+
+
+def test_a_loss_that_is_no_number_fails_its_trial_alone(searched):
+  plan, _ = searched
+  failed = Ledger(plan).trials()[2:]
+  assert [trial.state for trial in failed] == [trials.FAILED] * 2
+  assert "loss is" in failed[0].reason and "\n" not in failed[0].reason
+
+
+def test_what_is_done_is_not_done_again(searched, monkeypatch, capsys):
+  plan, _ = searched
+  monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("trained again"))
+  search.search(plan)
+  out = capsys.readouterr().out
+  assert "4 trials ended before, 0 begun" in out
+  assert "train the best: python -m fer_jax.train --config=" in out
+
+
+def test_the_table_has_the_best_first(searched):
+  plan, _ = searched
+  with open(plan.workdir / "report" / "trials.csv") as f:
+    rows = list(csv.DictReader(f))
+  assert [row["state"] for row in rows] == ["complete"] * 2 + ["failed"] * 2
+  scores = [float(row["validation accuracy"].split()[0]) for row in rows[:2]]
+  assert scores == sorted(scores, reverse=True)
+  assert "loss is" in rows[2]["reason"] and rows[2]["learning_rate"] == "1e+30"
+
+
+def test_the_best_is_a_recipe(searched):
+  plan, _ = searched
+  best = trials.best(Ledger(plan).trials(), 1)
+  assert best
+  path = plan.workdir / "report" / "best_config.py"
+  config = load_recipe(str(path))
+  assert config == read_config(plan.folder(best.number))
+  text = path.read_text()
+  assert trials.format_score(best.score, plan.metric) in text
+  assert f"config.seed = {best.point['seed']}  # searched" in text
+
+
+def test_every_trial_that_fails_is_an_error(folder):
+  fields = {"batch_size": Choice((10_000, 20_000))}
+  plan = tiny_sweep.plan(
+    folder / "failing", fields, config=tiny_sweep.config(folder)
+  )
+  ledger = Ledger(plan)
+  worker.work(plan)
+  with pytest.raises(
+    UserError, match="all 2 trials failed, the first: .*000 must be"
+  ):
+    search.finish(ledger)
+  with pytest.raises(UserError, match="--config.batch_size"):
+    search.search(tiny_sweep.plan(folder / "x", fields, config=plan.config))
+
+
+def test_an_interrupted_trial_goes_on(folder, monkeypatch, capsys):
+  config = tiny_sweep.config(folder)
+  plan = tiny_sweep.plan(
+    folder / "stopped", {"seed": Integer(1, 2)}, config=config, num_trials=1
+  )
+  update, calls = progress.Progress.update, []
+
+  def interrupt(self, steps):
+    update(self, steps)
+    calls.append(steps)
+    if len(calls) == 3:  # in the second epoch of two steps
+      signal.raise_signal(signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(progress.Progress, "update", interrupt)
+    with pytest.raises(Interrupted, match="0000: the same command goes on"):
+      worker.work(plan)
+  (trial,) = Ledger(plan).trials()
+  assert trial.state == trials.RUNNING and list(trial.losses) == [1]
+  capsys.readouterr()
+  worker.work(plan)
+  told = capsys.readouterr()
+  assert "trial 0 (1 of 1) goes on after epoch 1" in told.out
+  assert "resumed in epoch 2 at step 1" in told.err
+  (found,) = Ledger(plan).trials()
+  assert found.state == trials.COMPLETE and found.point == trial.point
+
+  # The same as without the interruption.
+  whole = plan.configure(found.point)
+  loop.train(whole, folder / "whole", test=False)
+  assert [
+    r["validation_loss"]
+    for r in records.read(folder / "whole")
+    if r["kind"] == "epoch"
+  ] == list(found.losses.values())
+
+
+def test_a_bad_trial_is_pruned_and_its_workdir_is_whole(folder, monkeypatch):
+  config = tiny_sweep.config(folder)
+  plan = tiny_sweep.plan(
+    folder / "pruned", {"seed": Integer(1, 2)}, config=config, num_trials=1
+  )
+  with monkeypatch.context() as patch:
+    patch.setattr(Ledger, "should_prune", lambda self, number: number == 0)
+    worker.work(plan)
+  (pruned,) = Ledger(plan).trials()
+  assert (pruned.state, pruned.num_epochs) == (trials.PRUNED, 1)
+  kinds = [record["kind"] for record in records.read(plan.folder(0))]
+  assert "summary" not in kinds and kinds.count("epoch") == 1
+  summary = loop.train(plan.configure(pruned.point), plan.folder(0))
+  assert summary["epoch"] == 2 and "test_loss" in summary
+
+
+def test_what_was_not_told_is_told_when_a_trial_goes_on(folder, monkeypatch):
+  """A process was killed between an epoch's checkpoint and its telling."""
+  config = tiny_sweep.config(folder)
+  plan = tiny_sweep.plan(
+    folder / "untold", {"seed": Integer(1, 2)}, config=config, num_trials=1
+  )
+  ledger = Ledger(plan)
+  trial, lock = ledger.take()  # type: ignore[misc]
+
+  class Killed(Exception):
+    pass
+
+  def kill(metrics):
+    raise Killed
+
+  with pytest.raises(Killed):
+    loop.train(plan.configure(trial.point), plan.folder(0), kill, test=False)
+  lock.release()
+  assert ledger.trials()[0].losses == {}
+  monkeypatch.setattr(Ledger, "should_prune", lambda self, number: True)
+  monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("trained on"))
+  worker.work(plan)
+  (trial,) = ledger.trials()
+  assert trial.state == trials.PRUNED and list(trial.losses) == [1]
+
+
+def test_other_errors_end_the_sweep_and_leave_the_trial_to_be_gone_on_with(
+  folder, monkeypatch
+):
+  config = tiny_sweep.config(folder)
+  plan = tiny_sweep.plan(
+    folder / "full", {"seed": Integer(1, 2)}, config=config
+  )
+
+  def fail(*_, **__):
+    raise UserError("no space left on the disk")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop, "train", fail)
+    with pytest.raises(UserError, match="no space left"):
+      worker.work(plan)
+  assert [t.state for t in Ledger(plan).trials()] == [trials.RUNNING]
+
+
+@pytest.mark.parametrize(
+  ("metric", "num"),
+  [
+    ("validation_accuracy", 1),
+    ("validation_accuracy", 9),
+    ("validation_loss", 9),
+  ],
+)
+def test_a_report_of_any_trials(tmp_path, metric, num):
+  """Of values of every kind, of trials of every state."""
+  config = tiny_sweep.config(tmp_path)
+  with config.unlocked():
+    config.best_metric = metric
+  fields = {
+    "optimizer.learning_rate": LogUniform(2e-4, 5e-4),
+    "optimizer.b1": Choice((0.5, 0.9)),
+    "optimizer.name": Choice(("adam", "adamw")),
+    "model.widths": Choice(((2,), (4,), (2, 4))),
+    "batch_size": Integer(8, 14, step=2),
+  }
+  plan = tiny_sweep.plan(tmp_path, fields, config=config, num_trials=num)
+  ledger = Ledger(plan)
+  states = [trials.COMPLETE, trials.PRUNED, trials.FAILED, trials.COMPLETE]
+  while (taken := ledger.take()) is not None:
+    number = taken[0].number
+    if number == 8:
+      continue  # still running
+    ledger.tell(number, 1, 1.0 + number)
+    ledger.end(number, states[number % 4], score=number / 10, best_epoch=1)
+    taken[1].release()
+  path = report.write(ledger, tmp_path / "report")
+  text = path.read_text()
+  assert text.count("data:image/png;base64,") == (8 if num == 9 else 6)
+  assert ("No importance" in text) == (num < 9)
+  best = trials.best(ledger.trials(), plan.sign)
+  assert best and best.number == (7 if metric.endswith("y") and num > 1 else 0)
+  assert (tmp_path / "report" / "best_config.py").is_file()
+  assert "http" not in text
+  if num == 9:
+    headless.check_file(path, "A sweep of leaky_cnn on synthetic_faces")
+
+
+def test_points_of_tpe_are_within_the_space(tmp_path):
+  plan = tiny_sweep.plan(
+    tmp_path, {"seed": Integer(3, 9, step=3)}, num_trials=3
+  )
+  point = proposals.propose(plan, [])
+  assert point["seed"] in (3, 6, 9)
+  json.dumps(point)

@@ -1,0 +1,144 @@
+"""Spaces: what they say, and what is said of wrong ones."""
+
+import pathlib
+
+import pytest
+import tiny_sweep
+
+from fer_jax.configs import default
+from fer_jax.errors import UserError
+from fer_jax.sweeps import plan
+from fer_jax.sweeps.space import Choice, Integer, LogUniform, Space, Uniform
+
+SWEEPS = pathlib.Path(__file__).parents[2] / "configs" / "sweeps"
+
+
+def write(folder: pathlib.Path, fields: str) -> str:
+  path = folder / "space.py"
+  path.write_text(
+    f"from fer_jax.sweeps.space import *\ndef get_space():\n  return {fields}\n"
+  )
+  return str(path)
+
+
+def read(folder, fields, given=(), **options):
+  config = tiny_sweep.config(folder)
+  space = write(folder, fields)
+  return plan.plan(config, space, dict(given), folder / "sweep", **options)
+
+
+def test_a_space_is_fields_and_values(tmp_path):
+  planned = read(
+    tmp_path,
+    """{
+      "optimizer.name": Choice(("sgd", "adamw")),
+      "optimizer.weight_decay": Choice((0, 1e-4)),
+      "model.widths": Choice(((2,), (2, 4))),
+      "augment.flip": Choice((True, False)),
+      "model.stem": Choice((None,)),
+      "batch_size": Integer(8, 14, step=4),
+      "num_epochs": 1,
+    }""",
+  )
+  assert planned.space.num_points == planned.goal == 2 * 2 * 2 * 2 * 2
+  points = list(planned.space.points())
+  assert len(points) == 32
+  assert points[-1] == {
+    "optimizer.name": "adamw",
+    "optimizer.weight_decay": 1e-4,
+    "model.widths": (2, 4),
+    "augment.flip": False,
+    "batch_size": 12,
+  }
+  config = planned.configure(points[-1])
+  assert (config.batch_size, config.num_epochs) == (12, 1)
+  assert config.model.widths == (2, 4) and config.model.stem is None
+
+
+def test_a_field_on_the_command_line_is_not_searched(tmp_path):
+  fields = '{"num_epochs": 7, "seed": Integer(0, 4), "ema_decay": Choice((0,))}'
+  given = {"num_epochs": 2, "seed": 9}
+  planned = read(tmp_path, fields, given)
+  assert planned.space == Space({}, {"ema_decay": 0})
+  assert planned.space.num_points == 1 and planned.most_epochs == 2
+
+
+@pytest.mark.parametrize(
+  ("fields", "options", "message"),
+  [
+    ("{}", {}, "must return a mapping"),
+    ("[1]", {}, r"must return a mapping of fields to values, not \[1\]"),
+    ("Choice(())", {}, "name at least one value"),
+    ("1 +", {}, "is no space: invalid syntax"),
+    (
+      '{"optimizer.lr": Choice((1, 2))}',
+      {},
+      "'optimizer.lr', which is no field .* is it 'optimizer.",
+    ),
+    ('{"optimizer": Choice((1, 2))}', {}, "'optimizer', which is no field"),
+    ("{3: Choice((1, 2))}", {}, "3, which is no field"),
+    ('{"batch_size": Choice((8, 2.5))}', {}, "batch_size to 2.5, .* be a int"),
+    ('{"seed": LogUniform(1, 9)}', {}, "seed to 1.0, which must be a int"),
+    ('{"augment.flip": 1}', {}, "augment.flip to 1, which must be a bool"),
+    ('{"optimizer.name": None}', {}, "optimizer.name to None"),
+    ('{"batch_size": Choice((8, 0))}', {}, "--config.batch_size=0 must be"),
+    ('{"model.name": "resnet20"}', {}, "unknown model 'resnet20'"),
+    ('{"seed": Choice((1, 1))}', {}, "name each value once"),
+    ('{"seed": Choice("ab")}', {}, "name at least one value, as a tuple"),
+    ('{"ema_decay": Uniform(0.5, 0.1)}', {}, "low < high"),
+    ('{"ema_decay": LogUniform(0, 0.1)}', {}, "a low above 0"),
+    ('{"seed": Integer(0, 2.5)}', {}, "be whole numbers"),
+    (
+      '{"ema_decay": Uniform(0.1, 0.5)}',
+      {"sampler": "grid", "num_trials": 3},
+      "--sampler=grid cannot go through all of ema_decay",
+    ),
+    ('{"ema_decay": Uniform(0.1, 0.5)}', {}, "--trials is missing: ema_decay"),
+  ],
+)
+def test_a_wrong_space_is_one_line(tmp_path, fields, options, message):
+  with pytest.raises(UserError, match=message) as raised:
+    read(tmp_path, fields, **options)
+  assert "\n" not in str(raised.value)
+
+
+def test_a_space_must_be_there(tmp_path):
+  config = default.get_config().lock()
+  with pytest.raises(UserError, match="no space --space=none.py: give files"):
+    plan.plan(config, "none.py", {}, tmp_path)
+  with pytest.raises(UserError, match="--space=.*/default.py is no space: mod"):
+    plan.plan(config, str(SWEEPS.parent / "default.py"), {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("space", "num_points"),
+  [("lewis.py", 10), ("lewis.py:grid", 20), ("optimizers.py", 3)],
+)
+def test_lewis_spaces_are_the_papers(space, num_points, tmp_path):
+  config = default.get_config().lock()
+  planned = plan.plan(config, str(SWEEPS / space), {}, tmp_path)
+  assert planned.goal == num_points
+  if "optimizers" in space:
+    assert planned.space.fixed == {
+      "optimizer.learning_rate": 5e-4,
+      "schedule.name": "fixed",
+      "num_epochs": 10,
+    }
+
+
+def test_every_space_says_how_to_search_it():
+  for path in SWEEPS.glob("[a-z]*.py"):
+    text = path.read_text()
+    assert f"--space=configs/sweeps/{path.name}" in text
+
+
+def test_other_stages_of_lewis_search_are_refused(tmp_path):
+  config = default.get_config().lock()
+  with pytest.raises(UserError, match="unknown stage.*'x': .* bayesian, grid"):
+    plan.plan(config, str(SWEEPS / "lewis.py:x"), {}, tmp_path)
+
+
+def test_ranges_are_within_their_ends():
+  assert LogUniform(1e-4, 1).ends == Uniform(1e-4, 1).ends == (1e-4, 1.0)
+  assert Integer(2, 9, step=3).ends == (2, 8)
+  assert Choice((3, "a")).ends == (3, "a")

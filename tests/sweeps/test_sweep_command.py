@@ -1,0 +1,98 @@
+"""The command: killed, gone on with by two processes; its best is trained."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fer_jax.training import records
+
+RECIPE = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+import tiny_sweep
+
+def get_config():
+  config = tiny_sweep.config(pathlib.Path({folder!r}))
+  with config.unlocked():
+    config.compilation_cache = {folder!r} + "/compiled"
+    config.num_epochs = 4
+  return config
+"""
+SPACE = """
+from fer_jax.sweeps.space import Integer
+
+def get_space():
+  return {"seed": Integer(0, 1)}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("command")
+  tests = str(pathlib.Path(__file__).parent)
+  recipe = RECIPE.format(tests=tests, folder=str(folder))
+  (folder / "tiny.py").write_text(recipe)
+  (folder / "space.py").write_text(SPACE)
+  return folder
+
+
+def start(folder, name, *arguments, **options):
+  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  return subprocess.Popen(
+    [sys.executable, "-m", f"fer_jax.{name}", *arguments],
+    cwd=folder,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    **options,
+  )
+
+
+def sweep(folder, *arguments, **options):
+  flags = ("--config=tiny.py", "--space=space.py", "--workdir=sweep")
+  return start(folder, "sweep", *flags, *arguments, **options)
+
+
+def test_a_killed_sweep_goes_on_in_two_processes(folder):
+  process = sweep(folder)
+  try:
+    deadline = time.monotonic() + 300
+    while not any((folder / "sweep/trials/0000/checkpoints").glob("[2-6]")):
+      assert process.poll() is None, process.stderr.read()
+      assert time.monotonic() < deadline
+      time.sleep(0.01)
+  finally:
+    process.kill()  # SIGKILL
+    process.communicate()
+  begun = {path.name for path in (folder / "sweep/trials").iterdir()}
+  assert process.returncode == -signal.SIGKILL and begun == {"0000"}
+
+  out, err = sweep(folder, "--workers=2").communicate()
+  assert "error" not in err
+  assert "trial 0 (1 of 2) goes on after epoch" in out
+  assert out.count("complete") == 2
+  begun = {path.name for path in (folder / "sweep/trials").iterdir()}
+  assert begun == {"0000", "0001"}
+  for name in begun:
+    told = records.read(folder / "sweep/trials" / name)
+    epochs = [r["epoch"] for r in told if r["kind"] == "epoch"]
+    assert epochs == list(range(1, 5))
+
+  train = next(line for line in out.splitlines() if "train the best: " in line)
+  arguments = train.partition("fer_jax.train ")[2].split()
+  done = start(folder, "train", *arguments)
+  out, err = done.communicate()
+  assert done.returncode == 0, err
+  assert "test loss" in out
+  best = records.read(folder / "sweep/best")[-1]
+  score = f"{best['validation_accuracy']:.2%}"[:-1]
+  assert (
+    f"accuracy {score} %"
+    in (folder / "sweep/report/best_config.py").read_text()
+  )
