@@ -1,4 +1,4 @@
-"""Trains the runs of a study: in this process, or each in one of its own."""
+"""Trains the runs of a study: one by one, each in a process, or together."""
 
 import concurrent.futures
 import contextlib
@@ -13,14 +13,17 @@ from fer_jax import command
 from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.studies.plan import Run
-from fer_jax.training import compilation, loop, records
+from fer_jax.training import alike, compilation, loop, records
 from fer_jax.training.interruption import Interrupted
+from fer_jax.training.together import train_together
 from fer_jax.training.workdir import read_config
 
 _LOG = "log.txt"  # what a run in a process of its own says
 
 
-def train(runs: Sequence[Run], processes: int = 0) -> None:
+def train(
+  runs: Sequence[Run], processes: int = 0, together: bool = False
+) -> None:
   """Trains what is not done yet; what was begun is gone on with.
 
   Args:
@@ -28,17 +31,22 @@ def train(runs: Sequence[Run], processes: int = 0) -> None:
     processes: 0 trains one after the other in this process; more, each in a
       process of its own, so many at once, whose words go to `log.txt` in its
       workdir. They share the devices.
+    together: train those that differ in seeds and rates only at once, on one
+      device; not with `processes`.
 
   Raises:
     UserError: a run failed, or its workdir holds another configuration. The
-      others are finished first where they have processes of their own.
+      others are finished first where they are trained at once.
     Interrupted: SIGINT or SIGTERM came; what was trained is saved.
   """
   left = [run for run in runs if not is_done(run)]
   done = len(runs) - len(left)
   print(f"{len(runs)} runs, {done} done before", flush=True)
   if processes:
-    _train_apart(left, processes)
+    _report(_train_apart(left, processes), len(left))
+    return
+  if together:
+    _report(_train_groups(left), len(left))
     return
   for i, run in enumerate(left, done + 1):
     print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
@@ -70,7 +78,36 @@ def is_done(run: Run) -> bool:
   return True
 
 
-def _train_apart(runs: Sequence[Run], processes: int) -> None:
+def _train_groups(runs: Sequence[Run]) -> list[str]:
+  """Trains groups of runs, one group after the other; what went wrong."""
+  failures = []
+  for group in alike.groups([run.config for run in runs]):
+    members = [runs[i] for i in group]
+    print(
+      f"\n{len(members)} at once: {'; '.join(map(str, members))}", flush=True
+    )
+    outcomes = train_together(
+      [run.config for run in members], [run.workdir for run in members]
+    )
+    failures += [
+      f"{run}: {outcome}"
+      for run, outcome in zip(members, outcomes, strict=True)
+      if isinstance(outcome, Exception)
+    ]
+  return failures
+
+
+def _report(failures: Sequence[str], num_runs: int) -> None:
+  """Raises UserError where runs failed."""
+  if failures:
+    raise UserError(
+      f"{len(failures)} of {num_runs} runs failed, the first: {failures[0]};"
+      " the same command tries these again"
+    )
+
+
+def _train_apart(runs: Sequence[Run], processes: int) -> list[str]:
+  """Trains each run in a process of its own; what went wrong."""
   failures = []
   with concurrent.futures.ProcessPoolExecutor(
     processes,
@@ -96,11 +133,7 @@ def _train_apart(runs: Sequence[Run], processes: int) -> None:
         "interrupted; saved: the same command goes on from there",
         signal.SIGINT,
       ) from None
-  if failures:
-    raise UserError(
-      f"{len(failures)} of {len(runs)} runs failed, the first: {failures[0]};"
-      " the same command tries these again"
-    )
+  return failures
 
 
 def _train_here(fields: dict[str, Any], workdir: str) -> str:

@@ -3,6 +3,7 @@
 import math
 import pathlib
 import statistics
+import time
 from typing import Any
 
 import jax
@@ -14,6 +15,10 @@ from fer_jax.training.compilation import CompileTimes
 from fer_jax.training.metrics import Sums
 from fer_jax.training.position import Position
 from fer_jax.training.progress import Progress
+
+# Drawing takes a third of a second, as long as short epochs: it gets this
+# share of the time, and what is left over is drawn at the end.
+_DRAWING_SHARE = 0.01
 
 
 class Journal:
@@ -29,7 +34,8 @@ class Journal:
     workdir: pathlib.Path,
     steps_per_epoch: int,
     restored_step: int | None,
-    compile_times: CompileTimes,
+    compile_times: CompileTimes | None,
+    progress: Progress | None = None,
   ):
     """Opens the records.
 
@@ -38,16 +44,19 @@ class Journal:
       workdir: of the run.
       steps_per_epoch: batches an epoch.
       restored_step: of the checkpoint gone on from; None for a new run.
-      compile_times: told of once, after the first epoch.
+      compile_times: told of once, after the first epoch; None never is.
+      progress: in place of one of its own.
     """
     write = jax.process_index() == 0
     self._config = config
     self._workdir = workdir
     self._steps_per_epoch = steps_per_epoch
-    self._compile_times: CompileTimes | None = compile_times
+    self._compile_times = compile_times
     self._records = records.Records(workdir, restored_step, write=write)
     self._draws = write
-    self.progress = Progress(
+    self._draw_from = 0.0  # on the clock
+    self._undrawn = False  # whether there are epochs that curves.png lacks
+    self.progress = progress or Progress(
       config.num_epochs, steps_per_epoch, config.batch_size, show=write
     )
 
@@ -80,7 +89,7 @@ class Journal:
     )
 
   def epoch(self, position: Position, metrics: dict[str, Any]) -> None:
-    """Tells of an epoch that has ended, and draws the curves anew.
+    """Tells of an epoch that has ended, and draws the curves now and then.
 
     Args:
       position: after it.
@@ -99,10 +108,9 @@ class Journal:
     if self._compile_times:  # By now every program has been needed.
       self.progress.write(self._compile_times.describe())
       self._compile_times = None
-    if self._draws:
-      title = f"{self._config.model.name} on {self._config.dataset.name}"
-      told = records.read(self._workdir)
-      curves.draw(told, self._workdir / "curves.png", title)
+    self._undrawn = self._draws
+    if time.monotonic() >= self._draw_from:
+      self._draw()
 
   def end(self, position: Position, metrics: dict[str, Any]) -> dict[str, Any]:
     """Records the run's summary and returns it."""
@@ -145,6 +153,19 @@ class Journal:
       )
 
   def close(self) -> None:
-    """Takes the bar away and closes the files."""
+    """Takes the bar away, closes the files and draws what is not drawn."""
     self.progress.close()
     self._records.close()
+    self._draw()
+
+  def _draw(self) -> None:
+    """Draws the curves, where they lack something."""
+    if not self._undrawn:
+      return
+    started = time.monotonic()
+    title = f"{self._config.model.name} on {self._config.dataset.name}"
+    told = records.read(self._workdir)
+    curves.draw(told, self._workdir / "curves.png", title)
+    self._undrawn = False
+    now = time.monotonic()
+    self._draw_from = now + (now - started) / _DRAWING_SHARE

@@ -19,8 +19,10 @@ from fer_jax.training.compilation import CompileTimes
 from fer_jax.training.evaluator import Evaluator
 from fer_jax.training.interruption import Interrupted, StopRequest
 from fer_jax.training.journal import Journal
-from fer_jax.training.position import Position, no_sums, passes
+from fer_jax.training.position import Position, no_sums
+from fer_jax.training.progress import Progress
 from fer_jax.training.state import TrainState, Tree, empty_like
+from fer_jax.training.stepping import Pending, Stepper
 from fer_jax.training.trace import Trace
 from fer_jax.training.workdir import claim
 
@@ -65,15 +67,29 @@ def train(
     return run.train(stop_request, after_epoch, test)
 
 
-class Run:
+class Run(Stepper):
   """One run in its workdir."""
 
-  def __init__(self, parts: setup.Setup, workdir: pathlib.Path):
-    compile_times = CompileTimes()
+  def __init__(
+    self,
+    parts: setup.Setup,
+    workdir: pathlib.Path,
+    progress: Progress | None = None,
+  ):
+    """Opens the workdir, and goes on from what it holds.
+
+    Args:
+      parts: of the run.
+      workdir: of the run.
+      progress: in place of the run's own, for one that is not alone: then
+        others tell how long things took to compile.
+    """
+    compile_times = None if progress else CompileTimes()
     config = parts.config
     self.config = config
     self.workdir = workdir
     self.setup = parts
+    self.spread = parts.spread
     self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     self.evaluator = Evaluator(self.setup)
     self.iterator = pipeline.training_batches(
@@ -89,6 +105,7 @@ class Run:
       self.steps_per_epoch,
       self.position.step or None,
       compile_times,
+      progress,
     )
     self.trace = Trace(workdir / "profile") if config.profile else None
     self._compile()
@@ -116,57 +133,29 @@ class Run:
     self.checkpoints.close()
 
   @property
+  def progress(self) -> Progress:
+    """What a person sees."""
+    return self.journal.progress
+
+  @property
   def _finished(self) -> bool:
     done = self.position.epoch >= self.config.num_epochs
     return done or self.setup.stopping.should_stop
 
-  def _train_epoch(
-    self, data: Tree, inputs: Tree, stop_request: StopRequest
-  ) -> None:
-    """Trains to the end of the running epoch."""
-    spread, position = self.setup.spread, self.position
-    progress = self.journal.progress
-    end = (position.epoch + 1) * self.steps_per_epoch
-    done = self.steps_per_epoch - (end - position.step)
-    progress.start_epoch(position.epoch + 1, done)
-    started = time.monotonic() - position.seconds
-    sums = spread.replicate(position.sums)
-    pending: tuple[int, Tree] | None = None
-    while position.step < end:
-      count = min(self.steps_per_call, end - position.step)
-      batch = self._next_batch(count)
-      if self.trace:
-        self.trace.step()
-      call = self.calls[count > 1]
-      self.state, sums = call(self.state, sums, data, batch, inputs)
-      before, position.step = position.step, position.step + count
-      position.seconds = time.monotonic() - started
-      progress.update(count)
-      if passes(before, position.step, self.config.log_every_steps):
-        # Told of one log step late, so that the device never waits for it.
-        self._tell(pending)
-        pending = position.step, self.observe(self.state, sums)
-      if position.step < end and (
-        stop_request.signal_number
-        or passes(before, position.step, self.config.checkpoint.every_steps)
-      ):
-        self._tell(pending)
-        pending = None
-        progress.pause()
-        position.sums = spread.fetch(sums)
-        self._save()
-        self._leave_if(stop_request)
-        progress.resume()
-    self._tell(pending)
-    position.sums = spread.fetch(sums)
-    progress.pause()
+  def _end_epoch(self, validation: dict[str, float] | None = None) -> Info:
+    """Evaluates, tells and saves.
 
-  def _end_epoch(self) -> Info:
-    """Evaluates, tells and saves."""
+    Args:
+      validation: the split's loss and accuracy, where they are known.
+
+    Returns:
+      The number of the epoch and its metrics.
+    """
     position, started = self.position, time.monotonic()
     train = self.journal.means(position, position.sums)
     variables = self.state.eval_variables()
-    validation = self.evaluator(variables, "validation")
+    if validation is None:
+      validation = self.evaluator(variables, "validation")
     self.journal.check_finite(position, validation["loss"], "validation loss")
     observed = self.setup.spread.fetch(self.observe(self.state, self.no_sums))
     metrics = {
@@ -194,7 +183,7 @@ class Run:
     if best:
       host = self.setup.spread.fetch(variables)
       self.checkpoints.save_best(position.step, host, self._info())
-    self._save()
+    self.save()
     return {"epoch": position.epoch, **metrics}
 
   def _finish(self, test: bool) -> Info:
@@ -233,15 +222,10 @@ class Run:
       stacked: parallel.training_call(spread, steps, stacked)
       for stacked in (False, True)
     }
-    self.observe = spread.compile(
-      lambda state, sums: {
-        "sums": sums,
-        "learning_rate": optimizers.learning_rate(state.opt_state),
-      }
-    )
+    self.observe = parallel.observation_call(spread)
     self.no_sums = spread.replicate(no_sums())
 
-  def _next_batch(self, count: int) -> Tree:
+  def next_batch(self, count: int) -> Tree:
     """The next batch, or `count` of them stacked, over the devices."""
     batches = [next(self.iterator) for _ in range(count)]
     if count == 1:
@@ -249,7 +233,7 @@ class Run:
     stacked = jax.tree.map(lambda *x: np.stack(x), *batches)
     return self.setup.spread.shard(stacked, stacked=True)
 
-  def _tell(self, pending: tuple[int, Tree] | None) -> None:
+  def _tell(self, pending: Pending) -> None:
     """Tells of what was observed at a step, once it has arrived."""
     if pending:
       step, observed = pending
@@ -275,7 +259,7 @@ class Run:
       self._compile()
       self.journal.progress.write(self.setup.freezing.describe(epoch))
 
-  def _save(self) -> None:
+  def save(self) -> None:
     """Saves all, unless the running epoch's loss is no number."""
     if self.position.sums.count:
       self.journal.means(self.position, self.position.sums)

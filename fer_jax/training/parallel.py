@@ -10,15 +10,17 @@ each feeds its share of every batch.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fer_jax.errors import UserError, choose
+from fer_jax.training import optimizers
 from fer_jax.training.state import Tree
 from fer_jax.training.step import Steps
 
@@ -166,21 +168,46 @@ def init_call(
 
 
 @_shared
-def evaluation_call(spread: Spread, steps: Steps) -> Callable[..., Tree]:
-  """Compiles `(variables, sums, data, batch) -> sums`."""
+def evaluation_call(
+  spread: Spread, steps: Steps, together: bool = False
+) -> Callable[..., Tree]:
+  """Compiles `(variables, sums, data, batch) -> sums`.
+
+  With `together`, of several runs at once: see `training_call`.
+  """
+  if together:
+    return spread.compile(jax.vmap(steps.evaluate, (0, 0, None, None)))
   return spread.compile(steps.evaluate, 3)
 
 
 @_shared
+def observation_call(spread: Spread) -> Callable[..., Tree]:
+  """Compiles `(state, sums) -> what is told of a step`."""
+  return spread.compile(
+    lambda state, sums: {
+      "sums": sums,
+      "learning_rate": optimizers.learning_rate(state.opt_state),
+    }
+  )
+
+
+@_shared
 def training_call(
-  spread: Spread, steps: Steps, stacked: bool
+  spread: Spread, steps: Steps, stacked: bool, together: bool = False
 ) -> Callable[..., Tree]:
   """Compiles `(state, sums, data, batch, inputs) -> (state, sums)`.
 
   The state given is consumed. With `stacked` the batch is several steps' and
   they run in one `lax.scan`. On CPU a single step is two programs: in one, XLA
   fuses the gradients' assembly into the optimizer and repeats it there.
+
+  With `together` the call is for several runs of equal steps, on one device:
+  all but `data` has a leading axis of runs, as `stack` makes it.
   """
+
+  def of_all(fn: Callable[..., Tree], *axes: int | None) -> Callable[..., Tree]:
+    return jax.vmap(fn, axes) if together else fn
+
   if stacked:
 
     def several(state: Tree, sums: Tree, data: Tree, batch: Tree, inputs: Tree):
@@ -190,14 +217,28 @@ def training_call(
 
       return jax.lax.scan(step, (state, sums), batch)[0]
 
+    several = of_all(several, 0, 0, None, 0, 0)
     return spread.compile(several, 3, donate=(0,), stacked=True)
   if jax.default_backend() != "cpu":
-    return spread.compile(steps.train, 3, donate=(0,))
-  gradients = spread.compile(steps.gradients, 3)
-  update = spread.compile(steps.update, donate=(0,))
+    train = of_all(steps.train, 0, 0, None, 0, 0)
+    return spread.compile(train, 3, donate=(0,))
+  gradients = spread.compile(of_all(steps.gradients, 0, 0, None, 0, 0), 3)
+  update = spread.compile(of_all(steps.update, 0, 0, 0, 0), donate=(0,))
 
   def call(state: Tree, sums: Tree, data: Tree, batch: Tree, inputs: Tree):
     gradient, batch_stats, sums = gradients(state, sums, data, batch, inputs)
     return update(state, gradient, batch_stats, inputs), sums
 
   return call
+
+
+@jax.jit
+def stack(trees: Sequence[Tree]) -> Tree:
+  """Several runs' trees as one, on one device: arrays `[runs ...]`."""
+  return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+@jax.jit
+def pick(tree: Tree, run: int) -> Tree:
+  """One run's tree, of those that `stack` put together."""
+  return jax.tree.map(lambda x: x[run], tree)

@@ -110,8 +110,12 @@ class Setup:
     )
 
 
-def build(config: ConfigDict) -> Setup:
+def build(config: ConfigDict, dataset: Dataset | None = None) -> Setup:
   """Makes the parts of a run.
+
+  Args:
+    config: of the run.
+    dataset: what it names, where that is loaded already.
 
   Raises:
     UserError: something in the configuration or the data set is wrong.
@@ -127,8 +131,9 @@ def build(config: ConfigDict) -> Setup:
     config.early_stopping.patience,
     config.early_stopping.min_delta,
   )
-  options = config.dataset.to_dict()
-  dataset = registry.load(options.pop("name"), **options)
+  if dataset is None:
+    options = config.dataset.to_dict()
+    dataset = registry.load(options.pop("name"), **options)
   if config.overfit:
     dataset = overfitting.subset(dataset, config.overfit, config.seed)
   train_split = dataset.split("train")

@@ -69,7 +69,7 @@ def test_rates_and_places_of_the_dropouts(rate: float) -> None:
       module = context.module
       if isinstance(module, nn.Dropout):
         seen.append(round(module.rate, 6))
-      elif module.name:
+      elif module.name and seen[-1:] != [module.name]:  # not its parent's
         seen.append(module.name)
     return next_fn(*args, **kwargs)
 

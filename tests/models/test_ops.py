@@ -16,7 +16,7 @@ import pytest
 from jax import lax
 from numpy.testing import assert_array_equal
 
-from fer_jax.models import lowerings, ops
+from fer_jax.models import kernels, lowerings, ops
 
 EXPLICIT = ((2, 0), (1, 3))
 UNPADDED = ((0, 0), (0, 0))
@@ -220,8 +220,8 @@ def test_depthwise(
   size: tuple[int, int], strides: tuple[int, int], padding: Any
 ) -> None:
   case = Case((6, 7, 5), (*size, 1, 5), strides, padding)
-  assert case.rule == ops.Rule.all(lowerings.depthwise)
-  check(case, ())
+  assert case.rule == ops.Rule.all(kernels.depthwise)
+  check(case, (lowerings.depthwise,))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 import signal
+import time
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from fer_jax import config as configs
 from fer_jax.data import normalize
 from fer_jax.errors import UserError
 from fer_jax.models import resnet
-from fer_jax.training import loop, progress, records, setup
+from fer_jax.training import curves, loop, progress, records, setup
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.evaluator import Evaluator
 from fer_jax.training.interruption import Interrupted
@@ -83,6 +84,20 @@ def test_a_run_leaves_a_whole_workdir(tmp_path, prepared, capsys):
   shown = capsys.readouterr().err
   assert "epoch 2/2" in shown and "images/s" in shown
   assert "train 160, validation 50, test 30" in shown
+
+
+def test_curves_are_drawn_now_and_then_and_at_the_end(
+  tmp_path, prepared, monkeypatch
+):
+  drawn = []
+
+  def draw(told, path, title):
+    time.sleep(0.3)  # A hundredth of the time that passes until the next.
+    drawn.append([r["epoch"] for r in told if r["kind"] == "epoch"])
+
+  monkeypatch.setattr(curves, "draw", draw)
+  loop.train(tiny_run.config(prepared, num_epochs=4), tmp_path)
+  assert drawn == [[1], [1, 2, 3, 4]]
 
 
 def test_checkpoints_explain_themselves(tmp_path, prepared):
