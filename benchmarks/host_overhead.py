@@ -38,7 +38,7 @@ from timing import Timing
 from fer_jax import command, errors
 from fer_jax.configs import default
 from fer_jax.models import registry
-from fer_jax.training import compilation, loop, parallel, setup
+from fer_jax.training import compilation, loop, parallel, setup, stepping
 from fer_jax.training.metrics import Sums
 
 MODEL = "one_layer"
@@ -146,7 +146,7 @@ def _config(
 def _loop_seconds(config: ConfigDict, workdir: Path) -> float:
   """Seconds of the second epoch's steps, in the real loop."""
   epochs: list[float] = []
-  train_epoch = loop.Run._train_epoch
+  train_epoch = stepping.Stepper._train_epoch
 
   @functools.wraps(train_epoch)
   def timed(*args: Any) -> None:
@@ -154,7 +154,7 @@ def _loop_seconds(config: ConfigDict, workdir: Path) -> float:
     train_epoch(*args)  # It ends when the last step's metrics have arrived.
     epochs.append(time.perf_counter() - started)
 
-  with mock.patch.object(loop.Run, "_train_epoch", timed), _terminal():
+  with mock.patch.object(stepping.Stepper, "_train_epoch", timed), _terminal():
     loop.train(config, workdir)
   return epochs[-1]
 
@@ -185,7 +185,7 @@ def _bare_call(config: ConfigDict) -> Callable[[int], float]:
   parts = setup.build(config)
   spread, per_call = parts.spread, config.steps_per_call
   data = parts.resident(parts.dataset.split("train"))
-  rng = spread.replicate(parts.step_rng())
+  inputs = spread.replicate(parts.inputs)
   stacked = per_call > 1
   call = parallel.training_call(spread, parts.steps, stacked)
   rows = np.arange(config.batch_size, dtype=np.int32)
@@ -193,14 +193,14 @@ def _bare_call(config: ConfigDict) -> Callable[[int], float]:
   batch = spread.shard({"index": rows}, stacked=stacked)
   state = spread.replicate(parts.init_state())
   sums = spread.replicate(Sums.zeros())
-  state, sums = call(state, sums, data, batch, rng)
+  state, sums = call(state, sums, data, batch, inputs)
 
   def timed(calls: int) -> float:
     nonlocal state, sums
     jax.block_until_ready(sums)
     started = time.perf_counter()
     for _ in range(calls):
-      state, sums = call(state, sums, data, batch, rng)
+      state, sums = call(state, sums, data, batch, inputs)
     jax.block_until_ready((state, sums))
     return time.perf_counter() - started
 

@@ -11,24 +11,26 @@ is one with a group for each run: --lowering says how else to compute it there.
 """
 
 import contextlib
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import reporting
 import timing
 from absl import flags
+from matplotlib.figure import Figure
+from reporting import Column, Row
 
 from fer_jax import command, errors, models
 from fer_jax.configs import default
 from fer_jax.models import lowerings, ops
 from fer_jax.training import compilation, parallel, schedules, setup
+from fer_jax.training.inputs import RunInputs
 from fer_jax.training.metrics import Sums
 from fer_jax.training.state import Tree
-from fer_jax.training.step import RunInputs, Steps
+from fer_jax.training.step import Steps
 
 NUM_CLASSES = 7
 LOWERINGS = {
@@ -40,7 +42,7 @@ NUM_ROWS = 1024  # images on the device
 def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_string("model", "leaky_cnn", "Which.")
-  flags.DEFINE_list("runs", ["1", "2", "4", "8"], "How many at once.")
+  flags.DEFINE_list("runs", "1,2,4,8", "How many at once.")
   flags.DEFINE_integer("batch_size", 32, "Of each run.", lower_bound=1)
   flags.DEFINE_string("dtype", "float32", "float32 or bfloat16.")
   flags.DEFINE_integer("image_size", 48, "Pixels.", lower_bound=1)
@@ -61,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
   spread, steps = _steps()
   cases = {
     (number, together): _Runs(spread, steps, number, together)
-    for number in _numbers(given.runs)
+    for number in reporting.whole_numbers("runs", given.runs)
     for together in (True, False)
   }
   compiled = {
@@ -97,22 +99,14 @@ def main(argv: Sequence[str]) -> None:
         "images_per_second": round(images / of.median, 1),
         "images_per_second_low": round(images / of.high, 1),
         "images_per_second_high": round(images / of.low, 1),
+        **reporting.machine(),
       }
     )
-  _show(rows)
-  _write(rows, Path(given.output))
-
-
-def _numbers(given: Sequence[str]) -> list[int]:
-  try:
-    numbers = [int(number) for number in given]
-  except ValueError:
-    numbers = [0]
-  if min(numbers, default=0) < 1:
-    raise errors.UserError(
-      f"--runs={','.join(given)} must be numbers of at least 1, by commas"
-    )
-  return numbers
+  for row in rows:
+    row["times"] = round(_of_one_by_one(rows, row), 3)
+  table = reporting.Table(COLUMNS, given.output, "together_timing")
+  table.add(rows)
+  table.finish(picture)
 
 
 def _steps() -> tuple[parallel.Spread, Steps]:
@@ -182,41 +176,63 @@ def _compile_seconds(case: _Runs, lowering: str | None) -> float:
   return times.spent
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-  """Prints the table, and how much faster together is."""
-  first = rows[0]
-  print(
-    f"{first['model']}, batch {first['batch_size']} a run, {first['dtype']},"
-    f" {first['device']}, jax {first['jax']}, {first['num_turns']} turns"
-  )
-  print("runs  how         compile  images/s of all (low-high)       times")
-  for row in rows:
-    (alone,) = [
-      other["images_per_second"]
-      for other in rows
-      if other["runs"] == row["runs"] and other["how"] == "one by one"
-    ]
-    spread = "{images_per_second_low:,.0f}-{images_per_second_high:,.0f}"
-    print(
-      f"{row['runs']:4}  {row['how']:10}  {row['compile_s']:5.1f} s"
-      f"  {row['images_per_second']:11,.0f} ({spread.format(**row):>19})"
-      f"  {row['images_per_second'] / alone:8.2f}"
+def _of_one_by_one(rows: Sequence[Row], row: Row) -> float:
+  """How many times as fast as the same runs one by one."""
+  (alone,) = [
+    other["images_per_second"]
+    for other in rows
+    if (other["runs"], other["how"]) == (row["runs"], "one by one")
+  ]
+  return row["images_per_second"] / alone
+
+
+def _spread(row: Row) -> str:
+  rates = [row[f"images_per_second{of}"] for of in ("", "_low", "_high")]
+  return "{:,.0f} ({:,.0f}-{:,.0f})".format(*rates)
+
+
+COLUMNS = (
+  Column("runs", 4, lambda row: str(row["runs"])),
+  Column("how", 10, lambda row: row["how"], left=True),
+  Column("compile", 7, lambda row: f"{row['compile_s']:.1f} s"),
+  Column("images/s of all", 22, _spread),
+  Column("times", 5, lambda row: f"{row['times']:.2f}"),
+)
+
+
+def picture(rows: Sequence[Row]) -> Figure:
+  """Draws images/s of all runs against how many there are."""
+  figure = Figure(figsize=(6, 3.5), layout="constrained")
+  axes = figure.subplots()
+  for how, colour in (("together", "#1b7f5c"), ("one by one", "#999999")):
+    of = [row for row in rows if row["how"] == how]
+    rates, low, high = (
+      np.array([row[f"images_per_second{end}"] for row in of])
+      for end in ("", "_low", "_high")
     )
-
-
-def _write(rows: list[dict[str, Any]], folder: Path) -> None:
-  path = folder / "together_timing.csv"
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as f:
-      writer = csv.DictWriter(f, list(rows[0]))
-      writer.writeheader()
-      writer.writerows(rows)
-  except OSError as e:
-    raise errors.UserError(
-      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
-    ) from e
-  print(f"wrote {path}")
+    axes.errorbar(
+      [row["runs"] for row in of],
+      rates,
+      yerr=[rates - low, high - rates],
+      label=how,
+      color=colour,
+      marker="o",
+      capsize=3,
+    )
+  first = rows[0]
+  axes.set(
+    xlabel="runs at once",
+    ylabel="images/s of all runs",
+    ylim=(0, None),
+    title=f"{first['model']}, batch {first['batch_size']} a run,"
+    f" {first['device']}",
+  )
+  axes.title.set_fontsize(9)
+  axes.set_xticks(sorted({row["runs"] for row in rows}))
+  axes.grid(axis="y", alpha=0.3)
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.legend(frameon=False)
+  return figure
 
 
 if __name__ == "__main__":
