@@ -95,8 +95,8 @@ def rule_for(
   if channels <= 4:  # a stem: products over one channel would be tiny
     return Rule(lowerings.native, lowerings.space_to_depth, lowerings.native)
   if inputs % 32 == outputs % 32 == 0 and kernels.serve():
-    small = image[1] * image[2] < 36
-    best = lowerings.shifted if small else kernels.convolution
+    many_of_small = image[1] * image[2] < 36 and image[0] >= 16
+    best = lowerings.shifted if many_of_small else kernels.convolution
     return Rule(best, best, kernels.convolution)
   if image[1] * image[2] >= 144 and strides == (1, 1):
     return Rule(lowerings.native, lowerings.shifted, lowerings.shifted)

@@ -20,24 +20,63 @@ constexpr int kHigh = 12;       // rows of a tile
 constexpr int kWide = 32;       // columns, two vectors
 constexpr int64_t kDeep = 256;  // terms added before a tile is put down
 
-// tile[r][n] += sum over k of rows[r][k] * panel[k][n].
+// tile[r][n] += sum over k of lines[r][k] * panel[k * stride + n].
 template <int kRows>
-inline void MultiplyRows(const float* const* rows, int64_t offset,
-                         const float* panel, int64_t depth,
-                         Vector (&tile)[kHigh][2]) {
+void MultiplyRows(const float* const* lines, const float* panel, int64_t stride,
+                  int64_t depth, Vector (&tile)[kHigh][2]) {
+  Vector sum[kRows][2];  // in registers: nothing else can point here
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < 2; ++v) sum[r][v] = tile[r][v];
   for (int64_t k = 0; k < depth; ++k) {
-    const Vector low = Load(panel + k * kWide);
-    const Vector high = Load(panel + k * kWide + kLanes);
+    const Vector low = Load(panel + k * stride);
+    const Vector high = Load(panel + k * stride + kLanes);
     for (int r = 0; r < kRows; ++r) {
-      const float a = rows[r][offset + k];
-      tile[r][0] += a * low;
-      tile[r][1] += a * high;
+      const float a = lines[r][k];
+      sum[r][0] += a * low;
+      sum[r][1] += a * high;
     }
   }
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < 2; ++v) tile[r][v] = sum[r][v];
 }
 
-// A convolution, or its transpose: as a product for every place of the result
-// with a tile of images as rows, so that padding is never multiplied.
+// For as many rows as there are, or a few more; their lines must be readable.
+inline void MultiplyRows(int rows, const float* const* lines,
+                         const float* panel, int64_t stride, int64_t depth,
+                         Vector (&tile)[kHigh][2]) {
+  const auto multiply = rows <= 4    ? MultiplyRows<4>
+                        : rows <= 9  ? MultiplyRows<9>
+                        : rows <= 10 ? MultiplyRows<10>
+                        : rows <= 11 ? MultiplyRows<11>
+                                     : MultiplyRows<kHigh>;
+  multiply(lines, panel, stride, depth, tile);
+}
+
+// The kernel as [panel][tap][depth][kWide].
+inline std::vector<float> Pack(ffi::ThreadPool& pool, const float* kernel,
+                               int64_t taps, int64_t depth, int64_t width,
+                               bool transposed) {
+  std::vector<float> packed(taps * depth * width);
+  ParallelFor(pool, width / kWide * taps, [&](int64_t block) {
+    const int64_t panel = block / taps, tap = block % taps;
+    float* to = packed.data() + block * depth * kWide;
+    if (!transposed) {
+      const float* p = kernel + tap * depth * width + panel * kWide;
+      for (int64_t d = 0; d < depth; ++d)
+        std::copy_n(p + d * width, kWide, to + d * kWide);
+    } else {
+      const float* p = kernel + (tap * width + panel * kWide) * depth;
+      for (int64_t n = 0; n < kWide; ++n)
+        for (int64_t d = 0; d < depth; ++d)
+          to[d * kWide + n] = p[n * depth + d];
+    }
+  });
+  return packed;
+}
+
+// A convolution, or its transpose, as products. The rows of a tile are one
+// place of several images, so that padding is never multiplied; where images
+// are few, they are several places.
 inline ffi::Error Convolution(ffi::ThreadPool pool, Images source,
                               Images kernel, ffi::Result<Images> result,
                               int64_t stride_h, int64_t stride_w, int64_t top,
@@ -46,53 +85,58 @@ inline ffi::Error Convolution(ffi::ThreadPool pool, Images source,
              r = result->dimensions();
   const auto rows = Meetings(r[1], s[1], k[0], stride_h, top, transposed);
   const auto columns = Meetings(r[2], s[2], k[1], stride_w, left, transposed);
-  const auto meetings =
-      AllMeetings(rows, columns, r[1], r[2], s[2], k[0], k[1]);
+  const std::vector<int> pixel_at = PixelAt(rows, columns, s[2], k[0], k[1]);
   const int64_t batch = s[0], depth = s[3], width = r[3];
   const int64_t taps = k[0] * k[1], places = r[1] * r[2];
-  const int64_t pixels = s[1] * s[2];
-  const int64_t panels = width / kWide;
+  const int64_t pixels = s[1] * s[2], panels = width / kWide;
 
-  // The kernel as [panel][tap][depth][kWide].
-  std::vector<float> packed(taps * depth * width);
-  const float* from = kernel.typed_data();
-  ParallelFor(pool, panels * taps, [&](int64_t block) {
-    const int64_t panel = block / taps, tap = block % taps;
-    float* to = packed.data() + block * depth * kWide;
-    if (!transposed) {
-      const float* p = from + tap * depth * width + panel * kWide;
-      for (int64_t d = 0; d < depth; ++d)
-        std::copy_n(p + d * width, kWide, to + d * kWide);
-    } else {
-      const float* p = from + (tap * width + panel * kWide) * depth;
-      for (int64_t n = 0; n < kWide; ++n)
-        for (int64_t d = 0; d < depth; ++d)
-          to[d * kWide + n] = p[n * depth + d];
-    }
-  });
+  // What is used once or twice is read as it lies.
+  const bool direct = !transposed && batch * places <= 4 * kHigh;
+  const std::vector<float> packed =
+      direct ? std::vector<float>()
+             : Pack(pool, kernel.typed_data(), taps, depth, width, transposed);
+  const int64_t stride = direct ? width : kWide;
 
-  const int64_t groups = (batch + kHigh - 1) / kHigh;
+  const bool by_images = batch >= 8;
+  const int64_t all = by_images ? batch : batch * places;  // in rows
+  const int64_t groups = (all + kHigh - 1) / kHigh;
+  const int64_t tiles = by_images ? places : 1;  // of a group
+  const std::vector<float> nothing(depth);
   ParallelFor(pool, panels * groups, [&](int64_t block) {
-    const int64_t panel = block % panels, first = block / panels * kHigh;
-    const int count = static_cast<int>(std::min<int64_t>(kHigh, batch - first));
-    const float* weights = packed.data() + panel * taps * depth * kWide;
+    const int64_t panel = block % panels, group = block / panels;
+    const int64_t first = group * all / groups;
+    const int count = static_cast<int>((group + 1) * all / groups - first);
+    const float* weights = direct
+                               ? kernel.typed_data() + panel * kWide
+                               : packed.data() + panel * taps * depth * kWide;
     for (int64_t start = 0; start < depth; start += kDeep) {
       const int64_t some = std::min(kDeep, depth - start);
-      for (int64_t place = 0; place < places; ++place) {
+      for (int64_t one = 0; one < tiles; ++one) {
+        int64_t image[kHigh], place[kHigh];
+        for (int i = 0; i < kHigh; ++i) {
+          const int64_t row = first + std::min(i, count - 1);
+          image[i] = by_images ? row : row / places;
+          place[i] = by_images ? one : row % places;
+        }
         Vector tile[kHigh][2] = {};
-        for (const Meeting& met : meetings[place]) {
+        for (int64_t tap = 0; tap < taps; ++tap) {
           const float* line[kHigh];
-          for (int i = 0; i < kHigh; ++i)
-            line[i] =
-                source.typed_data() +
-                ((first + std::min(i, count - 1)) * pixels + met.pixel) * depth;
-          MultiplyRows<kHigh>(line, start,
-                              weights + (met.tap * depth + start) * kWide, some,
-                              tile);
+          bool met = false;
+          for (int i = 0; i < kHigh; ++i) {
+            const int pixel = pixel_at[place[i] * taps + tap];
+            met |= pixel >= 0;
+            line[i] = pixel < 0
+                          ? nothing.data()
+                          : source.typed_data() +
+                                (image[i] * pixels + pixel) * depth + start;
+          }
+          if (met)
+            MultiplyRows(count, line, weights + (tap * depth + start) * stride,
+                         stride, some, tile);
         }
         for (int i = 0; i < count; ++i) {
           float* out = result->typed_data() +
-                       ((first + i) * places + place) * width + panel * kWide;
+                       (image[i] * places + place[i]) * width + panel * kWide;
           if (start) {
             tile[i][0] += Load(out);
             tile[i][1] += Load(out + kLanes);
@@ -142,8 +186,7 @@ inline ffi::Error KernelGradient(ffi::ThreadPool pool, Images x,
              k = result->dimensions();
   const auto rows = Meetings(g[1], s[1], k[0], stride_h, top, false);
   const auto columns = Meetings(g[2], s[2], k[1], stride_w, left, false);
-  const auto meetings =
-      AllMeetings(rows, columns, g[1], g[2], s[2], k[0], k[1]);
+  const std::vector<int> pixel_at = PixelAt(rows, columns, s[2], k[0], k[1]);
   const int64_t batch = s[0], inputs = s[3], outputs = g[3];
   const int64_t taps = k[0] * k[1], pixels = s[1] * s[2];
   const int64_t places = g[1] * g[2], size = taps * inputs * outputs;
@@ -151,8 +194,9 @@ inline ffi::Error KernelGradient(ffi::ThreadPool pool, Images x,
   // Where a tap meets: pixels of x, places of the gradient.
   std::vector<std::vector<std::pair<int64_t, int64_t>>> met(taps);
   for (int64_t place = 0; place < places; ++place)
-    for (const Meeting& m : meetings[place])
-      met[m.tap].push_back({m.pixel, place});
+    for (int64_t tap = 0; tap < taps; ++tap)
+      if (const int pixel = pixel_at[place * taps + tap]; pixel >= 0)
+        met[tap].push_back({pixel, place});
 
   const int64_t heights = (inputs + kHeight - 1) / kHeight;
   const int64_t tiles = taps * heights;

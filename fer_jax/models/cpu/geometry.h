@@ -25,28 +25,23 @@ inline std::vector<int> Meetings(int64_t result, int64_t source, int64_t taps,
   return at;
 }
 
-// What a place of the result is made of: pixels of the source, and taps.
-struct Meeting {
-  int64_t pixel;
-  int64_t tap;
-};
-
-inline std::vector<std::vector<Meeting>> AllMeetings(
-    const std::vector<int>& rows, const std::vector<int>& columns,
-    int64_t result_h, int64_t result_w, int64_t source_w, int64_t kernel_h,
-    int64_t kernel_w) {
-  std::vector<std::vector<Meeting>> all(result_h * result_w);
-  for (int64_t h = 0; h < result_h; ++h)
-    for (int64_t w = 0; w < result_w; ++w)
+// The source's pixel that each tap meets, for every place of the result; -1
+// where there is none.
+inline std::vector<int> PixelAt(const std::vector<int>& rows,
+                                const std::vector<int>& columns,
+                                int64_t source_w, int64_t kernel_h,
+                                int64_t kernel_w) {
+  std::vector<int> at;
+  at.reserve(rows.size() * columns.size());
+  for (size_t h = 0; h < rows.size(); h += kernel_h)
+    for (size_t w = 0; w < columns.size(); w += kernel_w)
       for (int64_t i = 0; i < kernel_h; ++i)
         for (int64_t j = 0; j < kernel_w; ++j) {
-          const int row = rows[h * kernel_h + i];
-          const int column = columns[w * kernel_w + j];
-          if (row >= 0 && column >= 0)
-            all[h * result_w + w].push_back(
-                {row * source_w + column, i * kernel_w + j});
+          const int row = rows[h + i], column = columns[w + j];
+          const bool met = row >= 0 && column >= 0;
+          at.push_back(met ? static_cast<int>(row * source_w + column) : -1);
         }
-  return all;
+  return at;
 }
 
 }  // namespace fer_jax
