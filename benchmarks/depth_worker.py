@@ -15,7 +15,7 @@ from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models import lowerings, ops
 from fer_jax.models.summary import summarize
-from fer_jax.training import parallel, schedules
+from fer_jax.training import compilation, parallel, schedules
 from fer_jax.training.inputs import RunInputs
 from fer_jax.training.metrics import Sums
 from fer_jax.training.parallel import Spread
@@ -42,7 +42,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
       f"--devices={case['devices']} are not here: there are"
       f" {jax.device_count()}"
     )
-  jax.config.update("jax_compilation_cache_dir", case["cache"])
+  compilation.use_cache(case["cache"])
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
   peak = timing.matmul_peak(case["dtype"])

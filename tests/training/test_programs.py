@@ -1,0 +1,86 @@
+"""What must hold of compiled programs, whatever machine compiles them."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.configs import default
+from fer_jax.models import lowerings, ops, resnet
+from fer_jax.training import compilation, schedules
+from fer_jax.training.inputs import RunInputs
+from fer_jax.training.metrics import Sums
+from fer_jax.training.parallel import Spread
+from fer_jax.training.step import Steps
+
+
+@pytest.fixture(scope="module")
+def lowered():
+  """A training step of a small ResNet on four devices, as on accelerators."""
+  config = default.get_config()
+  config.input.image_size = 32
+  spread = Spread("shard_map")
+  model = resnet.ResNet(
+    stage_sizes=(1, 1),
+    block=resnet.BasicBlock,
+    num_classes=7,
+    axis_name=spread.axis_name,
+  )
+  steps = Steps(config.lock(), model, 7, axis_name=spread.axis_name)
+  schedule = schedules.create(config.schedule, 1e-3, 10, 1)
+  inputs = RunInputs(jax.random.key(0), schedule, jnp.float32(0))
+  state = jax.eval_shape(
+    lambda key: steps.init(key, (32, 32, 1), inputs), jax.random.key(0)
+  )
+  data = {
+    "image": np.zeros((16, 32, 32, 1), np.uint8),
+    "target": np.zeros(16, np.int32),
+  }
+  batch = {"index": np.zeros(8, np.int32)}
+  with ops.use(ops.Rule.all(lowerings.native)):
+    call = spread.compile(steps.train, 3, donate=(0,))
+    return call.lower(state, Sums.zeros(), data, batch, inputs)
+
+
+def test_convolutions_need_no_transposes(lowered):
+  text = lowered.as_text()
+  assert text.count("stablehlo.convolution") > 10
+  shapes = re.findall(r"stablehlo\.transpose .*-> tensor<(\S+)x\w+>", text)
+  assert [shape for shape in shapes if shape.count("x") > 1] == []
+
+
+def test_all_gradients_are_reduced_at_once(lowered):
+  reduced = re.findall(r"= (.*) all-reduce\(", lowered.compile().as_text())
+  (of_kernels,) = [shapes for shapes in reduced if "f32[3,3," in shapes]
+  assert of_kernels.count("f32[3,3,") == 4
+  assert "f32[128,7]" in of_kernels
+
+
+def test_no_step_calls_the_host(lowered):
+  compiled = lowered.compile().as_text()
+  assert "callback" not in lowered.as_text() + compiled
+  assert "infeed" not in compiled and "outfeed" not in compiled
+
+
+def test_the_state_given_is_taken(lowered):
+  """Its memory becomes the new state's."""
+  compiled = lowered.compile().as_text().splitlines()[0]
+  arrays = [x for x in jax.tree.leaves(lowered.args_info[0][0]) if x.shape]
+  assert len(arrays) > 50
+  assert len(re.findall("m(?:ay|ust)-alias", compiled)) >= len(arrays)
+
+
+def test_memory_of_long_compilations_is_given_back(monkeypatch):
+  given = []
+
+  class Library:
+    malloc_trim = given.append
+
+  monkeypatch.setattr(compilation, "_c_library", Library)
+  compilation.give_memory_back.__wrapped__()
+  jax.monitoring.record_event_duration_secs(compilation._COMPILED, 0.01)
+  assert not given
+  jax.monitoring.record_event_duration_secs(compilation._COMPILED, 1.0)
+  assert given == [0]
