@@ -23,7 +23,7 @@ from op_shapes import Op, collect
 from reporting import Column, Row
 
 from fer_jax import errors
-from fer_jax.models import lowerings
+from fer_jax.models import kernels, lowerings
 from fer_jax.models import ops as model_ops
 
 MODELS = "resnet18,resnet50,mobilenet,mobilenet_v2"
@@ -119,12 +119,12 @@ def _programs(
   rule = model_ops.rule_for(
     op.image, op.kernel, op.strides, op.pads, jax.default_backend()
   )
-  ways = {way.__name__: _bound(way, op) for way in _lowerings(op)}
+  ways = {_name(way): _bound(way, op) for way in _lowerings(op)}
   out = jax.eval_shape(ways["native"], x, kernel)
   gradient = jax.random.normal(keys[2], out.shape).astype(x.dtype)
   yield (
     "output",
-    rule.forward.__name__,
+    _name(rule.forward),
     {name: _call(way, x, kernel) for name, way in ways.items()},
   )
 
@@ -140,7 +140,7 @@ def _programs(
   ):
     yield (
       direction,
-      chosen.__name__,
+      _name(chosen),
       {name: _call(of(way), x, kernel, gradient) for name, way in ways.items()},
     )
 
@@ -168,12 +168,22 @@ def _pool_programs(
   )
 
 
+def _name(way: model_ops.Lowering) -> str:
+  """A lowering's name; "own" for a kernel of our own."""
+  return "own" if way.__module__ == kernels.__name__ else way.__name__
+
+
 def _lowerings(op: Op) -> list[model_ops.Lowering]:
   """Those that can compute a convolution."""
+  own = [] if kernels.why_not() else [kernels.convolution]
   if op.image[3] != op.kernel[2]:
-    depthwise = op.kernel[2] == 1 and op.kernel[3] == op.image[3]
-    return [lowerings.native, *([lowerings.depthwise] if depthwise else [])]
-  ways = [lowerings.native, lowerings.shifted]
+    if op.kernel[2] > 1 or op.kernel[3] != op.image[3]:
+      return [lowerings.native]
+    own = own and [kernels.depthwise]
+    return [lowerings.native, lowerings.depthwise, *own]
+  if any(channels % kernels.WIDTH for channels in op.kernel[2:]):
+    own = []
+  ways = [lowerings.native, lowerings.shifted, *own]
   if op.kernel[:2] == (1, 1):
     unpadded = op.pads == ((0, 0), (0, 0))
     return [*ways, *([lowerings.pointwise] if unpadded else [])]

@@ -86,7 +86,7 @@ def test_depth_timing(make_table, tmp_path):
   half = row | {"images_per_second": 50 * 28_709 / 60, "model": "half"}
   (line,) = depth_timing.answers([half])
   assert line.endswith("batch 2, float32, 16 px, 1 device: half 1.0")
-  with pytest.raises(workers.WorkerError, match="batch of 3 does not divide"):
+  with pytest.raises(workers.WorkerError, match="--batch_sizes=3 must be"):
     depth_timing.measure(case | {"batch_size": 3, "devices": 2})
 
 

@@ -31,6 +31,7 @@ from fer_jax.models import lowerings
 from fer_jax.models.lowerings import Pads, Strides, output_size
 
 _ROW_SUMS = "fer_jax_row_sums"
+WIDTH = 32  # channels are multiples of it where `convolution` is our own
 SETTING = "FER_JAX_KERNELS"  # "off" forbids them
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
 _TIMEOUT = 300  # seconds for the compiler
@@ -137,13 +138,10 @@ def convolution(
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
   """A convolution, of which XLA does what the kernels cannot."""
-  whole = all(n % _WIDTH == 0 for n in kernel.shape[2:])
+  whole = all(n % WIDTH == 0 for n in kernel.shape[2:])
   if whole and serve(x, kernel):
     return _own(_CONVOLUTION, strides, pads, x, kernel)
   return lowerings.shifted(x, kernel, strides, pads)
-
-
-_WIDTH = 32  # channels are multiples of it where `convolution` is our own
 
 
 class _Pair(NamedTuple):

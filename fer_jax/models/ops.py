@@ -88,13 +88,14 @@ def rule_for(
     return Rule.all(lowerings.native)
   if groups > 1:
     return Rule.all(kernels.depthwise)
+  wide = inputs % kernels.WIDTH == outputs % kernels.WIDTH == 0
   if (kh, kw) == (1, 1) and pads == ((0, 0), (0, 0)):
-    if inputs % 32 == outputs % 32 == 0 and kernels.serve():
+    if wide and kernels.serve():
       return Rule(lowerings.pointwise, lowerings.pointwise, kernels.convolution)
     return Rule.all(lowerings.pointwise)
   if channels <= 4:  # a stem: products over one channel would be tiny
     return Rule(lowerings.native, lowerings.space_to_depth, lowerings.native)
-  if inputs % 32 == outputs % 32 == 0 and kernels.serve():
+  if wide and kernels.serve():
     many_of_small = image[1] * image[2] < 36 and image[0] >= 16
     best = lowerings.shifted if many_of_small else kernels.convolution
     return Rule(best, best, kernels.convolution)

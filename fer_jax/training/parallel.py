@@ -62,11 +62,11 @@ class Spread:
   def __hash__(self) -> int:
     return hash(self.mode)
 
-  def check_batch(self, field: str, batch_size: int) -> None:
+  def check_batch(self, flag: str, batch_size: int) -> None:
     """Raises UserError where a batch does not divide over the devices."""
     if batch_size < 1 or batch_size % self.num_devices:
       raise UserError(
-        f"--config.{field}={batch_size} must be a multiple of the"
+        f"--{flag}={batch_size} must be a multiple of the"
         f" {self.num_devices} devices"
       )
 

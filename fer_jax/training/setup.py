@@ -124,8 +124,8 @@ def build(config: ConfigDict, dataset: Dataset | None = None) -> Setup:
   if config.overfit:
     config = overfitting.plain(config)
   spread = Spread(config.parallel)
-  spread.check_batch("batch_size", config.batch_size)
-  spread.check_batch("eval_batch_size", config.eval_batch_size)
+  spread.check_batch("config.batch_size", config.batch_size)
+  spread.check_batch("config.eval_batch_size", config.eval_batch_size)
   stopping = Stopping(
     config.best_metric,
     config.early_stopping.patience,

@@ -41,7 +41,7 @@ def lowered():
   batch = {"index": np.zeros(8, np.int32)}
   with ops.use(ops.Rule.all(lowerings.native)):
     call = spread.compile(steps.train, 3, donate=(0,))
-    return call.lower(state, Sums.zeros(), data, batch, inputs)
+    return call.lower(state, Sums.zeros(), data, batch, inputs)  # type: ignore[attr-defined]
 
 
 def test_convolutions_need_no_transposes(lowered):
@@ -73,7 +73,7 @@ def test_the_state_given_is_taken(lowered):
 
 
 def test_memory_of_long_compilations_is_given_back(monkeypatch):
-  given = []
+  given: list[int] = []
 
   class Library:
     malloc_trim = given.append
