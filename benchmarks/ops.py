@@ -181,7 +181,11 @@ def _lowerings(op: Op) -> list[model_ops.Lowering]:
       return [lowerings.native]
     own = own and [kernels.depthwise]
     return [lowerings.native, lowerings.depthwise, *own]
-  if any(channels % kernels.WIDTH for channels in op.kernel[2:]):
+  if op.kernel[2] <= 4:
+    own = own and [kernels.stem]
+  elif op.kernel[2] % kernels.WIDTH:
+    own = []
+  if op.kernel[3] % kernels.WIDTH:
     own = []
   ways = [lowerings.native, lowerings.shifted, *own]
   if op.kernel[:2] == (1, 1):

@@ -77,7 +77,8 @@ def why_not() -> str:
   except (OSError, subprocess.SubprocessError) as e:
     said = getattr(e, "stderr", None) or str(e)
     return f"{compiler} failed: {said.strip().splitlines()[-1]}"
-  for name in (*_DEPTHWISE, *_CONVOLUTION, _ROW_SUMS):
+  targets = [name for pair in _KINDS for name in pair[:2]]
+  for name in (*targets, _ROW_SUMS):
     handler = jax.ffi.pycapsule(getattr(library, name))
     jax.ffi.register_ffi_target(name, handler, platform="cpu")
   return ""
@@ -144,15 +145,30 @@ def convolution(
   return lowerings.shifted(x, kernel, strides, pads)
 
 
+def stem(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "kh kw c k"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow k"]:
+  """A convolution of images of few channels."""
+  if kernel.shape[3] % WIDTH == 0 and serve(x, kernel):
+    return _own(_STEM, strides, pads, x, kernel)
+  return lowerings.native(x, kernel, strides, pads)
+
+
 class _Pair(NamedTuple):
   """Targets of one kind of convolution."""
 
-  convolution: str  # and its transpose, the input's gradient
+  convolution: str
   kernel_gradient: str
+  transposes: bool = True  # whether `convolution` does the input's gradient
 
 
 _DEPTHWISE = _Pair("fer_jax_depthwise", "fer_jax_depthwise_kernel_gradient")
 _CONVOLUTION = _Pair("fer_jax_convolution", "fer_jax_kernel_gradient")
+_STEM = _Pair("fer_jax_stem", "fer_jax_stem_kernel_gradient", transposes=False)
+_KINDS = (_DEPTHWISE, _CONVOLUTION, _STEM)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -161,10 +177,10 @@ def _own(
 ) -> Array:
   height, width = output_size(x.shape, kernel.shape, strides, pads)
   shape = (x.shape[0], height, width, kernel.shape[3])
-  where = _geometry(strides, pads)
-  return _call(
-    pair.convolution, _float32(shape), x, kernel, transposed=False, **where
-  )
+  where: dict[str, Any] = _geometry(strides, pads)
+  if pair.transposes:
+    where["transposed"] = False
+  return _call(pair.convolution, _float32(shape), x, kernel, **where)
 
 
 def _own_forward(
@@ -182,14 +198,20 @@ def _own_backward(
 ) -> tuple[Array, Array]:
   x, kernel = saved
   where = _geometry(strides, pads)
-  to_input = _call(
-    pair.convolution,
-    _float32(x.shape),
-    gradient,
-    kernel,
-    transposed=True,
-    **where,
-  )
+  if pair.transposes:
+    to_input = _call(
+      pair.convolution,
+      _float32(x.shape),
+      gradient,
+      kernel,
+      transposed=True,
+      **where,
+    )
+  else:  # seldom wanted: of the images
+    _, pull = jax.vjp(
+      lambda x: lowerings.space_to_depth(x, kernel, strides, pads), x
+    )
+    (to_input,) = pull(gradient)
   to_kernel = _call(
     pair.kernel_gradient, _float32(kernel.shape), x, gradient, **where
   )

@@ -90,11 +90,13 @@ def rule_for(
     return Rule.all(kernels.depthwise)
   wide = inputs % kernels.WIDTH == outputs % kernels.WIDTH == 0
   if (kh, kw) == (1, 1) and pads == ((0, 0), (0, 0)):
-    if wide and kernels.serve():
+    # XLA's is the better one of matrices that are large both ways.
+    if wide and inputs * outputs <= 2**20 and kernels.serve():
       return Rule(lowerings.pointwise, lowerings.pointwise, kernels.convolution)
     return Rule.all(lowerings.pointwise)
   if channels <= 4:  # a stem: products over one channel would be tiny
-    return Rule(lowerings.native, lowerings.space_to_depth, lowerings.native)
+    own = kernels.stem if kernels.serve() else lowerings.native
+    return Rule(own, lowerings.space_to_depth, own)
   if wide and kernels.serve():
     many_of_small = image[1] * image[2] < 36 and image[0] >= 16
     best = lowerings.shifted if many_of_small else kernels.convolution

@@ -91,6 +91,27 @@ def test_convolution(shape, outputs, side, strides, pads):
 
 
 @needed
+@pytest.mark.parametrize(
+  ("shape", "outputs", "side", "strides", "pads"),
+  [
+    ((5, 13, 12, 1), 64, 7, (2, 2), ((3, 3), (3, 3))),
+    ((13, 9, 10, 1), 32, 3, (1, 1), SAME),
+    ((2, 9, 7, 3), 96, 5, (2, 1), UNEVEN),
+    ((9, 12, 12, 3), 32, 3, (2, 2), ((0, 1), (0, 1))),
+    ((1, 6, 6, 4), 32, 2, (3, 3), ((0, 0), (0, 0))),
+  ],
+)
+def test_stem(shape, outputs, side, strides, pads):
+  x, kernel = random(0, *shape), random(1, side, side, shape[-1], outputs)
+  run = lambda x, kernel: kernels.stem(x, kernel, strides, pads)  # noqa: E731
+  assert uses("fer_jax_stem", run, x, kernel)
+  assert_agree(
+    value_and_gradients(kernels.stem, x, kernel, strides, pads),
+    value_and_gradients(lowerings.gathered, x, kernel, strides, pads),
+  )
+
+
+@needed
 @pytest.mark.parametrize("shape", [(9, 3, 5, 70), (1000, 16), (3, 40), (1, 5)])
 def test_row_sums(shape):
   a, b, shift = random(0, *shape), random(1, *shape) + 3, random(2, shape[-1])
