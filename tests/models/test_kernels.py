@@ -78,6 +78,8 @@ def test_depthwise(shape, side, strides, pads):
     ((3, 5, 5, 288), 320, 1, (1, 1), ((0, 0), (0, 0))),  # deeper than a tile
     ((3, 5, 5, 64), 32, 1, (2, 2), ((0, 0), (0, 0))),
     ((1, 9, 9, 32), 32, 7, (2, 2), ((3, 3), (3, 3))),
+    ((1, 3, 3, 288), 96, 3, (1, 1), SAME),  # few rows
+    ((3, 3, 3, 32), 32, 3, (2, 2), UNEVEN),
   ],
 )
 def test_convolution(shape, outputs, side, strides, pads):

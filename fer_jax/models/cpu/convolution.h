@@ -1,11 +1,10 @@
-// Convolutions as products of matrices, and the gradients of their kernels.
+// Convolutions as products of matrices.
 
 #ifndef FER_JAX_CONVOLUTION_H_
 #define FER_JAX_CONVOLUTION_H_
 
 #include <algorithm>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "geometry.h"
@@ -52,6 +51,21 @@ inline void MultiplyRows(int rows, const float* const* lines,
   multiply(lines, panel, stride, depth, tile);
 }
 
+// Where the kernel meets the source: see `PixelAt`.
+struct Lines {
+  const float* source;
+  int64_t pixels, depth, places, taps;
+  const std::vector<int>& pixel_at;
+  const std::vector<float> nothing;
+
+  // The source's line that a tap multiplies for a place of an image.
+  const float* At(int64_t image, int64_t place, int64_t tap) const {
+    const int pixel = pixel_at[place * taps + tap];
+    return pixel < 0 ? nothing.data()
+                     : source + (image * pixels + pixel) * depth;
+  }
+};
+
 // The kernel as [panel][tap][depth][kWide].
 inline std::vector<float> Pack(ffi::ThreadPool& pool, const float* kernel,
                                int64_t taps, int64_t depth, int64_t width,
@@ -74,6 +88,48 @@ inline std::vector<float> Pack(ffi::ThreadPool& pool, const float* kernel,
   return packed;
 }
 
+// A convolution that has kHigh rows or fewer. Most of what is read are the
+// weights: they are read once and in their order, for all rows.
+inline void MultiplyFewRows(ffi::ThreadPool& pool, const Lines& lines,
+                            const float* kernel, int rows, int64_t width,
+                            float* result) {
+  constexpr int64_t kRun = 16;  // of the depth, which is a multiple of it
+  const int64_t runs_a_tap = lines.depth / kRun;
+  const int64_t runs = lines.taps * runs_a_tap;
+  const int64_t blocks = std::min<int64_t>(runs, 16), size = rows * width;
+  std::vector<float> partial(blocks * size);
+  ParallelFor(pool, blocks, [&](int64_t block) {
+    float* sums = partial.data() + block * size;
+    const int64_t end = (block + 1) * runs / blocks;
+    for (int64_t run = block * runs / blocks; run < end; ++run) {
+      const int64_t tap = run / runs_a_tap, start = run % runs_a_tap * kRun;
+      const float* line[kHigh];
+      bool met = false;
+      for (int i = 0; i < kHigh; ++i) {
+        const int64_t row = std::min(i, rows - 1);
+        line[i] = lines.At(row / lines.places, row % lines.places, tap);
+        met |= line[i] != lines.nothing.data();
+        line[i] += start;
+      }
+      if (!met) continue;
+      const float* weights = kernel + (tap * lines.depth + start) * width;
+      for (int64_t n = 0; n < width; n += kWide) {
+        Vector tile[kHigh][2] = {};
+        for (int i = 0; i < rows; ++i)
+          for (int v = 0; v < 2; ++v)
+            tile[i][v] = Load(sums + i * width + n + v * kLanes);
+        MultiplyRows(rows, line, weights + n, width, kRun, tile);
+        for (int i = 0; i < rows; ++i)
+          for (int v = 0; v < 2; ++v)
+            Store(sums + i * width + n + v * kLanes, tile[i][v]);
+      }
+    }
+  });
+  std::copy_n(partial.data(), size, result);
+  for (int64_t block = 1; block < blocks; ++block)
+    for (int64_t i = 0; i < size; ++i) result[i] += partial[block * size + i];
+}
+
 // A convolution, or its transpose, as products. The rows of a tile are one
 // place of several images, so that padding is never multiplied; where images
 // are few, they are several places.
@@ -90,7 +146,17 @@ inline ffi::Error Convolution(ffi::ThreadPool pool, Images source,
   const int64_t taps = k[0] * k[1], places = r[1] * r[2];
   const int64_t pixels = s[1] * s[2], panels = width / kWide;
 
-  // What is used once or twice is read as it lies.
+  const Lines lines{
+      source.typed_data(),      pixels, depth, places, taps, pixel_at,
+      std::vector<float>(depth)};
+  if (!transposed && batch * places <= kHigh) {
+    MultiplyFewRows(pool, lines, kernel.typed_data(),
+                    static_cast<int>(batch * places), width,
+                    result->typed_data());
+    return ffi::Error::Success();
+  }
+
+  // What is used a few times is read as it lies.
   const bool direct = !transposed && batch * places <= 4 * kHigh;
   const std::vector<float> packed =
       direct ? std::vector<float>()
@@ -101,7 +167,6 @@ inline ffi::Error Convolution(ffi::ThreadPool pool, Images source,
   const int64_t all = by_images ? batch : batch * places;  // in rows
   const int64_t groups = (all + kHigh - 1) / kHigh;
   const int64_t tiles = by_images ? places : 1;  // of a group
-  const std::vector<float> nothing(depth);
   ParallelFor(pool, panels * groups, [&](int64_t block) {
     const int64_t panel = block % panels, group = block / panels;
     const int64_t first = group * all / groups;
@@ -123,12 +188,9 @@ inline ffi::Error Convolution(ffi::ThreadPool pool, Images source,
           const float* line[kHigh];
           bool met = false;
           for (int i = 0; i < kHigh; ++i) {
-            const int pixel = pixel_at[place[i] * taps + tap];
-            met |= pixel >= 0;
-            line[i] = pixel < 0
-                          ? nothing.data()
-                          : source.typed_data() +
-                                (image[i] * pixels + pixel) * depth + start;
+            line[i] = lines.At(image[i], place[i], tap);
+            met |= line[i] != lines.nothing.data();
+            line[i] += start;
           }
           if (met)
             MultiplyRows(count, line, weights + (tap * depth + start) * stride,
@@ -147,109 +209,6 @@ inline ffi::Error Convolution(ffi::ThreadPool pool, Images source,
       }
     }
   });
-  return ffi::Error::Success();
-}
-
-// Rows of a tile of a kernel's gradient.
-constexpr int kTall = 8;
-constexpr int64_t kHeight = 64;  // input channels that a block of work takes
-
-// sums[m][n] += sum over k of left[k][m] * right[k][n], both packed.
-inline void OuterProducts(const float* left, const float* right, int64_t depth,
-                          float* sums, int64_t stride) {
-  Vector tile[kTall][2];
-  for (int m = 0; m < kTall; ++m) {
-    tile[m][0] = Load(sums + m * stride);
-    tile[m][1] = Load(sums + m * stride + kLanes);
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    const Vector low = Load(right + k * kWide);
-    const Vector high = Load(right + k * kWide + kLanes);
-    for (int m = 0; m < kTall; ++m) {
-      const float a = left[k * kTall + m];
-      tile[m][0] += a * low;
-      tile[m][1] += a * high;
-    }
-  }
-  for (int m = 0; m < kTall; ++m) {
-    Store(sums + m * stride, tile[m][0]);
-    Store(sums + m * stride + kLanes, tile[m][1]);
-  }
-}
-
-// The gradient of a convolution's kernel.
-inline ffi::Error KernelGradient(ffi::ThreadPool pool, Images x,
-                                 Images gradient, ffi::Result<Images> result,
-                                 int64_t stride_h, int64_t stride_w,
-                                 int64_t top, int64_t left) {
-  const auto s = x.dimensions(), g = gradient.dimensions(),
-             k = result->dimensions();
-  const auto rows = Meetings(g[1], s[1], k[0], stride_h, top, false);
-  const auto columns = Meetings(g[2], s[2], k[1], stride_w, left, false);
-  const std::vector<int> pixel_at = PixelAt(rows, columns, s[2], k[0], k[1]);
-  const int64_t batch = s[0], inputs = s[3], outputs = g[3];
-  const int64_t taps = k[0] * k[1], pixels = s[1] * s[2];
-  const int64_t places = g[1] * g[2], size = taps * inputs * outputs;
-
-  // Where a tap meets: pixels of x, places of the gradient.
-  std::vector<std::vector<std::pair<int64_t, int64_t>>> met(taps);
-  for (int64_t place = 0; place < places; ++place)
-    for (int64_t tap = 0; tap < taps; ++tap)
-      if (const int pixel = pixel_at[place * taps + tap]; pixel >= 0)
-        met[tap].push_back({pixel, place});
-
-  const int64_t heights = (inputs + kHeight - 1) / kHeight;
-  const int64_t tiles = taps * heights;
-  const int64_t splits =
-      std::clamp<int64_t>(std::min(32 / tiles, places * batch / 512), 1, batch);
-  std::vector<float> partial(splits > 1 ? splits * size : 0);
-  float* whole = result->typed_data();
-  ParallelFor(pool, tiles * splits, [&](int64_t block) {
-    const int64_t split = block / tiles, tap = block % tiles / heights;
-    const int64_t m0 = block % heights * kHeight;
-    const int64_t height = std::min(kHeight, inputs - m0);
-    const int64_t b0 = split * batch / splits;
-    const int64_t images = (split + 1) * batch / splits - b0;
-    float* sums = (splits > 1 ? partial.data() + split * size : whole) +
-                  (tap * inputs + m0) * outputs;
-    std::fill(sums, sums + height * outputs, 0.0f);
-    const auto& pairs = met[tap];
-    const int64_t terms = static_cast<int64_t>(pairs.size()) * images;
-    std::vector<float> a(kDeep * height), b(kDeep * kWide);
-    std::vector<const float*> from(kDeep), with(kDeep);
-    for (int64_t start = 0; start < terms; start += kDeep) {
-      const int64_t depth = std::min(kDeep, terms - start);
-      for (int64_t i = 0; i < depth; ++i) {
-        const auto& [pixel, place] = pairs[(start + i) % pairs.size()];
-        const int64_t image = b0 + (start + i) / pairs.size();
-        from[i] = x.typed_data() + (image * pixels + pixel) * inputs + m0;
-        with[i] = gradient.typed_data() + (image * places + place) * outputs;
-      }
-      for (int64_t m = 0; m < height; m += kTall)
-        for (int64_t i = 0; i < depth; ++i)
-          std::copy_n(from[i] + m, kTall, a.data() + m * depth + i * kTall);
-      for (int64_t n = 0; n < outputs; n += kWide) {
-        for (int64_t i = 0; i < depth; ++i) {
-          Store(b.data() + i * kWide, Load(with[i] + n));
-          Store(b.data() + i * kWide + kLanes, Load(with[i] + n + kLanes));
-        }
-        for (int64_t m = 0; m < height; m += kTall)
-          OuterProducts(a.data() + m * depth, b.data(), depth,
-                        sums + m * outputs + n, outputs);
-      }
-    }
-  });
-  if (splits > 1) {
-    constexpr int64_t kPiece = 4096;
-    ParallelFor(pool, (size + kPiece - 1) / kPiece, [&](int64_t block) {
-      const int64_t end = std::min(size, (block + 1) * kPiece);
-      for (int64_t i = block * kPiece; i < end; ++i) {
-        float sum = partial[i];
-        for (int64_t j = 1; j < splits; ++j) sum += partial[j * size + i];
-        whole[i] = sum;
-      }
-    });
-  }
   return ffi::Error::Success();
 }
 

@@ -6,6 +6,7 @@
 
 #include "convolution.h"
 #include "depthwise.h"
+#include "kernel_gradient.h"
 #include "row_sums.h"
 #include "stem.h"
 

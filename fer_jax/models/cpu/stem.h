@@ -9,6 +9,7 @@
 
 #include "convolution.h"
 #include "geometry.h"
+#include "kernel_gradient.h"
 #include "parallel.h"
 
 namespace fer_jax {
