@@ -63,6 +63,7 @@ COLUMNS = (
 def picture(rows: Sequence[Row]) -> Figure:
   """Draws images/s of each library's best variant, a panel a kind of work."""
   names = list(dict.fromkeys(row["model"] for row in rows))
+  series = [one for one in SERIES if any(map(one[2], rows))]
   works = list(dict.fromkeys(row["work"] for row in rows))
   figure = Figure(
     figsize=(3.6 * len(works) + 2, 0.75 * len(names) + 2), layout="constrained"
@@ -71,7 +72,7 @@ def picture(rows: Sequence[Row]) -> Figure:
   for axes, work in zip(panels, works, strict=True):
     for i, name in enumerate(names):
       of = [r for r in rows if (r["model"], r["work"]) == (name, work)]
-      _bars(axes, i, of)
+      _bars(axes, i, of, series)
     axes.set_title(_title(work, rows), fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
@@ -87,7 +88,7 @@ def picture(rows: Sequence[Row]) -> Figure:
     handles.values(),
     list(handles),
     loc="outside lower center",
-    ncols=len(SERIES),
+    ncols=len(series),
     frameon=False,
   )
   first = rows[0]
@@ -101,17 +102,19 @@ def picture(rows: Sequence[Row]) -> Figure:
   return figure
 
 
-def _bars(axes: Any, place: int, rows: Sequence[Row]) -> None:
+def _bars(
+  axes: Any, place: int, rows: Sequence[Row], series: Sequence[Series]
+) -> None:
   """The bars of a model: the best of each series, in its own place."""
-  height = 0.8 / len(SERIES)
-  for i, (label, colour, belongs) in enumerate(SERIES):
+  height = 0.8 / len(series)
+  for i, (label, colour, belongs) in enumerate(series):
     best = min(filter(belongs, rows), key=lambda row: row["ms"], default=None)
     if best is None:
       continue
     rate = best["images_per_second"]
     low = rate * best["ms"] / best["ms_high"]
     high = rate * best["ms"] / best["ms_low"]
-    at = place + (i - (len(SERIES) - 1) / 2) * height
+    at = place + (i - (len(series) - 1) / 2) * height
     axes.barh(
       at,
       rate,
