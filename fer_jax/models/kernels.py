@@ -90,7 +90,7 @@ def _library(compiler: str) -> pathlib.Path:
   with importlib.resources.as_file(source) as code:
     made_of = (compiler, *_FLAGS, jaxlib.__version__, _processor())
     digest = hashlib.sha256("\n".join(made_of).encode())
-    for path in sorted(code.iterdir()):
+    for path in sorted(code.glob("*.[ch]*")):
       digest.update(path.read_bytes())
     cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     folder = pathlib.Path(cache) / "fer_jax" / "kernels"

@@ -3,9 +3,10 @@
 Models are written with `Conv` and `max_pool` from here. On GPU and TPU both
 are XLA's own operations. On CPU, XLA's convolutions are up to hundreds of
 times slower than they need be, so each shape is lowered to matrix products
-(see `lowerings`), separately for the output, the input's gradient and the
-kernel's. Parameters are those of `nn.Conv` in every case, so weights move
-between platforms; results agree to float32 accuracy.
+(see `lowerings`) or to a kernel of our own (`kernels`), separately for the
+output, the input's gradient and the kernel's. Parameters are those of `nn.Conv`
+in every case, so weights move between platforms; results agree to float32
+accuracy.
 """
 
 import contextlib

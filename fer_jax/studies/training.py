@@ -43,10 +43,10 @@ def train(
   done = len(runs) - len(left)
   print(f"{len(runs)} runs, {done} done before", flush=True)
   if processes:
-    _report(_train_apart(left, processes), len(left))
+    _raise_if_any(_train_apart(left, processes), len(left))
     return
   if together:
-    _report(_train_groups(left), len(left))
+    _raise_if_any(_train_groups(left), len(left))
     return
   for i, run in enumerate(left, done + 1):
     print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
@@ -97,7 +97,7 @@ def _train_groups(runs: Sequence[Run]) -> list[str]:
   return failures
 
 
-def _report(failures: Sequence[str], num_runs: int) -> None:
+def _raise_if_any(failures: Sequence[str], num_runs: int) -> None:
   """Raises UserError where runs failed."""
   if failures:
     raise UserError(

@@ -13,29 +13,35 @@
 namespace ffi = xla::ffi;
 using namespace fer_jax;
 
+// Two arrays of images, or one and a kernel, to a third; where the window goes.
+inline auto Windowed() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Images>()
+      .Arg<Images>()
+      .Ret<Images>()
+      .Attr<int64_t>("stride_h")
+      .Attr<int64_t>("stride_w")
+      .Attr<int64_t>("top")
+      .Attr<int64_t>("left");
+}
+
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_depthwise, Depthwise,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Images>()
-                                  .Arg<Images>()
-                                  .Ret<Images>()
-                                  .Attr<int64_t>("stride_h")
-                                  .Attr<int64_t>("stride_w")
-                                  .Attr<int64_t>("top")
-                                  .Attr<int64_t>("left")
-                                  .Attr<bool>("transposed"));
+                              Windowed().Attr<bool>("transposed"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_depthwise_kernel_gradient,
-                              DepthwiseKernelGradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Images>()
-                                  .Arg<Images>()
-                                  .Ret<Images>()
-                                  .Attr<int64_t>("stride_h")
-                                  .Attr<int64_t>("stride_w")
-                                  .Attr<int64_t>("top")
-                                  .Attr<int64_t>("left"));
+                              DepthwiseKernelGradient, Windowed());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_convolution, Convolution,
+                              Windowed().Attr<bool>("transposed"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_kernel_gradient, KernelGradient,
+                              Windowed());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem, Stem, Windowed());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem_kernel_gradient, StemKernelGradient,
+                              Windowed());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_row_sums, RowSums,
                               ffi::Ffi::Bind()
@@ -45,48 +51,3 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_row_sums, RowSums,
                                   .Arg<Channels>()
                                   .Ret<Channels>()
                                   .Ret<Channels>());
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_convolution, Convolution,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Images>()
-                                  .Arg<Images>()
-                                  .Ret<Images>()
-                                  .Attr<int64_t>("stride_h")
-                                  .Attr<int64_t>("stride_w")
-                                  .Attr<int64_t>("top")
-                                  .Attr<int64_t>("left")
-                                  .Attr<bool>("transposed"));
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_kernel_gradient, KernelGradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Images>()
-                                  .Arg<Images>()
-                                  .Ret<Images>()
-                                  .Attr<int64_t>("stride_h")
-                                  .Attr<int64_t>("stride_w")
-                                  .Attr<int64_t>("top")
-                                  .Attr<int64_t>("left"));
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem, Stem,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Images>()
-                                  .Arg<Images>()
-                                  .Ret<Images>()
-                                  .Attr<int64_t>("stride_h")
-                                  .Attr<int64_t>("stride_w")
-                                  .Attr<int64_t>("top")
-                                  .Attr<int64_t>("left"));
-
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem_kernel_gradient, StemKernelGradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Images>()
-                                  .Arg<Images>()
-                                  .Ret<Images>()
-                                  .Attr<int64_t>("stride_h")
-                                  .Attr<int64_t>("stride_w")
-                                  .Attr<int64_t>("top")
-                                  .Attr<int64_t>("left"));
