@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax import models
 from fer_jax.models import lowerings, ops, registry
-from fer_jax.training import compilation
+from fer_jax.training import allocation
 
 
 class JaxPeer:
@@ -31,7 +31,7 @@ class JaxPeer:
   def __init__(self, case: dict[str, Any]):
     self._case = case
     self._plain = case["library"] == "flax"
-    compilation.give_memory_back()  # as commands do
+    allocation.settle()  # as commands do
     weights = Path(case["weights"])
     if not weights.is_file():
       safetensors.numpy.save_file(self._random_weights(), weights)

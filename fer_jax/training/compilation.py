@@ -1,11 +1,11 @@
-"""The cache of compiled programs, what it saved, and what compiling leaves."""
+"""The cache of compiled programs, and what it saved."""
 
-import ctypes
-import functools
 import os
 import pathlib
 
 import jax
+
+from fer_jax.training import allocation
 
 _SAVED = "/jax/compilation_cache/compile_time_saved_sec"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -58,7 +58,7 @@ def use_cache(directory: str) -> pathlib.Path | None:
   Returns:
     The directory, or None.
   """
-  give_memory_back()
+  allocation.settle()
   if directory == "off":
     jax.config.update("jax_enable_compilation_cache", False)
     return None
@@ -71,32 +71,3 @@ def use_cache(directory: str) -> pathlib.Path | None:
   jax.config.update("jax_compilation_cache_dir", str(path))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
   return path
-
-
-@functools.cache
-def give_memory_back() -> None:
-  """Has the memory that each compilation took returned to the system (glibc).
-
-  Without it a process holds, as long as it lives, what XLA needed for moments:
-  for a training step of ResNet-50, hundreds of megabytes.
-  """
-  trim = getattr(_c_library(), "malloc_trim", None)
-  if not trim:
-    return
-
-  def compiled(event: str, duration_secs: float, **kwargs: str | int) -> None:
-    del kwargs
-    if event == _COMPILED and duration_secs > _MUCH:
-      trim(0)
-
-  jax.monitoring.register_event_duration_secs_listener(compiled)
-
-
-_MUCH = 0.2  # seconds of compiling
-
-
-def _c_library() -> ctypes.CDLL | None:
-  try:
-    return ctypes.CDLL(None)
-  except (OSError, TypeError):  # Windows has no such thing.
-    return None

@@ -9,7 +9,7 @@ import pytest
 
 from fer_jax.configs import default
 from fer_jax.models import lowerings, ops, resnet
-from fer_jax.training import compilation, schedules
+from fer_jax.training import schedules
 from fer_jax.training.inputs import RunInputs
 from fer_jax.training.metrics import Sums
 from fer_jax.training.parallel import Spread
@@ -70,17 +70,3 @@ def test_the_state_given_is_taken(lowered):
   arrays = [x for x in jax.tree.leaves(lowered.args_info[0][0]) if x.shape]
   assert len(arrays) > 50
   assert len(re.findall("m(?:ay|ust)-alias", compiled)) >= len(arrays)
-
-
-def test_memory_of_long_compilations_is_given_back(monkeypatch):
-  given: list[int] = []
-
-  class Library:
-    malloc_trim = given.append
-
-  monkeypatch.setattr(compilation, "_c_library", Library)
-  compilation.give_memory_back.__wrapped__()
-  jax.monitoring.record_event_duration_secs(compilation._COMPILED, 0.01)
-  assert not given
-  jax.monitoring.record_event_duration_secs(compilation._COMPILED, 1.0)
-  assert given == [0]

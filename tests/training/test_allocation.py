@@ -1,0 +1,52 @@
+"""Memory is kept for the next step; what compiling took is given back."""
+
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from fer_jax.training import allocation
+
+
+def test_memory_of_long_compilations_is_given_back(monkeypatch):
+  given: list[int] = []
+
+  class Library:
+    malloc_trim = given.append
+    mallopt = staticmethod(lambda parameter, value: 1)
+
+  monkeypatch.setattr(allocation, "_c_library", Library)
+  allocation.settle.__wrapped__()
+  jax.monitoring.record_event_duration_secs(allocation._COMPILED, 0.01)
+  assert not given
+  jax.monitoring.record_event_duration_secs(allocation._COMPILED, 1.0)
+  assert given == [0]
+
+
+_STEPS = """
+import resource
+from fer_jax.training import allocation
+if {settle}: allocation.settle()
+import jax, jax.numpy as jnp
+step = jax.jit(lambda x: (x @ x.T).sum() + (x @ x.T).max())
+x = jnp.ones((4096, 64))
+for _ in range(3): step(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4): step(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_steps_use_the_same_memory():
+  """Each needs 64 MB for itself."""
+  faults = {
+    settle: int(
+      subprocess.check_output(
+        [sys.executable, "-c", _STEPS.format(settle=settle)], text=True
+      )
+    )
+    for settle in (False, True)
+  }
+  assert faults[True] < faults[False] / 4
