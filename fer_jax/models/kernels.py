@@ -30,7 +30,9 @@ from jaxtyping import Array, Float, Float32
 from fer_jax.models import lowerings
 from fer_jax.models.lowerings import Pads, Strides, output_size
 
-_ROW_SUMS = "fer_jax_row_sums"
+_NORMALIZE = "fer_jax_normalize"
+_NORM_SUMS = "fer_jax_norm_sums"
+_NORM_GRADIENT = "fer_jax_norm_gradient"
 WIDTH = 32  # channels are multiples of it where `convolution` is our own
 SETTING = "FER_JAX_KERNELS"  # "off" forbids them
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
@@ -78,7 +80,7 @@ def why_not() -> str:
     said = getattr(e, "stderr", None) or str(e)
     return f"{compiler} failed: {said.strip().splitlines()[-1]}"
   targets = [name for pair in _KINDS for name in pair[:2]]
-  for name in (*targets, _ROW_SUMS):
+  for name in (*targets, _NORMALIZE, _NORM_SUMS, _NORM_GRADIENT):
     handler = jax.ffi.pycapsule(getattr(library, name))
     jax.ffi.register_ffi_target(name, handler, platform="cpu")
   return ""
@@ -221,22 +223,95 @@ def _own_backward(
 _own.defvjp(_own_forward, _own_backward)
 
 
-def row_sums(
-  a: Float32[Array, "... c"],
-  b: Float32[Array, "... c"],
-  shift: Float32[Array, " c"],
-) -> tuple[Float32[Array, " c"], Float32[Array, " c"]]:
-  """Sums of a and of a * (b - shift) over all axes but the last, in one pass.
+Clamp = tuple[float, float]  # below and above which nothing comes through
+Rows = Float32[Array, "... c"]  # feature maps, of any rank
+Channels = Float32[Array, " c"]
+
+
+def normalize(
+  x: Rows,
+  mean: Channels,
+  factor: Channels,
+  bias: Channels,
+  shortcut: Rows | None,
+  clamp: Clamp,
+) -> Rows:
+  """clamp((x - mean) * factor + bias + shortcut), in one pass."""
+  rows = [_rows(x), mean, factor, bias]
+  if shortcut is not None:
+    rows.append(_rows(shortcut))
+  (y,) = _normed(_NORMALIZE, [rows[0].shape], clamp, *rows)
+  return y.reshape(x.shape)
+
+
+def norm_sums(
+  gradient: Rows,
+  output: Rows,
+  x: Rows,
+  mean: Channels,
+  clamp: Clamp,
+  *,
+  keep: bool = False,
+) -> tuple[Channels, Channels, Rows]:
+  """What the gradients of `normalize` are made of, in one pass.
 
   Args:
-    a: any shape.
-    b: of the same.
-    shift: by channel.
+    gradient: of the output.
+    output: of `normalize`; what the clamp held back has no gradient, g is 0.
+    x: the input.
+    mean: as it was given.
+    clamp: as it was given.
+    keep: whether g is wanted.
+
+  Returns:
+    Sums over all axes but the last of g and of g * (x - mean), and g, or the
+    gradient as it came.
   """
-  channels = a.shape[-1]
-  one = _float32((channels,))
-  rows = (a.reshape(-1, channels), b.reshape(-1, channels))
-  return _call(_ROW_SUMS, (one, one), *rows, shift)
+  one = mean.shape
+  rows = [_rows(array) for array in (gradient, output, x)]
+  results = [one, one] + [rows[0].shape] * keep
+  # g takes the gradient's place.
+  total, products, *g = _normed(
+    _NORM_SUMS, results, clamp, *rows, mean, aliases={0: 2} if keep else None
+  )
+  return total, products, g[0].reshape(x.shape) if keep else gradient
+
+
+def norm_gradient(
+  gradient: Rows,
+  output: Rows,
+  x: Rows,
+  mean: Channels,
+  factor: Channels,
+  shift: Channels,
+  slope: Channels,
+  clamp: Clamp,
+) -> Rows:
+  """g * factor + shift + slope * (x - mean), in one pass; see `norm_sums`."""
+  rows = [_rows(array) for array in (gradient, output, x)]
+  (to_x,) = _normed(
+    _NORM_GRADIENT, [rows[2].shape], clamp, *rows, mean, factor, shift, slope
+  )
+  return to_x.reshape(x.shape)
+
+
+def _rows(x: Array) -> Array:
+  return x.reshape(-1, x.shape[-1])
+
+
+def _normed(
+  target: str,
+  shapes: list[tuple[int, ...]],
+  clamp: Clamp,
+  *args: Array,
+  aliases: dict[int, int] | None = None,
+) -> list[Array]:
+  low, high = map(np.float32, clamp)
+  results = [_float32(shape) for shape in shapes]
+  call = jax.ffi.ffi_call(
+    target, results, vmap_method="sequential", input_output_aliases=aliases
+  )
+  return list(call(*args, low=low, high=high))
 
 
 def _call(target: str, result: Any, *args: Array, **attributes: Any) -> Any:

@@ -64,7 +64,7 @@ def apply_stem(
   else:
     stride = 2 if stem == "small_stride2" else 1
     x = conv(64, (3, 3), stride, padding=1, name="conv1")(x)
-  x = nn.relu(norm(name="bn1")(x))
+  x = norm(name="bn1", activation="relu")(x)
   if stem == "imagenet":
     x = ops.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
   return x

@@ -76,7 +76,7 @@ class DepthwiseSeparableBlock(nn.Module):
     """Returns feature maps of `features` channels."""
     x = _depthwise(self, x)
     x = self.conv(self.features, (1, 1), name="pointwise_conv")(x)
-    return nn.relu6(self.norm(name="pointwise_bn")(x))
+    return self.norm(name="pointwise_bn", activation="relu6")(x)
 
 
 class InvertedResidualBlock(nn.Module):
@@ -114,15 +114,14 @@ class InvertedResidualBlock(nn.Module):
     y = x
     if self.expansion != 1:
       y = self.conv(channels * self.expansion, (1, 1), name="expand_conv")(y)
-      y = nn.relu6(self.norm(name="expand_bn")(y))
+      y = self.norm(name="expand_bn", activation="relu6")(y)
     y = _depthwise(self, y)
     y = self.conv(self.features, (1, 1), name="project_conv")(y)
     # A scale of zero without a shortcut would leave no signal at all.
-    y = self.norm(
+    return self.norm(
       name="project_bn",
       scale_init=last_scale_init(self.zero_init_residual and has_shortcut),
-    )(y)
-    return x + y if has_shortcut else y
+    )(y, shortcut=x if has_shortcut else None)
 
 
 class _MobileNet(nn.Module):
@@ -160,7 +159,7 @@ class _MobileNet(nn.Module):
     padding = PADDINGS[self.padding]
     x = x.astype(self.dtype)
     x = conv(self._channels(32), (3, 3), 2, padding=padding, name="conv1")(x)
-    return nn.relu6(norm(name="bn1")(x))
+    return norm(name="bn1", activation="relu6")(x)
 
   def _classify(self, x: Array, train: bool) -> Array:
     x = jnp.mean(x, axis=(1, 2)).astype(jnp.float32)
@@ -231,7 +230,7 @@ class MobileNetV2(_MobileNet):
         )(x)
     last = make_divisible(1280 * max(1.0, self.width))
     x = conv(last, (1, 1), name="conv_last")(x)
-    x = nn.relu6(norm(name="bn_last")(x))
+    x = norm(name="bn_last", activation="relu6")(x)
     return self._classify(x, train)
 
 
@@ -262,4 +261,4 @@ def _depthwise(block: Any, x: Array) -> Array:
     feature_group_count=x.shape[-1],
     name="depthwise_conv",
   )(x)
-  return nn.relu6(block.norm(name="depthwise_bn")(x))
+  return block.norm(name="depthwise_bn", activation="relu6")(x)

@@ -22,6 +22,7 @@ from fer_jax.models.layers import (
   last_scale_init,
   make_layers,
 )
+from fer_jax.models.norms import add_relu
 
 ATTENTIONS = ("none", *cbam.ARRANGEMENTS)
 
@@ -54,14 +55,9 @@ class BasicBlock(nn.Module):
     y = self.conv(self.features, (3, 3), self.stride, padding=1, name="conv1")(
       x
     )
-    y = nn.relu(self.norm(name="bn1")(y))
+    y = self.norm(name="bn1", activation="relu")(y)
     y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
-    y = self.norm(
-      name="bn2", scale_init=last_scale_init(self.zero_init_residual)
-    )(y)
-    if self.attention is not None:
-      y = self.attention(name="cbam")(y)
-    return nn.relu(y + _shortcut(self, x, self.features))
+    return _last_norm(self, "bn2", y, _shortcut(self, x, self.features))
 
 
 class BottleneckBlock(nn.Module):
@@ -83,18 +79,13 @@ class BottleneckBlock(nn.Module):
     """Returns feature maps of four times `features` channels."""
     features = self.features * self.expansion
     y = self.conv(self.features, (1, 1), name="conv1")(x)
-    y = nn.relu(self.norm(name="bn1")(y))
+    y = self.norm(name="bn1", activation="relu")(y)
     y = self.conv(self.features, (3, 3), self.stride, padding=1, name="conv2")(
       y
     )
-    y = nn.relu(self.norm(name="bn2")(y))
+    y = self.norm(name="bn2", activation="relu")(y)
     y = self.conv(features, (1, 1), name="conv3")(y)
-    y = self.norm(
-      name="bn3", scale_init=last_scale_init(self.zero_init_residual)
-    )(y)
-    if self.attention is not None:
-      y = self.attention(name="cbam")(y)
-    return nn.relu(y + _shortcut(self, x, features))
+    return _last_norm(self, "bn3", y, _shortcut(self, x, features))
 
 
 Block = type[BasicBlock] | type[BottleneckBlock]
@@ -165,6 +156,18 @@ class ResNet(nn.Module):
         )(x)
     x = jnp.mean(x, axis=(1, 2))
     return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
+
+
+def _last_norm(block: Any, name: str, y: Array, shortcut: Array) -> Array:
+  """The end of a block: norm, attention if any, and ReLU of the sum."""
+  norm = functools.partial(
+    block.norm,
+    name=name,
+    scale_init=last_scale_init(block.zero_init_residual),
+  )
+  if block.attention is None:
+    return norm(activation="relu")(y, shortcut=shortcut)
+  return add_relu(block.attention(name="cbam")(norm()(y)), shortcut)
 
 
 def _shortcut(block: Any, x: Array, features: int) -> Array:

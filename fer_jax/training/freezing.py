@@ -163,7 +163,7 @@ def fixed_norms(
     fixed = module.clone(
       parent=None, name=None, use_running_average=True, axis_name=None
     )
-    return fixed.apply(module.variables, *args)
+    return fixed.apply(module.variables, *args, **kwargs)
 
   return nn.intercept_methods(intercept)
 

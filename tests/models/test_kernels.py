@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from fer_jax import models
 from fer_jax.models import kernels, lowerings, norms, ops
 
 needed = pytest.mark.skipif(
@@ -115,9 +116,10 @@ def test_stem(shape, outputs, side, strides, pads):
 
 @needed
 @pytest.mark.parametrize("shape", [(9, 3, 5, 70), (1000, 16), (3, 40), (1, 5)])
-def test_row_sums(shape):
+def test_sums_of_norms(shape):
   a, b, shift = random(0, *shape), random(1, *shape) + 3, random(2, shape[-1])
-  total, products = jax.jit(kernels.row_sums)(a, b, shift)
+  clamp = (-np.inf, np.inf)
+  total, products, _ = kernels.norm_sums(a, b, b, shift, clamp)
   a, b = (np.float64(v).reshape(-1, shape[-1]) for v in (a, b))
   scale = np.abs(a).sum(0)
   assert np.all(np.abs(total - a.sum(0)) < 1e-6 * scale)
@@ -156,55 +158,107 @@ def test_other_types_are_xlas(dtype):
   assert not uses("fer_jax", run, x, kernel.astype(dtype))
 
 
-def normalised(module, variables, x):
-  def run(params, x):
+def normalised(module, variables, x, shortcut=None):
+  """What comes out, and all gradients of a weighted sum of it."""
+  fixed = {k: v for k, v in variables.items() if k != "params"}
+
+  def run(params, x, shortcut):
     y, seen = module.apply(
-      {"params": params, "batch_stats": variables["batch_stats"]},
-      x,
-      mutable=["batch_stats"],
+      {"params": params, **fixed}, x, shortcut=shortcut, mutable=[*fixed]
     )
     weights = random(3, *y.shape)
     return (y * weights).sum(), (y, seen)
 
-  gradients, (y, seen) = jax.jit(jax.grad(run, argnums=(0, 1), has_aux=True))(
-    variables["params"], x
-  )
+  gradients, (y, seen) = jax.jit(
+    jax.grad(run, argnums=(0, 1, 2), has_aux=True)
+  )(variables["params"], x, shortcut)
   return jax.tree.leaves((y, seen, gradients))
 
 
+def norm_variables(module, x):
+  shape = x.shape[-1:]
+  return {
+    "params": {"scale": random(4, *shape), "bias": random(5, *shape)},
+    "batch_stats": {"mean": random(6, *shape), "var": random(7, *shape) ** 2},
+  }
+
+
 @needed
-@pytest.mark.parametrize("shape", [(6, 5, 5, 48), (64, 20)])
-def test_batch_norm_is_that_of_flax(shape):
+@pytest.mark.parametrize("activation", ["none", "relu", "relu6"])
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("shape", [(6, 5, 5, 48), (64, 20), (40, 8, 8, 72)])
+def test_batch_norm_is_that_of_flax(shape, running, adds, activation):
   x = 3 * random(0, *shape) + 1
-  own = norms.BatchNorm(use_running_average=False, momentum=0.9)
-  variables = own.init(jax.random.key(1), x)
-  params = {"scale": random(4, shape[-1]), "bias": random(5, shape[-1])}
-  variables = {**variables, "params": params}
-  reference = nn.BatchNorm(use_running_average=False, momentum=0.9)
-  for one, other in zip(
-    normalised(own, variables, x),
-    normalised(reference, variables, x),
-    strict=True,
-  ):
+  shortcut = random(1, *shape) if adds else None
+  module = norms.BatchNorm(
+    use_running_average=running, momentum=0.9, activation=activation
+  )
+  variables = norm_variables(module, x)
+  own = normalised(module, variables, x, shortcut)
+  with kernels.forbid():  # It is `nn.BatchNorm`, then.
+    reference = normalised(module, variables, x, shortcut)
+  for one, other in zip(own, reference, strict=True):
     scale = float(jnp.abs(other).max())
     np.testing.assert_allclose(one, other, atol=1e-5 * scale, rtol=0)
 
 
 @needed
+def test_sum_and_relu_is_that_of_flax():
+  x, shortcut = random(0, 3, 5, 5, 40), random(1, 3, 5, 5, 40)
+  assert_agree(
+    jax.vjp(norms.add_relu, x, shortcut)[1](x),
+    jax.vjp(lambda x, y: nn.relu(x + y), x, shortcut)[1](x),
+  )
+  np.testing.assert_array_equal(
+    norms.add_relu(x, shortcut), nn.relu(x + shortcut)
+  )
+
+
+@needed
 def test_batch_norm_over_devices_is_that_of_the_whole_batch():
-  x = random(0, 8, 4, 4, 16)
-  whole = norms.BatchNorm(use_running_average=False, momentum=0.9)
-  variables = whole.init(jax.random.key(1), x)
-  expected, seen = whole.apply(variables, x, mutable=["batch_stats"])
+  x, shortcut = random(0, 8, 4, 4, 16), random(1, 8, 4, 4, 16)
+  whole = norms.BatchNorm(use_running_average=False, activation="relu")
+  variables = norm_variables(whole, x)
   parts = whole.clone(axis_name="batch")
-  apply = lambda x: parts.apply(variables, x, mutable=["batch_stats"])  # noqa: E731
-  y, stats = jax.pmap(apply, axis_name="batch")(x.reshape(4, 2, 4, 4, 16))
-  np.testing.assert_allclose(y.reshape(x.shape), expected, atol=1e-5)
+
+  def run(module, x, shortcut, weights):
+    def output(x, shortcut):
+      y, seen = module.apply(
+        variables, x, shortcut=shortcut, mutable=["batch_stats"]
+      )
+      return (y * weights).sum(), (y, seen)
+
+    return jax.grad(output, (0, 1), has_aux=True)(x, shortcut)
+
+  arrays = x, shortcut, random(2, *x.shape)
+  gradients, (y, seen) = run(whole, *arrays)
+  split = [array.reshape(4, 2, 4, 4, 16) for array in arrays]
+  of_parts, (y_of_parts, seen_of_parts) = jax.pmap(
+    lambda *arrays: run(parts, *arrays), axis_name="batch"
+  )(*split)
+  for one, other in zip((y_of_parts, *of_parts), (y, *gradients), strict=True):
+    np.testing.assert_allclose(one.reshape(x.shape), other, atol=1e-5)
   jax.tree.map(
     lambda one, all: np.testing.assert_allclose(one[0], all, atol=1e-6),
-    stats,
+    seen_of_parts,
     seen,
   )
+
+
+@needed
+def test_what_comes_out_of_a_block_is_not_computed_again():
+  """XLA would, of all blocks before: work by the square of the depth."""
+  model = models.create("resnet34", 7)
+  x = random(0, 2, 32, 32, 1)
+  variables = model.init(jax.random.key(0), x)
+  run = jax.jit(lambda x: model.apply(variables, x)).lower(x).compile()
+  sizes = [
+    line.count("%") - 1
+    for line in run.as_text().splitlines()
+    if " fusion(" in line
+  ]
+  assert max(sizes) < 12
 
 
 @needed

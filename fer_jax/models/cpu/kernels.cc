@@ -1,5 +1,5 @@
 // What XLA's CPU back end is slow at: convolutions, depthwise convolutions and
-// sums over rows. Float32, NHWC; kernels.py compiles and calls them.
+// normalisation. Float32, NHWC; kernels.py compiles and calls them.
 //
 // Every kernel cuts its work into blocks whose number depends on shapes alone,
 // and adds partial sums in their order: results do not depend on the threads.
@@ -7,7 +7,7 @@
 #include "convolution.h"
 #include "depthwise.h"
 #include "kernel_gradient.h"
-#include "row_sums.h"
+#include "norm.h"
 #include "stem.h"
 
 namespace ffi = xla::ffi;
@@ -43,11 +43,41 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem, Stem, Windowed());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem_kernel_gradient, StemKernelGradient,
                               Windowed());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_row_sums, RowSums,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_normalize, Normalize,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Rows>()
+                                  .Arg<Channels>()
+                                  .Arg<Channels>()
+                                  .Arg<Channels>()
+                                  .RemainingArgs()
+                                  .Ret<Rows>()
+                                  .Attr<float>("low")
+                                  .Attr<float>("high"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_sums, NormSums,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Rows>()
                                   .Arg<Rows>()
+                                  .Arg<Rows>()
                                   .Arg<Channels>()
                                   .Ret<Channels>()
-                                  .Ret<Channels>());
+                                  .Ret<Channels>()
+                                  .RemainingRets()
+                                  .Attr<float>("low")
+                                  .Attr<float>("high"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_gradient, NormGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Rows>()
+                                  .Arg<Rows>()
+                                  .Arg<Rows>()
+                                  .Arg<Channels>()
+                                  .Arg<Channels>()
+                                  .Arg<Channels>()
+                                  .Arg<Channels>()
+                                  .Ret<Rows>()
+                                  .Attr<float>("low")
+                                  .Attr<float>("high"));
