@@ -287,7 +287,7 @@ def norm_gradient(
   slope: Channels,
   clamp: Clamp,
 ) -> Rows:
-  """g * factor + shift + slope * (x - mean), in one pass; see `norm_sums`."""
+  """Returns g * factor + shift + slope * (x - mean); g as in `norm_sums`."""
   rows = [_rows(array) for array in (gradient, output, x)]
   (to_x,) = _normed(
     _NORM_GRADIENT, [rows[2].shape], clamp, *rows, mean, factor, shift, slope
