@@ -34,6 +34,7 @@ _NORMALIZE = "fer_jax_normalize"
 _NORM_SUMS = "fer_jax_norm_sums"
 _NORM_GRADIENT = "fer_jax_norm_gradient"
 WIDTH = 32  # channels are multiples of it where `convolution` is our own
+FEW = 12  # rows (places of all images): weights are then read once for all
 SETTING = "FER_JAX_KERNELS"  # "off" forbids them
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
 _TIMEOUT = 300  # seconds for the compiler

@@ -11,6 +11,7 @@ accuracy.
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fer_jax.models import kernels, lowerings
-from fer_jax.models.lowerings import Pads, Strides
+from fer_jax.models.lowerings import Pads, Strides, output_size
 
 Lowering = Callable[[Array, Array, Strides, Pads], Array]
 
@@ -91,8 +92,11 @@ def rule_for(
     return Rule.all(kernels.depthwise)
   wide = inputs % kernels.WIDTH == outputs % kernels.WIDTH == 0
   if (kh, kw) == (1, 1) and pads == ((0, 0), (0, 0)):
+    places = math.prod(output_size(image, kernel, strides, pads))
+    if wide and kernels.serve() and image[0] * places <= kernels.FEW:
+      return Rule.all(kernels.convolution)
     # XLA's is the better one of matrices that are large both ways.
-    if wide and inputs * outputs <= 2**20 and kernels.serve():
+    if wide and kernels.serve() and inputs * outputs <= 2**20:
       return Rule(lowerings.pointwise, lowerings.pointwise, kernels.convolution)
     return Rule.all(lowerings.pointwise)
   if channels <= 4:  # a stem: products over one channel would be tiny

@@ -103,14 +103,13 @@ void AddRows(const float* gradient, const float* output, const float* x,
     for (; row < end; ++row)
       for (int v = 0; v < kCount; ++v) {
         const int64_t at = row * channels + v * kWidth;
-        const T g = Unclamped(Read<T>(gradient + at), Read<T>(output + at), low,
-                              high);
+        const T g =
+            Unclamped(Read<T>(gradient + at), Read<T>(output + at), low, high);
         if (kept) Write<T>(kept + at, g);
         one[v] += g;
         two[v] += g * (Read<T>(x + at) - center[v]);
       }
-    for (int v = 0; v < kCount; ++v)
-      total[v] += one[v], products[v] += two[v];
+    for (int v = 0; v < kCount; ++v) total[v] += one[v], products[v] += two[v];
   }
   for (int v = 0; v < kCount; ++v) {
     Write<T>(first + v * kWidth, total[v]);
@@ -125,8 +124,7 @@ inline ffi::Error NormSums(ffi::ThreadPool pool, Rows gradient, Rows output,
                            ffi::Result<Channels> second,
                            ffi::RemainingRets others, float low, float high) {
   const int64_t num_rows = x.dimensions()[0], channels = x.dimensions()[1];
-  float* kept =
-      others.size() ? (*others.get<Rows>(0))->typed_data() : nullptr;
+  float* kept = others.size() ? (*others.get<Rows>(0))->typed_data() : nullptr;
   const int64_t blocks =
       std::clamp<int64_t>(num_rows * channels / kPart, 1, 16);
   std::vector<float> partial(2 * blocks * channels);

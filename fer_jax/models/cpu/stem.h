@@ -81,8 +81,9 @@ inline ffi::Error Stem(ffi::ThreadPool pool, Images x, Images kernel,
   const int64_t blocks = (all + kTiles * kHigh - 1) / (kTiles * kHigh);
   ParallelFor(pool, blocks, [&](int64_t block) {
     std::vector<float> seen(kHigh * patches.size);
-    const float* line[kHigh];
-    for (int i = 0; i < kHigh; ++i) line[i] = seen.data() + i * patches.size;
+    Factors factors;
+    for (int i = 0; i < kHigh; ++i)
+      factors.line[i] = seen.data() + i * patches.size;
     const int64_t end = std::min(all, (block + 1) * kTiles * kHigh);
     for (int64_t at = block * kTiles * kHigh; at < end; at += kHigh) {
       const int count = static_cast<int>(std::min<int64_t>(kHigh, end - at));
@@ -90,8 +91,8 @@ inline ffi::Error Stem(ffi::ThreadPool pool, Images x, Images kernel,
         patches.Get(at + i, seen.data() + i * patches.size);
       for (int64_t n = 0; n < width; n += kWide) {
         Vector tile[kHigh][2] = {};
-        MultiplyRows(count, line, kernel.typed_data() + n, width, patches.size,
-                     tile);
+        factors.panel = kernel.typed_data() + n;
+        MultiplyRows(count, &factors, 1, width, patches.size, tile);
         for (int i = 0; i < count; ++i) {
           float* out = result->typed_data() + (at + i) * width + n;
           Store(out, tile[i][0]);
