@@ -103,7 +103,7 @@ def rule_for(
     own = kernels.stem if kernels.serve() else lowerings.native
     return Rule(own, lowerings.space_to_depth, own)
   if wide and kernels.serve():
-    many_of_small = image[1] * image[2] < 36 and image[0] >= 16
+    many_of_small = image[1] * image[2] < 9 and image[0] >= 16
     best = lowerings.shifted if many_of_small else kernels.convolution
     return Rule(best, best, kernels.convolution)
   if image[1] * image[2] >= 144 and strides == (1, 1):
