@@ -6,10 +6,12 @@ of momentum 0.99, whose scale starts at zero, so that the spatial map starts
 as 0.5 everywhere; the pooled maps come as (max, mean).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -80,6 +82,7 @@ class CBAM(nn.Module):
     return y
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max(x: Array, axis: int) -> Array:
   """The maximum, whose gradient goes to the first of equal values.
 
@@ -87,9 +90,20 @@ def _max(x: Array, axis: int) -> Array:
   their number. Where XLA computes `x` again for that and rounds otherwise, the
   number is 0 and the gradient NaN; it happens in a ResNet. A place is safe.
   """
+  return jnp.max(x, axis=axis)
+
+
+def _max_forward(x: Array, axis: int) -> tuple[Array, Array]:
+  return jnp.max(x, axis=axis), x
+
+
+def _max_backward(axis: int, x: Array, gradient: Array) -> tuple[Array]:
   best = jnp.argmax(x, axis=axis, keepdims=True)
   chosen = lax.broadcasted_iota(best.dtype, x.shape, axis) == best
-  return jnp.sum(jnp.where(chosen, x, 0), axis=axis)
+  return (jnp.where(chosen, jnp.expand_dims(gradient, axis), 0),)
+
+
+_max.defvjp(_max_forward, _max_backward)
 
 
 def check_sizes(reduction: int, kernel_size: int) -> None:

@@ -154,7 +154,7 @@ def stem(
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
-  """A convolution of images of few channels."""
+  """A convolution of images of few channels; see `convolution`."""
   if kernel.shape[3] % WIDTH == 0 and serve(x, kernel):
     return _own(_STEM, strides, pads, x, kernel)
   return lowerings.native(x, kernel, strides, pads)

@@ -100,7 +100,11 @@ def rule_for(
       return Rule(lowerings.pointwise, lowerings.pointwise, kernels.convolution)
     return Rule.all(lowerings.pointwise)
   if channels <= 4:  # a stem: products over one channel would be tiny
-    own = kernels.stem if kernels.serve() else lowerings.native
+    large = image[1] * image[2] >= 144
+    if outputs % kernels.WIDTH == 0 and kernels.serve():
+      own = kernels.stem
+    else:  # Attention's, of one output, has XLA on its slow path where large.
+      own = lowerings.gathered if outputs == 1 and large else lowerings.native
     return Rule(own, lowerings.space_to_depth, own)
   if wide and kernels.serve():
     many_of_small = image[1] * image[2] < 9 and image[0] >= 16

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from fer_jax.errors import UserError
 from fer_jax.models import create, lowerings, ops, resnet
 from fer_jax.models.cbam import ARRANGEMENTS, CBAM
+from fer_jax.models.norms import BatchNorm
 from fer_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
 
 # Everything here runs once, so what counts is the time to compile it.
@@ -26,7 +27,7 @@ def factories(train: bool = False, dtype: Any = None) -> dict[str, Any]:
   """What a ResNet makes its layers with."""
   conv = functools.partial(ops.Conv, use_bias=False, dtype=dtype)
   norm = functools.partial(
-    nn.BatchNorm,
+    BatchNorm,
     use_running_average=not train,
     momentum=0.9,
     epsilon=1e-5,
