@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax import __version__
@@ -227,11 +226,11 @@ class Run(Stepper):
 
   def next_batch(self, count: int) -> Tree:
     """The next batch, or `count` of them stacked, over the devices."""
-    batches = [next(self.iterator) for _ in range(count)]
     if count == 1:
-      return self.setup.spread.shard(batches[0])
-    stacked = jax.tree.map(lambda *x: np.stack(x), *batches)
-    return self.setup.spread.shard(stacked, stacked=True)
+      return self.setup.spread.shard(next(self.iterator))
+    order, feed = self.setup.order, self.setup.config.feed
+    batches = pipeline.take(self.iterator, order, feed, count)
+    return self.setup.spread.shard(batches, stacked=True)
 
   def _tell(self, pending: Pending) -> None:
     """Tells of what was observed at a step, once it has arrived."""

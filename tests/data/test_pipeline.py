@@ -223,6 +223,21 @@ def test_an_iterator_goes_back_and_forth(train, feed):
 
 
 @pytest.mark.parametrize("feed", pipeline.FEEDS)
+def test_several_batches_are_those_that_come_next(train, feed):
+  order = order_of()
+  wanted = list(pipeline.training_batches(train, order, feed))
+  iterator = pipeline.training_batches(train, order, feed)
+  start = 0
+  for count in (2, 1, 4, 3):  # over the end of an epoch
+    stacked = pipeline.take(iterator, order, feed, count)
+    expected = wanted[start : start + count]
+    for name, values in stacked.items():
+      np.testing.assert_array_equal(values, [b[name] for b in expected])
+    start += count
+  assert_same(iterator, wanted[start:])
+
+
+@pytest.mark.parametrize("feed", pipeline.FEEDS)
 def test_a_run_goes_on_with_the_other_feed(train, feed):
   (other,) = set(pipeline.FEEDS) - {feed}
   iterator = pipeline.training_batches(train, order_of(), feed)
