@@ -135,8 +135,7 @@ class Progress:
     elif self._paused_since is None:
       self._running_since = now
     self._compiled = True
-    if self._bar is not None and now >= self._next_refresh:
-      self._refresh(now)
+    self._refresh()
 
   def pause(self) -> None:
     """Stops the clock: what follows is not training; no effect when stopped.
@@ -170,7 +169,7 @@ class Progress:
     """
     self._status = _scores(metrics, "")
     if self._bar is not None:
-      self._refresh(self._clock())
+      self._refresh()  # with the next calls, where it is too early
     elif self._show:
       self.write(_join(self._head(step), self._status, self._tail()))
 
@@ -244,8 +243,11 @@ class Progress:
     """The bar comes last: on a narrow terminal it is what is cut off."""
     return _join(self._head(), self._status, self._tail(), "|{bar}|")
 
-  def _refresh(self, now: float) -> None:
-    assert self._bar is not None
+  def _refresh(self) -> None:
+    """Redraws the line, if it was not just now."""
+    now = self._clock()
+    if self._bar is None or now < self._next_refresh:
+      return
     self._bar.n = self._step
     self._bar.ncols = _columns(self._file)
     self._bar.bar_format = self._bar_format()

@@ -149,8 +149,9 @@ def test_one_line_in_place_on_a_terminal() -> None:
   file = Terminal()
   progress, clock = _progress(file)
   progress.start_epoch(1)
-  _steps(progress, clock, [60.0, 0.5])
-  progress.log({"loss": 1.5, "accuracy": 0.5})
+  _steps(progress, clock, [60.0])
+  progress.log({"loss": 1.5, "accuracy": 0.5})  # too early to be redrawn
+  _steps(progress, clock, [0.5])
   assert "\n" not in file.getvalue()
   line = file.getvalue().split("\r")[-1]
   assert line.startswith(
