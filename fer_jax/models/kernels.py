@@ -2,9 +2,9 @@
 
 XLA's CPU back end takes tens of times as long as it need for the kernel
 gradient of a depthwise convolution, and several times as long for others and
-for sums over rows, of which BatchNorm is made. The kernels need a C++ compiler
-once; without one all of this is XLA's own and slower. FER_JAX_KERNELS=off
-forbids them.
+for BatchNorm, whose results it computes again wherever they are used. The
+kernels need a C++ compiler once; without one all of this is XLA's own and
+slower. FER_JAX_KERNELS=off forbids them.
 """
 
 import contextlib
