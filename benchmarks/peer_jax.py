@@ -35,12 +35,8 @@ class JaxPeer:
     weights = Path(case["weights"])
     if not weights.is_file():
       safetensors.numpy.save_file(self._random_weights(), weights)
-    self._variables = unflatten_dict(
-      safetensors.numpy.load_file(weights), sep="/"
-    )
-    self.num_parameters = sum(
-      leaf.size for leaf in jax.tree.leaves(self._variables["params"])
-    )
+    params = self._variables()["params"]
+    self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     self._call: Any = None
     self._out: Any = None
 
@@ -49,7 +45,8 @@ class JaxPeer:
     name = self._case["model"]
     drops = "dropout" in registry.options_of(name)
     model = self._model("float32", {"dropout": 0.0} if drops else {})
-    others = {k: v for k, v in self._variables.items() if k != "params"}
+    others = self._variables()
+    params = others.pop("params")
 
     def loss_fn(params: Any) -> jax.Array:
       logits, _ = model.apply(
@@ -59,9 +56,7 @@ class JaxPeer:
       return losses.mean()
 
     with self._lowering():
-      loss, gradient = jax.jit(jax.value_and_grad(loss_fn))(
-        self._variables["params"]
-      )
+      loss, gradient = jax.jit(jax.value_and_grad(loss_fn))(params)
     return {
       "loss": float(loss),
       "gradient": float(optax.tree.norm(gradient)),
@@ -95,6 +90,11 @@ class JaxPeer:
     if self._plain:
       return ops.use(ops.Rule.all(lowerings.native))
     return contextlib.nullcontext()
+
+  def _variables(self) -> dict[str, Any]:
+    """The weights of all peers, read when wanted: in training none are."""
+    weights = safetensors.numpy.load_file(self._case["weights"])
+    return unflatten_dict(weights, sep="/")
 
   def _model(self, dtype: str, options: dict[str, Any] | None = None) -> Any:
     return models.create(
@@ -136,7 +136,7 @@ class JaxPeer:
   def _inference(self, work: str) -> Any:
     size = peer_worker.images_of(work, self._case["batch_size"])
     images, _ = peer_worker.batch(size, self._case["image_size"])
-    images, variables = jax.device_put((images, self._variables))
+    images, variables = jax.device_put((images, self._variables()))
     apply = jax.jit(self._model(self._case["dtype"]).apply)
     return lambda: apply(variables, images)
 
