@@ -197,6 +197,7 @@ def picture(rows: Sequence[Row]) -> Figure:
       "color": colours(0.15 + 0.7 * i / max(len(settings) - 1, 1)),
       "label": setting,
       "marker": "o",
+      "linestyle": "none",
       "capsize": 3,
     }
     # Of the same images, the slowest turn has the lowest rate.
@@ -211,6 +212,12 @@ def picture(rows: Sequence[Row]) -> Figure:
         [h * (a - 1) for h, a in zip(heights, above, strict=True)],
       ]
       axes.errorbar(places, heights, yerr=spread, **style)
+      for depths in _families(of):
+        axes.plot(
+          [places[j] for j in depths],
+          [heights[j] for j in depths],
+          color=style["color"],
+        )
     if len(settings) == 1:
       for place, rate in zip(places, rates, strict=True):
         speed.annotate(
@@ -233,6 +240,14 @@ def picture(rows: Sequence[Row]) -> Figure:
     fontsize=9,
   )
   return figure
+
+
+def _families(rows: Sequence[Row]) -> list[list[int]]:
+  """Rows of models that differ in a number: a line may join them."""
+  families: dict[str, list[int]] = {}
+  for i, row in enumerate(rows):
+    families.setdefault(row["model"].rstrip("0123456789"), []).append(i)
+  return list(families.values())
 
 
 if __name__ == "__main__":
