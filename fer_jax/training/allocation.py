@@ -21,8 +21,7 @@ def settle() -> None:
   as long as the process lives. To be called before JAX begins its threads.
   """
   library = _c_library()
-  trim = getattr(library, "malloc_trim", None)
-  if not trim:
+  if library is None or not hasattr(library, "malloc_trim"):
     return
   library.mallopt(_MMAP_MAX, 0)  # all of it from the heap,
   library.mallopt(_TRIM_THRESHOLD, -1)  # which never shrinks by itself,
@@ -31,7 +30,7 @@ def settle() -> None:
   def compiled(event: str, duration_secs: float, **kwargs: str | int) -> None:
     del kwargs
     if event == _COMPILED and duration_secs > _MUCH:
-      trim(0)
+      library.malloc_trim(0)
 
   jax.monitoring.register_event_duration_secs_listener(compiled)
 

@@ -255,10 +255,10 @@ def test_what_comes_out_of_a_block_is_not_computed_again():
   run = jax.jit(lambda x: model.apply(variables, x)).lower(x).compile()
   sizes = [
     line.count("%") - 1
-    for line in run.as_text().splitlines()
+    for line in (run.as_text() or "").splitlines()
     if " fusion(" in line
   ]
-  assert max(sizes) < 12
+  assert sizes and max(sizes) < 12
 
 
 @needed
