@@ -32,9 +32,9 @@ from fer_jax import errors
 from fer_jax.models import registry
 from fer_jax.training.parallel import MODES
 
-# Of the parameters' difference over their change. Float32 sums in another order,
-# and ReLUs that rounding turns on or off, make 0.01 - 0.02 of a ResNet-18, by
-# XLA alone too; an average that is left out makes 0.5 and more.
+# Of the parameters' difference over their change. Float32 sums in another
+# order, and ReLUs that rounding turns on or off, make 0.01 - 0.02 of a
+# ResNet-18, by XLA alone too; an average that is left out makes 0.5 and more.
 TOLERANCE = 5e-2
 
 
