@@ -10,6 +10,9 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
+import pytest
+
+from fer_jax.training import allocation
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -17,3 +20,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _compiled = tempfile.TemporaryDirectory(prefix="fer_jax_tests_")
 jax.config.update("jax_compilation_cache_dir", _compiled.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_as_it_is() -> None:
+  """Leaves the allocator alone: JAX's threads may have begun here before.
+
+  Commands that tests start in processes of their own settle it.
+  """
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(allocation, "_c_library", lambda: None)
+    allocation.settle()  # once and for all
