@@ -25,14 +25,14 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from fer_jax.models import lowerings
 from fer_jax.models.lowerings import Pads, Strides, output_size
 
-_NORMALIZE = "fer_jax_normalize"
-_NORM_SUMS = "fer_jax_norm_sums"
-_NORM_GRADIENT = "fer_jax_norm_gradient"
+NORMALIZE = "fer_jax_normalize"
+NORM_SUMS = "fer_jax_norm_sums"
+NORM_GRADIENT = "fer_jax_norm_gradient"
 WIDTH = 32  # channels are multiples of it where `convolution` is our own
 FEW = 12  # rows (places of all images): weights are then read once for all
 SETTING = "FER_JAX_KERNELS"  # "off" forbids them
@@ -81,7 +81,7 @@ def why_not() -> str:
     said = getattr(e, "stderr", None) or str(e)
     return f"{compiler} failed: {said.strip().splitlines()[-1]}"
   targets = [name for pair in _KINDS for name in pair[:2]]
-  for name in (*targets, _NORMALIZE, _NORM_SUMS, _NORM_GRADIENT):
+  for name in (*targets, NORMALIZE, NORM_SUMS, NORM_GRADIENT):
     handler = jax.ffi.pycapsule(getattr(library, name))
     jax.ffi.register_ffi_target(name, handler, platform="cpu")
   return ""
@@ -222,97 +222,6 @@ def _own_backward(
 
 
 _own.defvjp(_own_forward, _own_backward)
-
-
-Clamp = tuple[float, float]  # below and above which nothing comes through
-Rows = Float32[Array, "... c"]  # feature maps, of any rank
-Channels = Float32[Array, " c"]
-
-
-def normalize(
-  x: Rows,
-  mean: Channels,
-  factor: Channels,
-  bias: Channels,
-  shortcut: Rows | None,
-  clamp: Clamp,
-) -> Rows:
-  """clamp((x - mean) * factor + bias + shortcut), in one pass."""
-  rows = [_rows(x), mean, factor, bias]
-  if shortcut is not None:
-    rows.append(_rows(shortcut))
-  (y,) = _normed(_NORMALIZE, [rows[0].shape], clamp, *rows)
-  return y.reshape(x.shape)
-
-
-def norm_sums(
-  gradient: Rows,
-  output: Rows,
-  x: Rows,
-  mean: Channels,
-  clamp: Clamp,
-  *,
-  keep: bool = False,
-) -> tuple[Channels, Channels, Rows]:
-  """What the gradients of `normalize` are made of, in one pass.
-
-  Args:
-    gradient: of the output.
-    output: of `normalize`; what the clamp held back has no gradient, g is 0.
-    x: the input.
-    mean: as it was given.
-    clamp: as it was given.
-    keep: whether g is wanted.
-
-  Returns:
-    Sums over all axes but the last of g and of g * (x - mean), and g, or the
-    gradient as it came.
-  """
-  one = mean.shape
-  rows = [_rows(array) for array in (gradient, output, x)]
-  results = [one, one] + [rows[0].shape] * keep
-  # g takes the gradient's place.
-  total, products, *g = _normed(
-    _NORM_SUMS, results, clamp, *rows, mean, aliases={0: 2} if keep else None
-  )
-  return total, products, g[0].reshape(x.shape) if keep else gradient
-
-
-def norm_gradient(
-  gradient: Rows,
-  output: Rows,
-  x: Rows,
-  mean: Channels,
-  factor: Channels,
-  shift: Channels,
-  slope: Channels,
-  clamp: Clamp,
-) -> Rows:
-  """Returns g * factor + shift + slope * (x - mean); g as in `norm_sums`."""
-  rows = [_rows(array) for array in (gradient, output, x)]
-  (to_x,) = _normed(
-    _NORM_GRADIENT, [rows[2].shape], clamp, *rows, mean, factor, shift, slope
-  )
-  return to_x.reshape(x.shape)
-
-
-def _rows(x: Array) -> Array:
-  return x.reshape(-1, x.shape[-1])
-
-
-def _normed(
-  target: str,
-  shapes: list[tuple[int, ...]],
-  clamp: Clamp,
-  *args: Array,
-  aliases: dict[int, int] | None = None,
-) -> list[Array]:
-  low, high = map(np.float32, clamp)
-  results = [_float32(shape) for shape in shapes]
-  call = jax.ffi.ffi_call(
-    target, results, vmap_method="sequential", input_output_aliases=aliases
-  )
-  return list(call(*args, low=low, high=high))
 
 
 def _call(target: str, result: Any, *args: Array, **attributes: Any) -> Any:

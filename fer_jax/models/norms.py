@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
-from fer_jax.models import kernels, ops
+from fer_jax.models import norm_kernels, ops
 
 # By name: the function, and between what it lets through.
 _IDENTITY = (-math.inf, math.inf)
@@ -86,7 +86,7 @@ def add_relu(
 class _How(NamedTuple):
   """What is known while tracing."""
 
-  clamp: kernels.Clamp
+  clamp: norm_kernels.Clamp
   epsilon: float
   axis_name: str | None
 
@@ -112,14 +112,14 @@ class _Saved(NamedTuple):
 
 
 def _normalize(
-  clamp: kernels.Clamp,
+  clamp: norm_kernels.Clamp,
   x: Array,
   shortcut: Array | None,
   mean: Array,
   factor: Array,
   bias: Array,
 ) -> tuple[Array, _Saved]:
-  y = kernels.normalize(x, mean, factor, bias, shortcut, clamp)
+  y = norm_kernels.normalize(x, mean, factor, bias, shortcut, clamp)
   adds = None if shortcut is None else ()
   return y, _Saved(x, None if clamp == _IDENTITY else y, adds, mean, factor)
 
@@ -136,7 +136,7 @@ class _Pulled(NamedTuple):
   """
 
   g: Array
-  clamp: kernels.Clamp
+  clamp: norm_kernels.Clamp
   saved: _Saved
   total: Array
   products: Array
@@ -148,15 +148,15 @@ class _Pulled(NamedTuple):
     """Its own part, and shift + slope * (x - mean) by way of statistics."""
     x, y, _, mean, factor = self.saved
     out = x if self.clamp == _IDENTITY or y is None else y
-    return kernels.norm_gradient(
+    return norm_kernels.norm_gradient(
       self.g, out, x, mean, factor, shift, slope, self.clamp
     )
 
 
-def _pull(clamp: kernels.Clamp, saved: _Saved, gradient: Array) -> _Pulled:
+def _pull(clamp: norm_kernels.Clamp, saved: _Saved, gradient: Array) -> _Pulled:
   keep = saved.adds is not None and clamp != _IDENTITY
   out = saved.x if saved.y is None else saved.y
-  total, products, g = kernels.norm_sums(
+  total, products, g = norm_kernels.norm_sums(
     gradient, out, saved.x, saved.mean, clamp, keep=keep
   )
   return _Pulled(g, _IDENTITY if keep else clamp, saved, total, products)
@@ -164,7 +164,7 @@ def _pull(clamp: kernels.Clamp, saved: _Saved, gradient: Array) -> _Pulled:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _fixed(
-  clamp: kernels.Clamp,
+  clamp: norm_kernels.Clamp,
   x: Float32[Array, "... c"],
   shortcut: Float32[Array, "... c"] | None,
   mean: Float32[Array, " c"],
@@ -176,7 +176,7 @@ def _fixed(
 
 
 def _fixed_backward(
-  clamp: kernels.Clamp, saved: _Saved, gradient: Array
+  clamp: norm_kernels.Clamp, saved: _Saved, gradient: Array
 ) -> tuple[Array | None, ...]:
   pulled = _pull(clamp, saved, gradient)
   nothing = jnp.zeros_like(saved.mean)
@@ -211,7 +211,7 @@ def _trained_forward(
   how: _How, x: Array, shortcut: Array | None, scale: Array, bias: Array
 ) -> tuple[tuple[Array, Array, Array], tuple[_Saved, Array, Array]]:
   nothing = jnp.zeros_like(bias)
-  sums = kernels.norm_sums(x, x, x, nothing, _IDENTITY)[:2]
+  sums = norm_kernels.norm_sums(x, x, x, nothing, _IDENTITY)[:2]
   count = x.size // x.shape[-1]
   mean, square = how.over_devices(*(total / count for total in sums))
   var = jnp.maximum(square - mean * mean, 0.0)

@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from fer_jax import models
-from fer_jax.models import kernels, lowerings, norms, ops
+from fer_jax.models import kernels, lowerings, norm_kernels, norms, ops
 
 needed = pytest.mark.skipif(
   bool(kernels.why_not()), reason=f"no kernels: {kernels.why_not()}"
@@ -119,7 +119,7 @@ def test_stem(shape, outputs, side, strides, pads):
 def test_sums_of_norms(shape):
   a, b, shift = random(0, *shape), random(1, *shape) + 3, random(2, shape[-1])
   clamp = (-np.inf, np.inf)
-  total, products, _ = kernels.norm_sums(a, b, b, shift, clamp)
+  total, products, _ = norm_kernels.norm_sums(a, b, b, shift, clamp)
   a, b = (np.float64(v).reshape(-1, shape[-1]) for v in (a, b))
   scale = np.abs(a).sum(0)
   assert np.all(np.abs(total - a.sum(0)) < 1e-6 * scale)
