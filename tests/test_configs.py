@@ -66,7 +66,7 @@ def test_recipe_trains_in_the_abstract(name, prepared):
   sums = jax.eval_shape(Sums.zeros)
   # Lowerings give equal shapes; XLA's own is the quickest to trace.
   with ops.use(ops.Rule.all(lowerings.native)):
-    state = jax.eval_shape(parts.init_state)
+    state = parts.state_shapes()
     after, seen = jax.eval_shape(
       parts.steps.train, state, sums, {}, batch, parts.inputs
     )

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+from typing import Any
 
 import jax
 
@@ -21,7 +22,7 @@ def settle() -> None:
   as long as the process lives. To be called before JAX begins its threads.
   """
   library = _c_library()
-  if library is None or not hasattr(library, "malloc_trim"):
+  if library is None:
     return
   library.mallopt(_MMAP_MAX, 0)  # all of it from the heap,
   library.mallopt(_TRIM_THRESHOLD, -1)  # which never shrinks by itself,
@@ -35,8 +36,18 @@ def settle() -> None:
   jax.monitoring.register_event_duration_secs_listener(compiled)
 
 
+def give_back(results: Any) -> None:
+  """Waits for results; what memory is free then goes back to the system."""
+  jax.block_until_ready(results)
+  library = _c_library()
+  if library is not None:
+    library.malloc_trim(0)
+
+
 def _c_library() -> ctypes.CDLL | None:
+  """The GNU C library; None where there is another."""
   try:
-    return ctypes.CDLL(None)
+    library = ctypes.CDLL(None)
   except (OSError, TypeError):  # Windows has no such thing.
     return None
+  return library if hasattr(library, "malloc_trim") else None

@@ -206,7 +206,7 @@ class Run(Stepper):
       info = self.checkpoints.info()
       setup.check_rows(self.setup, info["num_rows"])
       self.position = Position.from_json(info["position"])
-      like = empty_like(self.setup.init_state(self.position.epoch))
+      like = empty_like(self.setup.state_shapes(self.position.epoch))
       state, _ = self.checkpoints.restore(like, self.iterator)
       self.setup.stopping.restore(self.position.stopping)
       if self.setup.plateau and self.position.plateau:

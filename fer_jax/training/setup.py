@@ -74,6 +74,12 @@ class Setup:
     rng = jax.random.key(self.config.seed)
     return init(jax.random.fold_in(rng, 0), self.inputs)
 
+  def state_shapes(self, epoch: int = 0) -> TrainState:
+    """Shapes and types of `init_state`, of which nothing is computed."""
+    shapes = jax.eval_shape(functools.partial(self.init_state, epoch))
+    assert isinstance(shapes, TrainState)
+    return shapes
+
   def first_state(self) -> TrainState:
     """The state before a run's first step: fresh, or from `init_from`."""
     state = self.init_state()

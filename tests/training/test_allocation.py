@@ -4,9 +4,12 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
+import tiny_run
 
-from fer_jax.training import allocation
+from fer_jax.training import allocation, parallel, setup
+from fer_jax.training.metrics import Sums
 
 
 def test_memory_of_long_compilations_is_given_back(monkeypatch):
@@ -22,6 +25,23 @@ def test_memory_of_long_compilations_is_given_back(monkeypatch):
   assert not given
   jax.monitoring.record_event_duration_secs(allocation._COMPILED, 1.0)
   assert given == [0]
+
+
+def test_the_first_step_gives_back_what_it_took(tmp_path, monkeypatch):
+  given: list[int] = []
+
+  class Library:
+    malloc_trim = given.append
+
+  tiny_run.register(monkeypatch)
+  parts = setup.build(tiny_run.config(tmp_path, parallel="jit"))
+  call = parallel.training_call.__wrapped__(parts.spread, parts.steps, False)
+  state, sums = parts.init_state(), Sums.zeros()
+  data = parts.resident(parts.dataset.split("train"))
+  monkeypatch.setattr(allocation, "_c_library", Library)
+  for _ in range(3):
+    state, sums = call(state, sums, data, {"index": np.arange(8)}, parts.inputs)
+  assert given == [0, 0]  # after the gradients, and after the update
 
 
 _STEPS = """

@@ -160,7 +160,7 @@ def test_what_is_frozen_has_no_moments_and_no_backward_pass(prepared):
   for patterns in ("", "backbone"):
     config = tiny_run.config(prepared, freeze__patterns=patterns)
     parts = setup.build(config)
-    state = jax.eval_shape(parts.init_state)
+    state = parts.state_shapes()
     batch = {
       "image": jax.ShapeDtypeStruct((8, 48, 48, 1), np.uint8),
       "target": jax.ShapeDtypeStruct((8,), np.int32),
@@ -189,7 +189,7 @@ def test_multipliers_scale_the_update(prepared):
     optimizer__lr_multipliers="conv1:0.5, fc:10,fc/bias:3",
   )
   parts = setup.build(config)
-  params = jax.eval_shape(parts.init_state).params
+  params = parts.state_shapes().params
   ones = jax.tree.map(lambda p: np.ones(p.shape, np.float32), params)
   optimizer = parts.steps.optimizer(parts.inputs)
   updates, state = optimizer.update(ones, optimizer.init(ones), ones)

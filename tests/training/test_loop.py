@@ -267,7 +267,7 @@ def test_a_step_compiles_once(tmp_path, prepared, monkeypatch):
   fields |= {"optimizer__learning_rate": 0.01, "seed": 1}
   loop.train(tiny_run.config(prepared, **fields), tmp_path / "two")
   assert traced.count(True) == 1
-  assert traced.count(False) == 5  # Summed up.
+  assert traced.count(False) == 6  # Made, and summed up.
 
 
 @pytest.mark.parametrize(
