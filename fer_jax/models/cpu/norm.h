@@ -5,6 +5,7 @@
 #define FER_JAX_NORM_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -16,7 +17,8 @@ namespace fer_jax {
 using Rows = ffi::Buffer<ffi::F32, 2>;
 using Channels = ffi::Buffer<ffi::F32, 1>;
 
-// Rows that are added in registers before they join the sums so far.
+// Rows that are added in registers, for which they lie in a near cache, before
+// they join the sums so far.
 constexpr int64_t kRun = 32;
 constexpr int64_t kPart = 32768;  // numbers that a block of work takes
 
@@ -32,12 +34,29 @@ void Write(float* p, T value) {
   std::memcpy(p, &value, sizeof(T));
 }
 
-// Calls visit(T{}, c) with each channel c that a Vector, or a float, begins at.
+// Calls visit(T{}, c) with each channel from c on that a Vector, or a float,
+// begins at.
 template <typename Visit>
-void ForChannels(int64_t channels, const Visit& visit) {
-  int64_t c = 0;
+void ForChannels(int64_t channels, int64_t c, const Visit& visit) {
   for (; c + kLanes <= channels; c += kLanes) visit(Vector{}, c);
   for (; c < channels; ++c) visit(float{}, c);
+}
+
+// How many rows of few channels are taken for one, so that Vectors fill it.
+inline int64_t RowsAsOne(int64_t num_rows, int64_t channels) {
+  if (channels >= 4 * kLanes) return 1;
+  int64_t times = 1;
+  while (channels * times % (4 * kLanes)) times *= 2;
+  return num_rows % times ? 1 : times;
+}
+
+// A value of each channel, so many times one behind the other.
+inline std::vector<float> Repeat(const Channels& of, int64_t times) {
+  const int64_t count = of.dimensions()[0];
+  std::vector<float> repeated(times * count);
+  for (int64_t i = 0; i < times; ++i)
+    std::copy_n(of.typed_data(), count, repeated.data() + i * count);
+  return repeated;
 }
 
 // Calls work(first row, rows) on parts of all rows.
@@ -63,21 +82,23 @@ inline ffi::Error Normalize(ffi::ThreadPool pool, Rows x, Channels mean,
                             Channels factor, Channels bias,
                             ffi::RemainingArgs others, ffi::Result<Rows> result,
                             float low, float high) {
-  const int64_t num_rows = x.dimensions()[0], channels = x.dimensions()[1];
+  const int64_t times = RowsAsOne(x.dimensions()[0], x.dimensions()[1]);
+  const int64_t num_rows = x.dimensions()[0] / times;
+  const int64_t channels = x.dimensions()[1] * times;
   const float* shortcut =
       others.size() ? others.get<Rows>(0)->typed_data() : nullptr;
-  const float* center = mean.typed_data();
-  const float* scale = factor.typed_data();
-  const float* shift = bias.typed_data();
+  const std::vector<float> centers = Repeat(mean, times);
+  const std::vector<float> scales = Repeat(factor, times);
+  const std::vector<float> shifts = Repeat(bias, times);
   ForRows(pool, num_rows, channels, [&](int64_t start, int64_t count) {
     for (int64_t row = start; row < start + count; ++row) {
       const float* from = x.typed_data() + row * channels;
       const float* add = shortcut ? shortcut + row * channels : nullptr;
       float* to = result->typed_data() + row * channels;
-      ForChannels(channels, [&](auto kind, int64_t c) {
+      ForChannels(channels, 0, [&](auto kind, int64_t c) {
         using T = decltype(kind);
-        T y = (Read<T>(from + c) - Read<T>(center + c)) * Read<T>(scale + c) +
-              Read<T>(shift + c);
+        const T center = Read<T>(&centers[c]), scale = Read<T>(&scales[c]);
+        T y = (Read<T>(from + c) - center) * scale + Read<T>(&shifts[c]);
         if (add) y += Read<T>(add + c);
         const T lowest = T{} + low, highest = T{} + high;
         y = y < lowest ? lowest : y;
@@ -88,32 +109,29 @@ inline ffi::Error Normalize(ffi::ThreadPool pool, Rows x, Channels mean,
   return ffi::Error::Success();
 }
 
-// first[c] = sum of g, second[c] = sum of g * (x - mean), over rows, where g is
-// the gradient in front of the clamp; `kept` is g, or null.
-template <typename T, int kCount>
+// first[c] += sum of g, second[c] += sum of g * (x - mean), over a few rows,
+// where g is the gradient in front of the clamp; `kept` is g, or null. Without
+// kClamped nothing is clamped and `output` not read.
+template <bool kClamped, typename T, int kCount>
 void AddRows(const float* gradient, const float* output, const float* x,
              const float* mean, float low, float high, int64_t num_rows,
              int64_t channels, float* first, float* second, float* kept) {
   constexpr int64_t kWidth = sizeof(T) / sizeof(float);
-  T total[kCount] = {}, products[kCount] = {}, center[kCount];
+  T one[kCount] = {}, two[kCount] = {}, center[kCount];
   for (int v = 0; v < kCount; ++v) center[v] = Read<T>(mean + v * kWidth);
-  for (int64_t row = 0; row < num_rows;) {
-    const int64_t end = std::min(num_rows, row + kRun);
-    T one[kCount] = {}, two[kCount] = {};
-    for (; row < end; ++row)
-      for (int v = 0; v < kCount; ++v) {
-        const int64_t at = row * channels + v * kWidth;
-        const T g =
-            Unclamped(Read<T>(gradient + at), Read<T>(output + at), low, high);
-        if (kept) Write<T>(kept + at, g);
-        one[v] += g;
-        two[v] += g * (Read<T>(x + at) - center[v]);
-      }
-    for (int v = 0; v < kCount; ++v) total[v] += one[v], products[v] += two[v];
-  }
+  for (int64_t row = 0; row < num_rows; ++row)
+    for (int v = 0; v < kCount; ++v) {
+      const int64_t at = row * channels + v * kWidth;
+      T g = Read<T>(gradient + at);
+      if (kClamped) g = Unclamped(g, Read<T>(output + at), low, high);
+      if (kept) Write<T>(kept + at, g);
+      one[v] += g;
+      two[v] += g * (Read<T>(x + at) - center[v]);
+    }
   for (int v = 0; v < kCount; ++v) {
-    Write<T>(first + v * kWidth, total[v]);
-    Write<T>(second + v * kWidth, products[v]);
+    const int64_t c = v * kWidth;
+    Write<T>(first + c, Read<T>(first + c) + one[v]);
+    Write<T>(second + c, Read<T>(second + c) + two[v]);
   }
 }
 
@@ -123,32 +141,43 @@ inline ffi::Error NormSums(ffi::ThreadPool pool, Rows gradient, Rows output,
                            Rows x, Channels mean, ffi::Result<Channels> first,
                            ffi::Result<Channels> second,
                            ffi::RemainingRets others, float low, float high) {
-  const int64_t num_rows = x.dimensions()[0], channels = x.dimensions()[1];
+  const int64_t times = RowsAsOne(x.dimensions()[0], x.dimensions()[1]);
+  const int64_t num_rows = x.dimensions()[0] / times;
+  const int64_t channels = x.dimensions()[1] * times;
+  const std::vector<float> centers = Repeat(mean, times);
   float* kept = others.size() ? (*others.get<Rows>(0))->typed_data() : nullptr;
   const int64_t blocks =
       std::clamp<int64_t>(num_rows * channels / kPart, 1, 16);
   std::vector<float> partial(2 * blocks * channels);
+  const bool clamped = std::isfinite(low) || std::isfinite(high);
   ParallelFor(pool, blocks, [&](int64_t block) {
-    const int64_t start = block * num_rows / blocks;
-    const int64_t count = (block + 1) * num_rows / blocks - start;
+    const int64_t end = (block + 1) * num_rows / blocks;
     float* one = partial.data() + 2 * block * channels;
-    const auto add = [&](auto rows, int64_t c) {
-      const int64_t at = start * channels + c;
-      rows(gradient.typed_data() + at, output.typed_data() + at,
-           x.typed_data() + at, mean.typed_data() + c, low, high, count,
-           channels, one + c, one + channels + c, kept ? kept + at : nullptr);
+    int64_t row = block * num_rows / blocks, count;
+    const auto add = [&](auto free, auto held, int64_t c) {
+      const int64_t at = row * channels + c;
+      (clamped ? held : free)(gradient.typed_data() + at,
+                              output.typed_data() + at, x.typed_data() + at,
+                              &centers[c], low, high, count, channels, one + c,
+                              one + channels + c, kept ? kept + at : nullptr);
     };
-    int64_t c = 0;
-    for (; c + 4 * kLanes <= channels; c += 4 * kLanes)
-      add(AddRows<Vector, 4>, c);
-    for (; c + kLanes <= channels; c += kLanes) add(AddRows<Vector, 1>, c);
-    for (; c < channels; ++c) add(AddRows<float, 1>, c);
+    for (; row < end; row += count) {
+      count = std::min(end - row, kRun);
+      int64_t c = 0;
+      for (; c + 4 * kLanes <= channels; c += 4 * kLanes)
+        add(AddRows<false, Vector, 4>, AddRows<true, Vector, 4>, c);
+      ForChannels(channels, c, [&](auto kind, int64_t c) {
+        using T = decltype(kind);
+        add(AddRows<false, T, 1>, AddRows<true, T, 1>, c);
+      });
+    }
   });
-  std::fill_n(first->typed_data(), channels, 0.0f);
-  std::fill_n(second->typed_data(), channels, 0.0f);
-  for (int64_t block = 0; block < blocks; ++block) {
-    const float* from = partial.data() + 2 * block * channels;
-    for (int64_t c = 0; c < channels; ++c) {
+  const int64_t count = x.dimensions()[1];
+  std::fill_n(first->typed_data(), count, 0.0f);
+  std::fill_n(second->typed_data(), count, 0.0f);
+  for (int64_t i = 0; i < blocks * times; ++i) {
+    const float* from = partial.data() + (i + i / times * times) * count;
+    for (int64_t c = 0; c < count; ++c) {
       first->typed_data()[c] += from[c];
       second->typed_data()[c] += from[channels + c];
     }
@@ -163,24 +192,26 @@ inline ffi::Error NormGradient(ffi::ThreadPool pool, Rows gradient, Rows output,
                                Channels shift, Channels slope,
                                ffi::Result<Rows> result, float low,
                                float high) {
-  const int64_t num_rows = x.dimensions()[0], channels = x.dimensions()[1];
-  const float* center = mean.typed_data();
-  const float* scale = factor.typed_data();
-  const float* constant = shift.typed_data();
-  const float* linear = slope.typed_data();
+  const int64_t times = RowsAsOne(x.dimensions()[0], x.dimensions()[1]);
+  const int64_t num_rows = x.dimensions()[0] / times;
+  const int64_t channels = x.dimensions()[1] * times;
+  const std::vector<float> centers = Repeat(mean, times);
+  const std::vector<float> scales = Repeat(factor, times);
+  const std::vector<float> shifts = Repeat(shift, times);
+  const std::vector<float> slopes = Repeat(slope, times);
   ForRows(pool, num_rows, channels, [&](int64_t start, int64_t count) {
     for (int64_t row = start; row < start + count; ++row) {
       const float* of_result = gradient.typed_data() + row * channels;
       const float* out = output.typed_data() + row * channels;
       const float* from = x.typed_data() + row * channels;
       float* to = result->typed_data() + row * channels;
-      ForChannels(channels, [&](auto kind, int64_t c) {
+      ForChannels(channels, 0, [&](auto kind, int64_t c) {
         using T = decltype(kind);
         const T g =
             Unclamped(Read<T>(of_result + c), Read<T>(out + c), low, high);
-        Write<T>(to + c, g * Read<T>(scale + c) + Read<T>(constant + c) +
-                             Read<T>(linear + c) *
-                                 (Read<T>(from + c) - Read<T>(center + c)));
+        const T off = Read<T>(from + c) - Read<T>(&centers[c]);
+        Write<T>(to + c, g * Read<T>(&scales[c]) + Read<T>(&shifts[c]) +
+                             Read<T>(&slopes[c]) * off);
       });
     }
   });

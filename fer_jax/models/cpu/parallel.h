@@ -17,6 +17,9 @@ namespace fer_jax {
 namespace ffi = xla::ffi;
 
 constexpr int kLanes = 16;
+// How often the last is looked for before this thread sleeps: some tens of
+// microseconds, which waking it would take too.
+constexpr int kLooks = 1000;
 // A vector of floats that may lie anywhere; compilers split it where the
 // machine's are shorter.
 typedef float Vector __attribute__((vector_size(4 * kLanes), aligned(4)));
@@ -26,6 +29,14 @@ inline Vector Load(const float* p) {
 }
 inline void Store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
 
+inline void Pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 // Runs work(0) ... work(count - 1) on the pool's threads and this one.
 //
 // This thread takes blocks too and waits only for blocks that have begun, so
@@ -34,7 +45,7 @@ template <typename Work>
 void ParallelFor(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   struct State {
     std::atomic<int64_t> next{0};
-    int64_t done = 0;
+    std::atomic<int64_t> done{0};
     std::mutex mutex;
     std::condition_variable all_done;
   };
@@ -46,13 +57,17 @@ void ParallelFor(ffi::ThreadPool& pool, int64_t count, const Work& work) {
     for (int64_t i; (i = state->next.fetch_add(1)) < count; ++mine)
       (*borrowed)(i);
     if (mine == 0) return;
+    if (state->done.fetch_add(mine) + mine < count) return;
     std::lock_guard<std::mutex> lock(state->mutex);
-    state->done += mine;
-    if (state->done == count) state->all_done.notify_one();
+    state->all_done.notify_one();
   };
   const int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
   for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
   take();
+  for (int i = 0; i < kLooks; ++i) {
+    if (state->done == count) return;
+    Pause();
+  }
   std::unique_lock<std::mutex> lock(state->mutex);
   state->all_done.wait(lock, [&] { return state->done == count; });
 }
