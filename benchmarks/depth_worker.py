@@ -10,12 +10,12 @@ import numpy as np
 import timing
 import workers
 
-from fer_jax import models
+from fer_jax import command, models
 from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models import lowerings, ops
 from fer_jax.models.summary import summarize
-from fer_jax.training import compilation, parallel, schedules
+from fer_jax.training import parallel, schedules
 from fer_jax.training.inputs import RunInputs
 from fer_jax.training.metrics import Sums
 from fer_jax.training.parallel import Spread
@@ -37,12 +37,12 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
   Returns:
     The row, fit for JSON.
   """
+  command.start(case["cache"])  # before JAX begins
   if case["devices"] not in (0, jax.device_count()):
     raise UserError(
       f"--devices={case['devices']} are not here: there are"
       f" {jax.device_count()}"
     )
-  compilation.use_cache(case["cache"])
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
   peak = timing.matmul_peak(case["dtype"])

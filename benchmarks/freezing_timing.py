@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   del argv
   given = flags.FLAGS
-  command.quieten_libraries()
+  command.start("off")
   cases = {}
   for patterns in ["", *filter(None, given.frozen.split(";"))]:
     cases[patterns or "nothing"] = _Case(patterns)

@@ -38,7 +38,7 @@ from timing import Timing
 from fer_jax import command, errors
 from fer_jax.configs import default
 from fer_jax.models import registry
-from fer_jax.training import compilation, loop, parallel, setup, stepping
+from fer_jax.training import loop, parallel, setup, stepping
 from fer_jax.training.metrics import Sums
 
 MODEL = "one_layer"
@@ -74,10 +74,9 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   per_call = reporting.whole_numbers("steps_per_call", given.steps_per_call)
-  command.quieten_libraries()
   table = reporting.Table(COLUMNS, given.output, "host_overhead")
   with tempfile.TemporaryDirectory(prefix="host_overhead_") as folder:
-    compilation.use_cache(folder)  # Turns compile the same programs.
+    command.start(folder)  # Turns compile the same programs.
     rows = measure(per_call, given.steps, given.batch_size, given.turns)
   table.add(rows)
   table.finish(picture)

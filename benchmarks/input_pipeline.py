@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   sizes = reporting.whole_numbers("batch_sizes", given.batch_sizes)
   model = reporting.named_models([given.model])[0]
-  command.quieten_libraries()
+  command.start("off")
   table = reporting.Table(COLUMNS, given.output, "input_pipeline")
   with tempfile.TemporaryDirectory(prefix="input_pipeline_") as folder:
     reporting.progress("the data set is opened ...")

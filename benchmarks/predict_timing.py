@@ -35,7 +35,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   given = flags.FLAGS
-  command.quieten_libraries()
+  command.start("off")
   full = Predictor(Trained.load(given.workdir, batch_size=given.batch_size))
   single = Predictor(Trained.load(given.workdir, batch_size=1))
   with tempfile.TemporaryDirectory() as folder:

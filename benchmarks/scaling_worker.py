@@ -14,12 +14,15 @@ import jax
 import numpy as np
 import workers
 
+from fer_jax.training import allocation
+
 
 class Server:
   """Answers what `scaling` asks; see `workers.serve`."""
 
   def __init__(self, case: dict[str, Any]):
     self._case = case
+    allocation.settle()  # as commands do
     self._run: Any = None
 
   def prepare(self, steps: int, parameters: str) -> dict[str, Any]:

@@ -58,8 +58,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   del argv
   given = flags.FLAGS
-  command.quieten_libraries()
-  compilation.use_cache("off")
+  command.start("off")
   spread, steps = _steps()
   cases = {
     (number, together): _Runs(spread, steps, number, together)

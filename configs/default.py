@@ -176,6 +176,7 @@ def get_config() -> ConfigDict:
   config.steps_per_call = 0  # steps in one lax.scan; 0: 1 on CPU, else 10
   config.log_every_steps = 50  # a line of metrics.jsonl and of the terminal
   config.profile = False  # write a trace of some steps to WORKDIR/profile
-  # Where compiled steps are kept: "" is the user's cache folder; "off".
+  # Where compiled steps are kept: "" is the user's cache folder, or what
+  # JAX_COMPILATION_CACHE_DIR says; "off".
   config.compilation_cache = ""
   return config

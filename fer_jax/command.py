@@ -46,8 +46,7 @@ def read_flags() -> tuple[ConfigDict, pathlib.Path]:
     )
   config = flags.FLAGS.config
   run = "-".join(filter(None, (recipe.stem, argument, config.dataset.name)))
-  quieten_libraries()
-  compilation.use_cache(config.compilation_cache)
+  start(config.compilation_cache)
   return config, pathlib.Path(flags.FLAGS.workdir or f"runs/{run}")
 
 
@@ -81,6 +80,18 @@ def call_file(flag: str, given: str, function: str, example: str) -> Any:
     raise
   except Exception as e:  # Whatever is wrong with the file.
     raise errors.UserError(f"--{flag}={given} is no {kind}: {e}") from e
+
+
+def start(compilation_cache: str = "") -> None:
+  """Quietens libraries, opens the cache of compiled programs, settles memory.
+
+  To be called before JAX begins its threads.
+
+  Args:
+    compilation_cache: as in recipes.
+  """
+  quieten_libraries()
+  compilation.use_cache(compilation_cache)
 
 
 def quieten_libraries() -> None:

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
   """Serves as the flags say."""
   del argv
   given = flags.FLAGS
-  command.quieten_libraries()
+  command.start()
   app, server = load_serving()
   with server.listen(given.host, given.port) as listener:
     loopback = server.is_loopback(listener)

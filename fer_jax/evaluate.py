@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
   """Evaluates as the flags say."""
   del argv
   given = flags.FLAGS
-  command.quieten_libraries()
+  command.start()
   if not given.workdir:
     raise errors.UserError(
       "--workdir= names no run: give a folder that python -m fer_jax.train has"

@@ -39,7 +39,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   """Draws what the flags say."""
   given = flags.FLAGS
-  command.quieten_libraries()
+  command.start()
   output = Path(given.output).expanduser()
   if output.suffix.lower() != ".png":
     raise errors.UserError(f"--output={output} must end in .png")

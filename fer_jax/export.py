@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
   """Exports as the flags say."""
   del argv
   given = flags.FLAGS
-  command.quieten_libraries()
+  command.start()
   trained = Trained.load(given.workdir, given.checkpoint)
   folder = Path(given.output or trained.workdir / "export").expanduser()
   for path in exporting.export(trained, folder):

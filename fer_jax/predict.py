@@ -59,7 +59,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   """Predicts as the flags say."""
   given = flags.FLAGS
-  command.quieten_libraries()
+  command.start()
   filmed = (given.video is not None) + (given.webcam is not None)
   if filmed + (len(argv) > 1) != 1:
     raise errors.UserError(

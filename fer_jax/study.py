@@ -22,7 +22,6 @@ from ml_collections import config_flags
 from fer_jax import command, errors
 from fer_jax.configs import default
 from fer_jax.studies import comparison, outcomes, plan, report, training
-from fer_jax.training import compilation
 from fer_jax.training.interruption import Interrupted
 
 
@@ -57,8 +56,7 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   if given.together and given.processes:
     raise errors.UserError("--together is in one process: omit --processes")
-  command.quieten_libraries()
-  compilation.use_cache(given.config.compilation_cache)
+  command.start(given.config.compilation_cache)
   folder = Path(given.workdir).expanduser()
   runs = plan.plan(
     given.configs,

@@ -16,8 +16,10 @@ from fer_jax.training import allocation
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Many tests compile the same programs; each needs to be compiled only once.
+# Many tests, and commands that tests start, compile the same programs; each
+# needs to be compiled only once.
 _compiled = tempfile.TemporaryDirectory(prefix="fer_jax_tests_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 jax.config.update("jax_compilation_cache_dir", _compiled.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

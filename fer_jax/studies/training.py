@@ -13,7 +13,7 @@ from fer_jax import command
 from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.studies.plan import Run
-from fer_jax.training import alike, compilation, loop, records
+from fer_jax.training import alike, loop, records
 from fer_jax.training.interruption import Interrupted
 from fer_jax.training.together import train_together
 from fer_jax.training.workdir import read_config
@@ -138,8 +138,8 @@ def _train_apart(runs: Sequence[Run], processes: int) -> list[str]:
 
 def _train_here(fields: dict[str, Any], workdir: str) -> str:
   """Trains in a child process; returns what went wrong, or ""."""
-  command.quieten_libraries()
   config = configs.from_json(fields)
+  command.start(config.compilation_cache)
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,6 @@ def _train_here(fields: dict[str, Any], workdir: str) -> str:
       contextlib.redirect_stdout(log),
       contextlib.redirect_stderr(log),
     ):
-      compilation.use_cache(config.compilation_cache)
       loop.train(config, path)
   except (UserError, Interrupted) as e:
     return str(e)

@@ -11,7 +11,6 @@ from typing import Any
 from fer_jax import command
 from fer_jax.errors import UserError
 from fer_jax.sweeps.plan import Plan
-from fer_jax.training import compilation
 from fer_jax.training.interruption import Interrupted, StopRequest
 
 _POLL_SECONDS = 0.2
@@ -87,9 +86,8 @@ def _child(
   threading.Thread(target=_end_with_parent, daemon=True).start()
   # A device's memory is shared out; by default each would take most of it.
   os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
-  command.quieten_libraries()
   plan = Plan.from_child(fields)
-  compilation.use_cache(plan.config.compilation_cache)
+  command.start(plan.config.compilation_cache)
   try:
     work(plan)
   except (Interrupted, KeyboardInterrupt):

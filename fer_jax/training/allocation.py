@@ -2,12 +2,15 @@
 
 import ctypes
 import functools
+import time
 from typing import Any
 
 import jax
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _MUCH = 0.2  # seconds of compiling
+# Seconds after a program's end in which XLA frees what it read and worked in.
+_MOMENT = 1e-3
 # Parameters of `mallopt`, of malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
@@ -36,9 +39,15 @@ def settle() -> None:
   jax.monitoring.register_event_duration_secs_listener(compiled)
 
 
+def let_go(results: Any) -> None:
+  """Waits for results, and until what only they needed is free."""
+  jax.block_until_ready(results)
+  time.sleep(_MOMENT)
+
+
 def give_back(results: Any) -> None:
   """Waits for results; what memory is free then goes back to the system."""
-  jax.block_until_ready(results)
+  let_go(results)
   library = _c_library()
   if library is not None:
     library.malloc_trim(0)

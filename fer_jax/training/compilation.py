@@ -52,8 +52,9 @@ def use_cache(directory: str) -> pathlib.Path | None:
   """Keeps compiled programs between runs, but not the memory they took.
 
   Args:
-    directory: where; "" is `fer_jax/compiled` in the user's cache folder
-      (XDG_CACHE_HOME, or ~/.cache), "off" keeps none.
+    directory: where; "" is JAX_COMPILATION_CACHE_DIR if that is set, and else
+      `fer_jax/compiled` in the user's cache folder (XDG_CACHE_HOME, or
+      ~/.cache); "off" keeps none.
 
   Returns:
     The directory, or None.
@@ -62,6 +63,7 @@ def use_cache(directory: str) -> pathlib.Path | None:
   if directory == "off":
     jax.config.update("jax_enable_compilation_cache", False)
     return None
+  directory = directory or os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
   if directory:
     path = pathlib.Path(directory).expanduser()
   else:

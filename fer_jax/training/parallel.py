@@ -26,8 +26,8 @@ from fer_jax.training.step import Steps
 
 MODES = ("auto", "jit", "pmap", "shard_map")
 AXIS = "batch"
-# Parameters from which on a second copy counts, and a wait of microseconds
-# between two steps does not.
+# Parameters from which on a second copy counts, and a short wait between two
+# steps does not.
 _MANY = 1 << 22
 
 
@@ -256,7 +256,7 @@ class _TwoPrograms:
     self, state: Tree, sums: Tree, data: Tree, batch: Tree, inputs: Tree
   ) -> tuple[Tree, Tree]:
     if self._waits:  # Else two steps' gradients would be in memory at once.
-      jax.block_until_ready(state.step)
+      allocation.let_go(state.step)
     gradients, batch_stats, sums = self._gradients(
       state, sums, data, batch, inputs
     )
