@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from op_shapes import Op, collect
 from reporting import Column, Row
 
-from fer_jax import errors
+from fer_jax import command, errors
 from fer_jax.models import kernels, lowerings
 from fer_jax.models import ops as model_ops
 
@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   del argv
   given = flags.FLAGS
+  command.start("off")
   found = collect(
     reporting.named_models(given.models), given.image_size, given.batch_size
   )
