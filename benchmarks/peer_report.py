@@ -64,6 +64,8 @@ def picture(rows: Sequence[Row]) -> Figure:
   """Draws images/s of each library's best variant, a panel a kind of work."""
   names = list(dict.fromkeys(row["model"] for row in rows))
   series = [one for one in SERIES if any(map(one[2], rows))]
+  torch = any(row["library"] == "pytorch" for row in rows)
+  ratio = "times_best_pytorch" if torch else "times_flax"
   works = list(dict.fromkeys(row["work"] for row in rows))
   figure = Figure(
     figsize=(3.6 * len(works) + 2, 0.75 * len(names) + 2), layout="constrained"
@@ -72,7 +74,7 @@ def picture(rows: Sequence[Row]) -> Figure:
   for axes, work in zip(panels, works, strict=True):
     for i, name in enumerate(names):
       of = [r for r in rows if (r["model"], r["work"]) == (name, work)]
-      _bars(axes, i, of, series)
+      _bars(axes, i, of, series, ratio)
     axes.set_title(_title(work, rows), fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
@@ -94,7 +96,8 @@ def picture(rows: Sequence[Row]) -> Figure:
   first = rows[0]
   versions = f"jax {first['jax']}, torch {first['torch'] or 'not installed'}"
   figure.suptitle(
-    f"Images per second, best variant of each (numbers: times the best PyTorch)"
+    "Images per second, best variant of each (in brackets: times"
+    f" {'the best PyTorch' if torch else 'plain Flax'})"
     f"\n{first['machine']}, {versions}, {first['image_size']} px,"
     f" {first['date']}",
     fontsize=9,
@@ -103,7 +106,11 @@ def picture(rows: Sequence[Row]) -> Figure:
 
 
 def _bars(
-  axes: Any, place: int, rows: Sequence[Row], series: Sequence[Series]
+  axes: Any,
+  place: int,
+  rows: Sequence[Row],
+  series: Sequence[Series],
+  ratio: str,
 ) -> None:
   """The bars of a model: the best of each series, in its own place."""
   height = 0.8 / len(series)
@@ -124,9 +131,9 @@ def _bars(
       label=label,
       error_kw={"ecolor": "#444444", "elinewidth": 0.8},
     )
-    ratio = best["times_best_pytorch"]
+    times = best[ratio]
     axes.annotate(
-      f"{rate:,.0f}" + ("" if ratio is None else f" ({ratio:.2f})"),
+      f"{rate:,.0f}" + ("" if times is None else f" ({times:.2f})"),
       (high, at),
       textcoords="offset points",
       xytext=(3, 0),
