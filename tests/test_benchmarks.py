@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import depth_timing
+import depth_worker
 import host_overhead
 import input_pipeline
+import jax
 import op_shapes
 import ops
 import peer_report
@@ -22,6 +24,7 @@ import reporting
 import scaling
 import workers
 
+from fer_jax import command
 from fer_jax.errors import UserError
 from fer_jax.models import registry, resnet
 
@@ -88,6 +91,20 @@ def test_depth_timing(make_table, tmp_path):
   assert line.endswith("batch 2, float32, 16 px, 1 device: half 1.0")
   with pytest.raises(workers.WorkerError, match="--batch_sizes=3 must be"):
     depth_timing.measure(case | {"batch_size": 3, "devices": 2})
+
+
+def test_memory_is_settled_before_jax_begins(monkeypatch):
+  done: list[str] = []
+
+  def device_count() -> int:
+    done.append("JAX has begun")
+    return 1
+
+  monkeypatch.setattr(command, "start", done.append)
+  monkeypatch.setattr(jax, "device_count", device_count)
+  with pytest.raises(UserError, match="--devices=9 are not here"):
+    depth_worker.measure({"devices": 9, "cache": "settled"})
+  assert done[0] == "settled"
 
 
 def test_host_overhead(make_table):

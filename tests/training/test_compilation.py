@@ -18,7 +18,7 @@ from fer_jax.training import compilation
   ],
 )
 def test_where_compiled_programs_are_kept(monkeypatch, given, variable, kept):
-  settings = {}
+  settings: dict[str, object] = {}
   monkeypatch.setattr(jax.config, "update", settings.__setitem__)
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", variable)
   monkeypatch.setenv("XDG_CACHE_HOME", "cache")
