@@ -10,17 +10,19 @@ import numpy as np
 import timing
 import workers
 
-from fer_jax import command, models
+from fer_jax import models
+from fer_jax.cli import recipe_flags
 from fer_jax.configs import default
 from fer_jax.errors import UserError
-from fer_jax.models import lowerings, ops
 from fer_jax.models.summary import summarize
-from fer_jax.training import parallel, schedules
-from fer_jax.training.inputs import RunInputs
+from fer_jax.ops import convolution, lowerings
+from fer_jax.training import data_parallel
+from fer_jax.training.data_parallel import Spread
 from fer_jax.training.metrics import Sums
-from fer_jax.training.parallel import Spread
-from fer_jax.training.setup import steps_per_call
-from fer_jax.training.step import Steps
+from fer_jax.training.optim import schedules
+from fer_jax.training.step_inputs import RunInputs
+from fer_jax.training.train_setup import steps_per_call
+from fer_jax.training.train_step import Steps
 
 NUM_CLASSES = 7
 NUM_ROWS = 1024  # images on the device
@@ -37,7 +39,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
   Returns:
     The row, fit for JSON.
   """
-  command.start(case["cache"])  # before JAX begins
+  recipe_flags.start(case["cache"])  # before JAX begins
   if case["devices"] not in (0, jax.device_count()):
     raise UserError(
       f"--devices={case['devices']} are not here: there are"
@@ -154,7 +156,7 @@ class Run:
     key = jax.random.key(0)
     schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
     inputs = RunInputs(key, schedule, jnp.float32(0))
-    state = parallel.init_call(self.steps, shape)(key, inputs)
+    state = data_parallel.init_call(self.steps, shape)(key, inputs)
     self.state = self.spread.replicate(state)
     self.inputs = self.spread.replicate(inputs)
     self.sums = self.spread.replicate(Sums.zeros())
@@ -169,8 +171,10 @@ class Run:
     mask = np.ones(share, bool)
     one = index[0] if self.stacked else index
     self.eval_batch = self.spread.shard({"index": one, "mask": mask})
-    self.train = parallel.training_call(self.spread, self.steps, self.stacked)
-    self.evaluate = parallel.evaluation_call(self.spread, self.steps)
+    self.train = data_parallel.training_call(
+      self.spread, self.steps, self.stacked
+    )
+    self.evaluate = data_parallel.evaluation_call(self.spread, self.steps)
 
   def step(self) -> Any:
     """Trains; several steps where a call is several."""
@@ -200,7 +204,7 @@ class Run:
 
     Of its own convolutions: it cannot look into kernels of ours.
     """
-    with ops.use(ops.Rule.all(lowerings.native)):
+    with convolution.use(convolution.Rule.all(lowerings.native)):
       cost = self.lowered().cost_analysis() or {}
     flops = cost.get("flops", 0) * self.spread.num_devices  # of one device
     return round(flops / self.batch_size / 1e9, 4) if flops > 0 else None

@@ -14,12 +14,14 @@ import numpy as np
 import timing
 from absl import flags
 
-from fer_jax import command, errors
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
 from fer_jax.configs import default
-from fer_jax.models import lowerings, ops
-from fer_jax.training import optimizers, parallel, setup
+from fer_jax.ops import convolution, lowerings
+from fer_jax.training import data_parallel, train_setup
 from fer_jax.training.metrics import Sums
-from fer_jax.training.state import Tree
+from fer_jax.training.optim import optimizers
+from fer_jax.training.train_state import Tree
 
 
 def define_flags() -> None:
@@ -48,13 +50,13 @@ class _Case:
     config.batch_size = given.batch_size
     config.freeze.patterns = patterns
     config.parallel = "jit"
-    parts = setup.build(config.lock())
-    self._train = parallel.training_call(parts.spread, parts.steps, False)
+    parts = train_setup.build(config.lock())
+    self._train = data_parallel.training_call(parts.spread, parts.steps, False)
     self._state = parts.first_state()
     self._data = parts.resident(parts.dataset.split("train"))
     self._batch = {"index": np.arange(given.batch_size, dtype=np.int32)}
     self._inputs = parts.inputs
-    with ops.use(ops.Rule.all(lowerings.native)):
+    with convolution.use(convolution.Rule.all(lowerings.native)):
       lowered = jax.jit(lambda *args: parts.steps.gradients(*args)).lower(
         self._state, Sums.zeros(), self._data, self._batch, parts.inputs
       )

@@ -35,10 +35,11 @@ from ml_collections import ConfigDict
 from reporting import Column, Row
 from timing import Timing
 
-from fer_jax import command, errors
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
 from fer_jax.configs import default
 from fer_jax.models import registry
-from fer_jax.training import loop, parallel, setup, stepping
+from fer_jax.training import data_parallel, stepping, train_loop, train_setup
 from fer_jax.training.metrics import Sums
 
 MODEL = "one_layer"
@@ -154,7 +155,7 @@ def _loop_seconds(config: ConfigDict, workdir: Path) -> float:
     epochs.append(time.perf_counter() - started)
 
   with mock.patch.object(stepping.Stepper, "_train_epoch", timed), _terminal():
-    loop.train(config, workdir)
+    train_loop.train(config, workdir)
   return epochs[-1]
 
 
@@ -181,12 +182,12 @@ def _bare_call(config: ConfigDict) -> Callable[[int], float]:
 
   Compiled and called once before it is returned.
   """
-  parts = setup.build(config)
+  parts = train_setup.build(config)
   spread, per_call = parts.spread, config.steps_per_call
   data = parts.resident(parts.dataset.split("train"))
   inputs = spread.replicate(parts.inputs)
   stacked = per_call > 1
-  call = parallel.training_call(spread, parts.steps, stacked)
+  call = data_parallel.training_call(spread, parts.steps, stacked)
   rows = np.arange(config.batch_size, dtype=np.int32)
   rows = np.tile(rows, (per_call, 1)) if stacked else rows
   batch = spread.shard({"index": rows}, stacked=stacked)

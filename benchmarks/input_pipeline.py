@@ -27,10 +27,13 @@ from absl import flags
 from matplotlib.figure import Figure
 from reporting import Column, Row
 
-from fer_jax import command, errors
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
 from fer_jax.configs import default
-from fer_jax.data import augment, pipeline, registry
+from fer_jax.data import pipeline
+from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Split
+from fer_jax.data.transforms import augmentation
 
 TARGET = 0.02  # of the time
 # Batches of the stream feed that are not timed before each turn: grain has read
@@ -210,7 +213,7 @@ def _augmentations(split: Split, size: int) -> dict[str, Callable[[], Any]]:
   def program(name: str) -> Callable[[], Any]:
     config = default.get_config().augment
     config[name] = AUGMENTATIONS[name]
-    compiled = jax.jit(lambda k, x, i: augment.augment(k, x, i, config))
+    compiled = jax.jit(lambda k, x, i: augmentation.augment(k, x, i, config))
     return lambda: compiled(key, images, index)
 
   return {f"augment: {name}": program(name) for name in AUGMENTATIONS}

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from fer_jax import models
-from fer_jax.models import lowerings
-from fer_jax.models import ops as model_ops
+from fer_jax.ops import convolution as model_ops
+from fer_jax.ops import lowerings
 
 NUM_CLASSES = 7
 

@@ -22,9 +22,10 @@ from matplotlib.figure import Figure
 from op_shapes import Op, collect
 from reporting import Column, Row
 
-from fer_jax import command, errors
-from fer_jax.models import kernels, lowerings
-from fer_jax.models import ops as model_ops
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
+from fer_jax.ops import convolution as model_ops
+from fer_jax.ops import cpu_kernels, lowerings
 
 MODELS = "resnet18,resnet50,mobilenet,mobilenet_v2"
 
@@ -171,22 +172,22 @@ def _pool_programs(
 
 def _name(way: model_ops.Lowering) -> str:
   """A lowering's name; "own" for a kernel of our own."""
-  return "own" if way.__module__ == kernels.__name__ else way.__name__
+  return "own" if way.__module__ == cpu_kernels.__name__ else way.__name__
 
 
 def _lowerings(op: Op) -> list[model_ops.Lowering]:
   """Those that can compute a convolution."""
-  own = [] if kernels.why_not() else [kernels.convolution]
+  own = [] if cpu_kernels.why_not() else [cpu_kernels.convolution]
   if op.image[3] != op.kernel[2]:
     if op.kernel[2] > 1 or op.kernel[3] != op.image[3]:
       return [lowerings.native]
-    own = own and [kernels.depthwise]
+    own = own and [cpu_kernels.depthwise]
     return [lowerings.native, lowerings.depthwise, *own]
   if op.kernel[2] <= 4:
-    own = own and [kernels.stem]
-  elif op.kernel[2] % kernels.WIDTH:
+    own = own and [cpu_kernels.stem]
+  elif op.kernel[2] % cpu_kernels.WIDTH:
     own = []
-  if op.kernel[3] % kernels.WIDTH:
+  if op.kernel[3] % cpu_kernels.WIDTH:
     own = []
   ways = [lowerings.native, lowerings.shifted, *own]
   if op.kernel[:2] == (1, 1):

@@ -21,8 +21,9 @@ import timing
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax import models
-from fer_jax.models import lowerings, ops, registry
-from fer_jax.training import allocation
+from fer_jax.models import registry
+from fer_jax.ops import convolution, lowerings
+from fer_jax.training.runtime import malloc
 
 
 class JaxPeer:
@@ -31,7 +32,7 @@ class JaxPeer:
   def __init__(self, case: dict[str, Any]):
     self._case = case
     self._plain = case["library"] == "flax"
-    allocation.settle()  # as commands do
+    malloc.settle()  # as commands do
     weights = Path(case["weights"])
     if not weights.is_file():
       safetensors.numpy.save_file(self._random_weights(), weights)
@@ -88,7 +89,7 @@ class JaxPeer:
 
   def _lowering(self) -> contextlib.AbstractContextManager[None]:
     if self._plain:
-      return ops.use(ops.Rule.all(lowerings.native))
+      return convolution.use(convolution.Rule.all(lowerings.native))
     return contextlib.nullcontext()
 
   def _variables(self) -> dict[str, Any]:
@@ -108,7 +109,9 @@ class JaxPeer:
     """By paths; norms and biases too, whose zeros would hide differences."""
     size = self._case["image_size"]
     x = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
-    with ops.use(ops.Rule.all(lowerings.native)):  # the quickest to trace
+    with convolution.use(
+      convolution.Rule.all(lowerings.native)
+    ):  # the quickest to trace
       variables = jax.eval_shape(
         self._model("float32").init, jax.random.key(0), x
       )

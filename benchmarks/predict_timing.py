@@ -17,11 +17,12 @@ import timing
 from absl import flags
 from PIL import Image
 
-from fer_jax import command, errors
-from fer_jax.data.synthetic_faces import draw_faces
-from fer_jax.evaluation import answers
-from fer_jax.evaluation.predictor import Predictor
-from fer_jax.evaluation.trained import Trained
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
+from fer_jax.data.datasets.synthetic_faces import draw_faces
+from fer_jax.inference import predict_images
+from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.trained_model import Trained
 
 
 def define_flags() -> None:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
   single = Predictor(Trained.load(given.workdir, batch_size=1))
   with tempfile.TemporaryDirectory() as folder:
     if len(argv) > 1:
-      paths = answers.find_images([Path(name) for name in argv[1:]])
+      paths = predict_images.find_images([Path(name) for name in argv[1:]])
       paths = paths[: given.count]
     else:
       paths = _draw(Path(folder), given.count)

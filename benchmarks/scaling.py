@@ -30,7 +30,7 @@ from workers import Worker, WorkerError
 
 from fer_jax import errors
 from fer_jax.models import registry
-from fer_jax.training.parallel import MODES
+from fer_jax.training.data_parallel import MODES
 
 # Of the parameters' difference over their change. Float32 sums in another
 # order, and ReLUs that rounding turns on or off, make 0.01 - 0.02 of a

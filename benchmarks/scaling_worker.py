@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import workers
 
-from fer_jax.training import allocation
+from fer_jax.training.runtime import malloc
 
 
 class Server:
@@ -22,7 +22,7 @@ class Server:
 
   def __init__(self, case: dict[str, Any]):
     self._case = case
-    allocation.settle()  # as commands do
+    malloc.settle()  # as commands do
     self._run: Any = None
 
   def prepare(self, steps: int, parameters: str) -> dict[str, Any]:

@@ -23,14 +23,17 @@ from absl import flags
 from matplotlib.figure import Figure
 from reporting import Column, Row
 
-from fer_jax import command, errors, models
+from fer_jax import errors, models
+from fer_jax.cli import recipe_flags as command
 from fer_jax.configs import default
-from fer_jax.models import lowerings, ops
-from fer_jax.training import compilation, parallel, schedules, setup
-from fer_jax.training.inputs import RunInputs
+from fer_jax.ops import convolution, lowerings
+from fer_jax.training import data_parallel, train_setup
 from fer_jax.training.metrics import Sums
-from fer_jax.training.state import Tree
-from fer_jax.training.step import Steps
+from fer_jax.training.optim import schedules
+from fer_jax.training.runtime import compilation_cache
+from fer_jax.training.step_inputs import RunInputs
+from fer_jax.training.train_state import Tree
+from fer_jax.training.train_step import Steps
 
 NUM_CLASSES = 7
 LOWERINGS = {
@@ -76,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
     num_turns=given.turns,
     calls_per_turn=given.calls,
   )
-  per_call = setup.steps_per_call(steps.config)
+  per_call = train_setup.steps_per_call(steps.config)
   rows = []
   for (number, together), seconds in compiled.items():
     of = timings[str((number, together))]
@@ -108,7 +111,7 @@ def main(argv: Sequence[str]) -> None:
   table.finish(picture)
 
 
-def _steps() -> tuple[parallel.Spread, Steps]:
+def _steps() -> tuple[data_parallel.Spread, Steps]:
   """The steps of the model that the flags name."""
   given = flags.FLAGS
   config = default.get_config()
@@ -116,17 +119,21 @@ def _steps() -> tuple[parallel.Spread, Steps]:
   config.dtype = given.dtype
   config.input.image_size = given.image_size
   model = models.create(given.model, NUM_CLASSES, dtype=jnp.dtype(given.dtype))
-  return parallel.Spread("jit"), Steps(config.lock(), model, NUM_CLASSES)
+  return data_parallel.Spread("jit"), Steps(config.lock(), model, NUM_CLASSES)
 
 
 class _Runs:
   """Some runs of other seeds and rates, stepped together or one by one."""
 
   def __init__(
-    self, spread: parallel.Spread, steps: Steps, number: int, together: bool
+    self,
+    spread: data_parallel.Spread,
+    steps: Steps,
+    number: int,
+    together: bool,
   ):
     given = flags.FLAGS
-    per_call = setup.steps_per_call(steps.config)
+    per_call = train_setup.steps_per_call(steps.config)
     shape = (given.image_size, given.image_size, 1)
     rng = np.random.default_rng(0)
     self._data = spread.replicate(
@@ -135,7 +142,7 @@ class _Runs:
         "target": rng.integers(NUM_CLASSES, size=NUM_ROWS, dtype=np.int32),
       }
     )
-    init = parallel.init_call(steps, shape)
+    init = data_parallel.init_call(steps, shape)
     runs: list[tuple[Tree, ...]] = []
     for run in range(number):
       key, rate = jax.random.key(run), 1e-3 / (run + 1)
@@ -147,7 +154,9 @@ class _Runs:
       runs.append((init(key, inputs), Sums.zeros(), batch, inputs))
     # One entry a call: of all runs, or of each.
     self._runs = [_stacked(runs)] if together else runs
-    self._call = parallel.training_call(spread, steps, per_call > 1, together)
+    self._call = data_parallel.training_call(
+      spread, steps, per_call > 1, together
+    )
 
   def step(self) -> Any:
     """Trains all runs by one call's steps."""
@@ -161,7 +170,7 @@ def _stacked(runs: list[tuple[Tree, ...]]) -> tuple[Tree, ...]:
   """The trees of all runs as one each."""
   states, sums, batches, inputs = zip(*runs, strict=True)
   batch = jax.tree.map(lambda *x: np.stack(x), *batches)
-  stack = parallel.stack
+  stack = data_parallel.stack
   return stack(states), stack(sums), batch, stack(inputs)
 
 
@@ -169,8 +178,10 @@ def _compile_seconds(case: _Runs, lowering: str | None) -> float:
   """Compiles, by a first call."""
   with contextlib.ExitStack() as stack:
     if lowering:
-      stack.enter_context(ops.use(ops.Rule.all(LOWERINGS[lowering])))
-    times = compilation.CompileTimes()
+      stack.enter_context(
+        convolution.use(convolution.Rule.all(LOWERINGS[lowering]))
+      )
+    times = compilation_cache.CompileTimes()
     jax.block_until_ready(case.step())
   return times.spent
 

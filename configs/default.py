@@ -119,7 +119,8 @@ def get_config() -> ConfigDict:
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"  # adam | adamw | adafactor | sgd
   config.optimizer.learning_rate = 1e-3  # the schedule's highest value
-  # On kernels only; what it means for each optimizer: training/optimizers.py.
+  # On kernels only; what it means for each optimizer:
+  # fer_jax/training/optim/optimizers.py.
   config.optimizer.weight_decay = 0.0
   config.optimizer.momentum = 0.9  # sgd
   config.optimizer.nesterov = False  # sgd
@@ -157,7 +158,7 @@ def get_config() -> ConfigDict:
 
   # Checks that a model can learn at all: trains on this many training images,
   # and validates on the same ones, without augmentation, dropout and other
-  # hindrances (training/overfitting.py). 0 is off.
+  # hindrances (training/overfit_check.py). 0 is off.
   config.overfit = 0
 
   config.best_metric = "validation_loss"  # or validation_accuracy; picks `best`

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from fer_jax.evaluation.predictor import Predictor
+  from fer_jax.inference.predictor import Predictor
 
 __version__ = "0.1.0"
 
@@ -14,17 +14,17 @@ def load(workdir: str | os.PathLike[str], **options: Any) -> "Predictor":
 
   Args:
     workdir: of a run of `python -m fer_jax.train`.
-    **options: of `fer_jax.evaluation.trained.Trained.load`: `checkpoint`,
+    **options: of `fer_jax.inference.trained_model.Trained.load`: `checkpoint`,
       `batch_size`.
 
   Returns:
-    A predictor, see `fer_jax.evaluation.predictor`.
+    A predictor, see `fer_jax.inference.predictor`.
 
   Raises:
     UserError: there is no such run.
   """
   # Here, so that `import fer_jax` is quick.
-  from fer_jax.evaluation.predictor import Predictor
-  from fer_jax.evaluation.trained import Trained
+  from fer_jax.inference.predictor import Predictor
+  from fer_jax.inference.trained_model import Trained
 
   return Predictor(Trained.load(workdir, **options))

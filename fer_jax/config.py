@@ -9,7 +9,9 @@ from ml_collections import ConfigDict
 
 from fer_jax import models
 from fer_jax.configs import default
-from fer_jax.data import augment, normalize, pipeline, registry
+from fer_jax.data import normalization, pipeline
+from fer_jax.data.datasets import registry
+from fer_jax.data.transforms import augmentation
 from fer_jax.errors import choose, require
 from fer_jax.training import losses
 
@@ -44,8 +46,8 @@ def check(config: ConfigDict) -> None:
   choose("data set", config.dataset.name, registry.available())
   choose("--config.feed", config.feed, pipeline.FEEDS)
   choose("--config.dtype", config.dtype, DTYPES)
-  normalize.check(config.input)
-  augment.check(config.augment)
+  normalization.check(config.input)
+  augmentation.check(config.augment)
   losses.check(config.loss)
   at_least = {
     "batch_size": 1,

@@ -10,15 +10,16 @@ goes on where it was interrupted; folds that are done are not trained again.
 import sys
 from collections.abc import Sequence
 
-from fer_jax import command, errors
+from fer_jax import errors
+from fer_jax.cli import recipe_flags
 from fer_jax.training import cross_validation
-from fer_jax.training.interruption import Interrupted
+from fer_jax.training.runtime.signals import Interrupted
 
 
 def main(argv: Sequence[str]) -> None:
   """Trains all folds as the flags say."""
   del argv
-  config, workdir = command.read_flags()
+  config, workdir = recipe_flags.read_flags()
   try:
     print(cross_validation.cross_validate(config, workdir))
   except Interrupted as e:
@@ -27,5 +28,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  command.define_flags()
+  recipe_flags.define_flags()
   errors.run(main)

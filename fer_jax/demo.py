@@ -13,9 +13,10 @@ from types import ModuleType
 
 from absl import flags
 
-from fer_jax import command, errors
-from fer_jax.evaluation.trained import CHECKPOINTS
-from fer_jax.serving.answerer import Answerer
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
+from fer_jax.inference.trained_model import CHECKPOINTS
+from fer_jax.serving.image_api import Answerer
 
 
 def define_flags() -> None:

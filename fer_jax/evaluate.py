@@ -12,9 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
-from fer_jax import command, errors
-from fer_jax.evaluation import predictions, results, views
-from fer_jax.evaluation.trained import CHECKPOINTS, Trained
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
+from fer_jax.evaluation import predictions, report, tta
+from fer_jax.inference.trained_model import CHECKPOINTS, Trained
 
 
 def define_flags() -> None:
@@ -26,7 +27,7 @@ def define_flags() -> None:
     "checkpoint", "best", CHECKPOINTS, "Which of their weights."
   )
   flags.DEFINE_string("split", "test", "train, validation, test, or some by +.")
-  flags.DEFINE_enum("tta", "none", list(views.VIEWS), "Views to average over.")
+  flags.DEFINE_enum("tta", "none", list(tta.VIEWS), "Views to average over.")
   flags.DEFINE_string(
     "output", "", "The folder; the first workdir's report if not given."
   )
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
       " written"
     )
   trained = [Trained.load(name, given.checkpoint) for name in given.workdir]
-  found = results.results_of(
+  found = report.results_of(
     predictions.predict(
       trained, given.split, given.tta, given.data_dir, given.prepared_dir
     ),
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
   )
   print(found)
   folder = Path(given.output or trained[0].workdir / "report").expanduser()
-  *_, page = results.write(found, trained, folder)
+  *_, page = report.write(found, trained, folder)
   print(f"wrote {page} and what it shows")
 
 

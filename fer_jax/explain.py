@@ -15,11 +15,13 @@ import numpy as np
 from absl import flags
 from jaxtyping import UInt8
 
-from fer_jax import command, errors
-from fer_jax.data import pictures, sheets
-from fer_jax.evaluation import answers, explanations
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
+from fer_jax.data import image_reader
+from fer_jax.data.inspect import image_sheets
 from fer_jax.evaluation.predictions import open_dataset
-from fer_jax.evaluation.trained import CHECKPOINTS, Trained
+from fer_jax.inference import explanation_sheets, predict_images
+from fer_jax.inference.trained_model import CHECKPOINTS, Trained
 
 
 def define_flags() -> None:
@@ -52,20 +54,20 @@ def main(argv: Sequence[str]) -> None:
     order = np.random.default_rng(given.seed).permutation(len(split))
     rows = split.read(np.sort(order[: given.count]))
     images, targets = rows["image"], rows["target"]
-  sheet = explanations.explain(
+  sheet = explanation_sheets.explain(
     trained, images, targets, layer=given.layer, attention=given.attention
   )
-  sheets.save(sheet, output)
+  image_sheets.save(sheet, output)
 
 
 def _read(trained: Trained, inputs: list[Path]) -> UInt8[np.ndarray, "n h w c"]:
   """Reads images as the model takes them; each is one face."""
   height, _, channels = trained.image_shape
   images = []
-  for path in answers.find_images(inputs):
+  for path in predict_images.find_images(inputs):
     try:
-      images.append(pictures.read_square(path, height, color=channels == 3))
-    except pictures.UnreadableError as e:
+      images.append(image_reader.read_square(path, height, color=channels == 3))
+    except image_reader.UnreadableError as e:
       raise errors.UserError(f"cannot read {path}: {e}") from e
   return np.stack(images)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from absl import flags
 
-from fer_jax import command, errors
-from fer_jax.evaluation import exporting
-from fer_jax.evaluation.trained import CHECKPOINTS, Trained
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
+from fer_jax.inference import exporting
+from fer_jax.inference.trained_model import CHECKPOINTS, Trained
 
 
 def define_flags() -> None:

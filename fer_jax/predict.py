@@ -4,10 +4,11 @@ python -m fer_jax.predict --workdir=W \
   (IMAGES_OR_FOLDERS... | --video=FILE | --webcam[=0]) [--every=N | --fps=F] \
   [--no-detect] [--json] [--annotate=DIR] [--tta=flip] [--batch_size=64]
 
-Finds the faces, turns them upright and cuts them as fer_jax.data.align does
-(needs the optional extra `faces`); with --no-detect each image is one face.
-Images that cannot be read are named and skipped, and the exit code is then 1.
-Videos and cameras need the optional extra `video`; Ctrl-C ends a camera.
+Finds the faces, turns them upright and cuts them as fer_jax.faces.alignment
+does (needs the optional extra `faces`); with --no-detect each image is one
+face. Images that cannot be read are named and skipped, and the exit code is
+then 1. Videos and cameras need the optional extra `video`; Ctrl-C ends a
+camera.
 """
 
 import sys
@@ -17,10 +18,12 @@ from typing import Any
 
 from absl import flags
 
-from fer_jax import command, errors
-from fer_jax.evaluation import answers, video, views
-from fer_jax.evaluation.predictor import Predictor
-from fer_jax.evaluation.trained import CHECKPOINTS, Trained
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
+from fer_jax.evaluation import tta
+from fer_jax.inference import predict_images, video
+from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.trained_model import CHECKPOINTS, Trained
 
 
 class Camera(flags.IntegerParser):
@@ -38,7 +41,7 @@ def define_flags() -> None:
   flags.DEFINE_bool(
     "detect", True, "Look for faces; otherwise each image is one."
   )
-  flags.DEFINE_enum("tta", "none", list(views.VIEWS), "Views to average over.")
+  flags.DEFINE_enum("tta", "none", list(tta.VIEWS), "Views to average over.")
   flags.DEFINE_integer(
     "batch_size",
     None,
@@ -88,8 +91,10 @@ def main(argv: Sequence[str]) -> None:
     path = Path(given.video).expanduser()
     print(video.answer(predictor, path, **options), file=sys.stderr)
     return
-  paths = answers.find_images([Path(name).expanduser() for name in argv[1:]])
-  counts = answers.answer(predictor, paths, **options)
+  paths = predict_images.find_images(
+    [Path(name).expanduser() for name in argv[1:]]
+  )
+  counts = predict_images.answer(predictor, paths, **options)
   print(counts, file=sys.stderr)
   if counts.unreadable:
     raise errors.UserError(

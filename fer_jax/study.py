@@ -19,10 +19,17 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from fer_jax import command, errors
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
 from fer_jax.configs import default
-from fer_jax.studies import comparison, outcomes, plan, report, training
-from fer_jax.training.interruption import Interrupted
+from fer_jax.studies import (
+  comparison,
+  plan,
+  run_results,
+  study_report,
+  training,
+)
+from fer_jax.training.runtime.signals import Interrupted
 
 
 def define_flags() -> None:
@@ -74,9 +81,9 @@ def main(argv: Sequence[str]) -> None:
     print(e, file=sys.stderr)
     sys.exit(e.exit_code)
   recipes = comparison.compare(
-    outcomes.gather(runs, given.split), given.baseline
+    run_results.gather(runs, given.split), given.baseline
   )
-  page = report.write(recipes, given.split, folder / "report")
+  page = study_report.write(recipes, given.split, folder / "report")
   print((page.parent / "tables.md").read_text())
   print(f"wrote {page} and what it shows")
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from fer_jax import command, errors
+from fer_jax import errors
+from fer_jax.cli import recipe_flags as command
 from fer_jax.sweeps import plan
-from fer_jax.training.interruption import Interrupted
+from fer_jax.training.runtime.signals import Interrupted
 
 
 def define_flags() -> None:

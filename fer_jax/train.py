@@ -10,17 +10,19 @@ that was interrupted or killed.
 import sys
 from collections.abc import Sequence
 
-from fer_jax import command, errors
-from fer_jax.training import loop, report
-from fer_jax.training.interruption import Interrupted
+from fer_jax import errors
+from fer_jax.cli import recipe_flags
+from fer_jax.training import train_loop
+from fer_jax.training.logging import summary as report
+from fer_jax.training.runtime.signals import Interrupted
 
 
 def main(argv: Sequence[str]) -> None:
   """Trains as the flags say."""
   del argv
-  config, workdir = command.read_flags()
+  config, workdir = recipe_flags.read_flags()
   try:
-    summary = loop.train(config, workdir)
+    summary = train_loop.train(config, workdir)
     print(report.closing(summary, str(workdir)))
   except Interrupted as e:
     print(e, file=sys.stderr)
@@ -28,5 +30,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  command.define_flags()
+  recipe_flags.define_flags()
   errors.run(main)

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import jax
 import pytest
 
-from fer_jax.training import allocation
+from fer_jax.training.runtime import malloc
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -31,5 +31,5 @@ def _memory_as_it_is() -> None:
   Commands that tests start in processes of their own settle it.
   """
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(allocation, "_c_library", lambda: None)
-    allocation.settle()  # once and for all
+    patch.setattr(malloc, "_c_library", lambda: None)
+    malloc.settle()  # once and for all

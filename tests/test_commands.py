@@ -20,8 +20,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fer_jax.configs import default
-from fer_jax.data import labels, load
-from fer_jax.training import loop
+from fer_jax.data import load
+from fer_jax.data.datasets import class_names
+from fer_jax.training import train_loop
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = ("evaluate", "predict", "explain", "export")
@@ -68,7 +69,7 @@ def config(folder: pathlib.Path) -> ConfigDict:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   """Where commands run: with a run, images, and things that are neither."""
   folder = tmp_path_factory.mktemp("commands")
-  loop.train(config(folder), folder / "run")
+  train_loop.train(config(folder), folder / "run")
   (folder / "images" / "sub").mkdir(parents=True)
   for i, image in enumerate(validation(folder)["image"][:3]):
     place = "images/sub" if i else "images"
@@ -155,7 +156,7 @@ def probabilities(folder: pathlib.Path, evaluated: Done) -> np.ndarray:
   with open(folder / "run/report/validation_predictions.csv") as f:
     rows = list(csv.DictReader(f))
   return np.array(
-    [[float(row[name]) for name in labels.FER2013_CLASSES] for row in rows]
+    [[float(row[name]) for name in class_names.FER2013_CLASSES] for row in rows]
   )
 
 
@@ -185,9 +186,9 @@ def test_predict_answers_for_what_can_be_read(folder, probabilities):
   sources = ["images/0.png", "images/sub/1.png", "images/sub/2.png"]
   assert [answer["source"] for answer in answers] == sources
   for answer, expected in zip(answers, probabilities, strict=False):
-    found = [answer["probabilities"][k] for k in labels.FER2013_CLASSES]
+    found = [answer["probabilities"][k] for k in class_names.FER2013_CLASSES]
     np.testing.assert_allclose(found, expected, atol=2e-6)
-    assert answer["label"] == labels.FER2013_CLASSES[expected.argmax()]
+    assert answer["label"] == class_names.FER2013_CLASSES[expected.argmax()]
     assert answer["box"] is None
   broken, empty, counts, error = done.err.splitlines()
   assert broken.startswith("skipped images/broken.jpg: ")
@@ -206,7 +207,7 @@ def test_predict_prints_a_table(run, probabilities):
   assert row.split()[:3] == [
     "images/sub/1.png",
     "whole",
-    labels.FER2013_CLASSES[best],
+    class_names.FER2013_CLASSES[best],
   ]
   assert done.status == 0
 

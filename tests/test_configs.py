@@ -13,12 +13,13 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax import configs as recipes
 from fer_jax.configs import default
-from fer_jax.data import registry as datasets
 from fer_jax.data import views
+from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
-from fer_jax.models import lowerings, ops, registry
+from fer_jax.models import registry
 from fer_jax.models.registry import MODELS
-from fer_jax.training import setup
+from fer_jax.ops import convolution, lowerings
+from fer_jax.training import train_setup
 from fer_jax.training.metrics import Sums
 
 FOLDER = pathlib.Path(recipes.__path__[0])
@@ -56,7 +57,7 @@ def test_recipe_trains_in_the_abstract(name, prepared):
     }
   )
   config.parallel = "jit"
-  parts = setup.build(config.lock())
+  parts = train_setup.build(config.lock())
   shape = jax.ShapeDtypeStruct
   b = config.batch_size
   batch = {
@@ -65,7 +66,7 @@ def test_recipe_trains_in_the_abstract(name, prepared):
   }
   sums = jax.eval_shape(Sums.zeros)
   # Lowerings give equal shapes; XLA's own is the quickest to trace.
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     state = parts.state_shapes()
     after, seen = jax.eval_shape(
       parts.steps.train, state, sums, {}, batch, parts.inputs
@@ -75,7 +76,7 @@ def test_recipe_trains_in_the_abstract(name, prepared):
   )
   held = batch | {"mask": shape((b,), np.bool_)}
   variables = state.eval_variables()
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     jax.eval_shape(parts.steps.evaluate, variables, seen, {}, held)
 
 

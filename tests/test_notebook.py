@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_jax.data import labels, registry
+from fer_jax.data.datasets import class_names, registry
 
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
@@ -22,9 +22,9 @@ NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
 PUBLIC = {
   "fer_jax",
   "fer_jax.configs",
-  "fer_jax.data.pictures",
-  "fer_jax.data.synthetic_faces.draw_faces",
-  "fer_jax.evaluation.answers",
+  "fer_jax.data.image_reader",
+  "fer_jax.data.datasets.synthetic_faces.draw_faces",
+  "fer_jax.inference.predict_images",
 }
 # Modules of configs/ that recipes share.
 SHARED = {"__init__", "default", "jiang", "lewis", "pan", "sutton"}
@@ -203,7 +203,7 @@ def test_it_evaluates_and_explains(executed, folder):
 def test_it_predicts_what_drawn_faces_express(executed):
   said = texts(executed, "predict").split()
   assert len(said) == 2 * 7
-  assert set(said[::2]) <= set(labels.FER2013_CLASSES)
+  assert set(said[::2]) <= set(class_names.FER2013_CLASSES)
   assert num_pictures(executed, "predict") == 7
 
 

@@ -173,7 +173,7 @@ def test_a_missing_recipe_is_one_line(folder):
 
 def test_training_needs_neither_tensorflow_nor_torch(folder):
   code = (
-    "import sys; import fer_jax.train, fer_jax.training.loop;"
+    "import sys; import fer_jax.train, fer_jax.training.train_loop;"
     "from fer_jax.data import fer2013, synthetic_faces;"
     "sys.exit(bool({'tensorflow', 'torch'} & set(sys.modules)))"
   )

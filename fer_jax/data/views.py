@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fer_jax.data import terminal
+from fer_jax.data import preparation_progress
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError, choose, require
 
@@ -153,7 +153,7 @@ def drop_duplicates(dataset: Dataset) -> Dataset:
     [digest not in held for digest in digests(train)]
   )
   dropped = len(train) - int(unique.sum())
-  terminal.say(
+  preparation_progress.say(
     f"{dataset.name}: left out {dropped:,} of {len(train):,} training rows"
     " whose image also stands in validation or test"
   )

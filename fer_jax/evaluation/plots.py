@@ -16,8 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fer_jax.evaluation.calibration import Bin, Calibration
+from fer_jax.evaluation.plot_theme import Theme, percent, readable, theme_of
 from fer_jax.evaluation.scorecard import Averages, ClassScores, Scores
-from fer_jax.evaluation.theme import Theme, percent, readable, theme_of
 
 # A bin of fewer images is drawn pale: its accuracy is mostly chance.
 FEW = 10

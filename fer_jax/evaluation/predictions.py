@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 from tqdm import tqdm
 
-from fer_jax.data import registry
+from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
 from fer_jax.data.views import digests, labels_of
 from fer_jax.errors import UserError
-from fer_jax.evaluation.trained import Trained
+from fer_jax.inference.trained_model import Trained
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import require
-from fer_jax.models import ops
+from fer_jax.ops import convolution
 
 WIDTHS = (64, 96, 192, 192, 256)
 DENSE = (512, 256)
@@ -57,7 +57,7 @@ class AlexNet(nn.Module):
     require(size >= 8, "input.image_size", size, must)
     x = x.astype(self.dtype)
     for i, width in enumerate(WIDTHS, start=1):
-      x = ops.Conv(
+      x = convolution.Conv(
         width,
         (3, 3),
         padding=1,
@@ -67,7 +67,7 @@ class AlexNet(nn.Module):
       )(x)
       x = nn.relu(x)
       if i in POOLED:
-        x = ops.max_pool(x, (2, 2), (2, 2))
+        x = convolution.max_pool(x, (2, 2), (2, 2))
     x = x.reshape(x.shape[0], -1)
     for i, width in enumerate(DENSE, start=1):
       x = nn.Dense(

@@ -14,9 +14,9 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, choose, require
 from fer_jax.models.heads import JiangHead
-from fer_jax.models.layers import STEMS, apply_stem, make_layers
 from fer_jax.models.mobilenet import InvertedResidualBlock
 from fer_jax.models.resnet import BottleneckBlock
+from fer_jax.models.stems import STEMS, apply_stem, make_layers
 
 KINDS = ("residual", "inverted")
 HEADS = ("jiang", "linear")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import require
-from fer_jax.models.norms import BatchNorm
+from fer_jax.ops.batch_norm import BatchNorm
 
 
 class JiangHead(nn.Module):

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import choose, require
-from fer_jax.models import ops
-from fer_jax.models.norms import BatchNorm
+from fer_jax.ops import convolution
+from fer_jax.ops.batch_norm import BatchNorm
 
 ACTIVATIONS = ("leaky_relu", "relu")
 
@@ -89,7 +89,7 @@ class LeakyCNN(nn.Module):
     )
     x = x.astype(self.dtype)
     for i, width in enumerate(self.widths, start=1):
-      x = ops.Conv(
+      x = convolution.Conv(
         width,
         (3, 3),
         padding=1,
@@ -100,7 +100,7 @@ class LeakyCNN(nn.Module):
       )(x)
       if self.conv_batch_norm:
         x = norm(name=f"conv{i}_bn")(x)
-      x = ops.max_pool(act(x), (2, 2), (2, 2))
+      x = convolution.max_pool(act(x), (2, 2), (2, 2))
     x = nn.Dense(
       self.dense,
       use_bias=not self.batch_norm,

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import choose, require
-from fer_jax.models.layers import last_scale_init, make_layers
+from fer_jax.models.stems import last_scale_init, make_layers
 
 # Of 3x3 convolutions. They differ at stride 2 only: torchvision's is symmetric,
 # TensorFlow's SAME is (0, 1) on maps of even size.

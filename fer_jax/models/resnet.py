@@ -16,13 +16,13 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import choose
 from fer_jax.models import cbam
-from fer_jax.models.layers import (
+from fer_jax.models.stems import (
   STEMS,
   apply_stem,
   last_scale_init,
   make_layers,
 )
-from fer_jax.models.norms import add_relu
+from fer_jax.ops.batch_norm import add_relu
 
 ATTENTIONS = ("none", *cbam.ARRANGEMENTS)
 

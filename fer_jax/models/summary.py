@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from fer_jax.models import lowerings, ops
+from fer_jax.ops import convolution, lowerings
 
 # Layers that multiply by a kernel. Their kernel's size times the number of
 # output positions is their multiply-accumulates, grouped convolutions included:
@@ -143,7 +143,10 @@ def summarize(model: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
 
   def trace(x: jax.Array) -> Any:
     # Lowerings give equal shapes; XLA's own is the quickest to trace.
-    with nn.intercept_methods(note), ops.use(ops.Rule.all(lowerings.native)):
+    with (
+      nn.intercept_methods(note),
+      convolution.use(convolution.Rule.all(lowerings.native)),
+    ):
       return model.init(jax.random.key(0), x, train=False)
 
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)

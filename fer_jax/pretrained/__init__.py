@@ -5,6 +5,6 @@ torchvision, timm, Hugging Face or Keras wrote; `load(W)` gives the variables.
 """
 
 from fer_jax.pretrained.conversion import convert_file
-from fer_jax.pretrained.store import load, save
+from fer_jax.pretrained.converted_weights import load, save
 
 __all__ = ["convert_file", "load", "save"]

@@ -11,7 +11,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax.errors import UserError
-from fer_jax.models import create, lowerings, ops, resnet
+from fer_jax.models import create, resnet
+from fer_jax.ops import convolution, lowerings
 from fer_jax.pretrained import files
 from fer_jax.pretrained.files import Tensors, WeightFile
 from fer_jax.pretrained.layouts import kind_of
@@ -129,7 +130,9 @@ def _shapes(model: str) -> dict[tuple[str, ...], tuple[int, ...]]:
   """The shapes of a model of colour images and one class, by their paths."""
   module = create(model, num_classes=1)
   x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-  with ops.use(ops.Rule.all(lowerings.native)):  # the quickest to trace
+  with convolution.use(
+    convolution.Rule.all(lowerings.native)
+  ):  # the quickest to trace
     variables = jax.eval_shape(
       functools.partial(module.init, train=False), jax.random.key(0), x
     )

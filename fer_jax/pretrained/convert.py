@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from fer_jax import errors
-from fer_jax.pretrained import conversion, store
+from fer_jax.pretrained import conversion, converted_weights
 
 _MODEL = flags.DEFINE_string(
   "model", None, "The model the weights are of.", required=True
@@ -37,14 +37,14 @@ def main(argv: Sequence[str]) -> None:
       " python -m fer_jax.pretrained.convert FILE --model=NAME --out=FOLDER"
     )
   logging.set_verbosity(logging.WARNING)
-  store.check_new(_OUT.value)
+  converted_weights.check_new(_OUT.value)
   variables, info = conversion.convert_file(
     argv[1],
     _MODEL.value,
     channels=_CHANNELS.value,
     num_classes=_NUM_CLASSES.value,
   )
-  folder = store.save(_OUT.value, variables, info)
+  folder = converted_weights.save(_OUT.value, variables, info)
   classes = info["num_classes"]
   print(f"{info['file']}: {info['scheme']} weights, a {info['format']} file")
   print(f"sha256 {info['sha256']}")

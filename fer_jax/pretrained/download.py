@@ -15,7 +15,7 @@ import tempfile
 import urllib.request
 
 from fer_jax.errors import UserError, choose
-from fer_jax.pretrained import conversion, store
+from fer_jax.pretrained import conversion, converted_weights
 
 TIMM = "https://huggingface.co/timm/{}/{}/main/model.safetensors"
 TORCHVISION = "https://download.pytorch.org/models/{}"
@@ -89,7 +89,7 @@ def folder_of(source: str) -> pathlib.Path:
       ) from e
     _check(path, sha256, url)
     variables, info = conversion.convert_file(path, model)
-    return store.save(folder, variables, info | {"url": url})
+    return converted_weights.save(folder, variables, info | {"url": url})
 
 
 def cache() -> pathlib.Path:

@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from fer_jax.serving.answerer import Answerer, RefusedError
-from fer_jax.serving.guard import Guard
+from fer_jax.serving.host_check import Guard
+from fer_jax.serving.image_api import Answerer, RefusedError
 
 MAX_BYTES = 10 * 2**20  # of a picture's file
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation.intervals import LEVEL, Interval
-from fer_jax.studies.outcomes import Outcome
+from fer_jax.studies.run_results import Outcome
 
 _NUM_RESAMPLES = 9_999
 

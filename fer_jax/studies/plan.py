@@ -7,9 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import command
 from fer_jax import config as configs
-from fer_jax.data import registry
+from fer_jax.cli import recipe_flags
+from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError
 
 
@@ -92,7 +92,7 @@ def load_recipe(recipe: str) -> ConfigDict:
   Raises:
     UserError: there is no such file, or it takes no such choice.
   """
-  config = command.call_file(
+  config = recipe_flags.call_file(
     "configs", recipe, "get_config", "configs/resnet50.py"
   )
   return config.lock()

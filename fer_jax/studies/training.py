@@ -9,12 +9,13 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from fer_jax import command
 from fer_jax import config as configs
+from fer_jax.cli import recipe_flags
 from fer_jax.errors import UserError
 from fer_jax.studies.plan import Run
-from fer_jax.training import alike, loop, records
-from fer_jax.training.interruption import Interrupted
+from fer_jax.training import alike, train_loop
+from fer_jax.training.logging import metric_writer
+from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.together import train_together
 from fer_jax.training.workdir import read_config
 
@@ -50,7 +51,7 @@ def train(
     return
   for i, run in enumerate(left, done + 1):
     print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
-    loop.train(run.config, run.workdir)
+    train_loop.train(run.config, run.workdir)
 
 
 def is_done(run: Run) -> bool:
@@ -59,7 +60,7 @@ def is_done(run: Run) -> bool:
   Raises:
     UserError: the workdir holds a run of another configuration.
   """
-  found = records.read(run.workdir)
+  found = metric_writer.read(run.workdir)
   if not found or found[-1]["kind"] != "summary":
     return False
   try:
@@ -139,7 +140,7 @@ def _train_apart(runs: Sequence[Run], processes: int) -> list[str]:
 def _train_here(fields: dict[str, Any], workdir: str) -> str:
   """Trains in a child process; returns what went wrong, or ""."""
   config = configs.from_json(fields)
-  command.start(config.compilation_cache)
+  recipe_flags.start(config.compilation_cache)
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -148,7 +149,7 @@ def _train_here(fields: dict[str, Any], workdir: str) -> str:
       contextlib.redirect_stdout(log),
       contextlib.redirect_stderr(log),
     ):
-      loop.train(config, path)
+      train_loop.train(config, path)
   except (UserError, Interrupted) as e:
     return str(e)
   except Exception as e:  # The parent says it; the rest stands in the log.

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from fer_jax import command
 from fer_jax import config as configs
+from fer_jax.cli import recipe_flags
 from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.sweeps.space import Parameter, Point, Space, Uniform
-from fer_jax.training import setup
+from fer_jax.training import train_setup
 
 SAMPLERS = ("tpe", "grid", "random")
 PRUNERS = ("median", "hyperband", "none")
@@ -118,7 +118,7 @@ def plan(
   Raises:
     UserError: something in these is wrong.
   """
-  fields = command.call_file(
+  fields = recipe_flags.call_file(
     "space", space_file, "get_space", "configs/sweeps/lewis.py"
   )
   if not isinstance(fields, Mapping) or not fields:
@@ -165,7 +165,7 @@ def try_out(planned: Plan) -> None:
     UserError: something in the configuration or the data set is wrong.
   """
   for i, point in enumerate(_neighbours(planned.space)):
-    parts = setup.build(planned.configure(point))
+    parts = train_setup.build(planned.configure(point))
     if i == 0 or "init_from" in point:
       parts.start  # noqa: B018 (weights that are missing or do not fit)
 

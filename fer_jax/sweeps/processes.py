@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fer_jax import command
+from fer_jax.cli import recipe_flags
 from fer_jax.errors import UserError
 from fer_jax.sweeps.plan import Plan
-from fer_jax.training.interruption import Interrupted, StopRequest
+from fer_jax.training.runtime.signals import Interrupted, StopRequest
 
 _POLL_SECONDS = 0.2
 _MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
@@ -87,7 +87,7 @@ def _child(
   # A device's memory is shared out; by default each would take most of it.
   os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
   plan = Plan.from_child(fields)
-  command.start(plan.config.compilation_cache)
+  recipe_flags.start(plan.config.compilation_cache)
   try:
     work(plan)
   except (Interrupted, KeyboardInterrupt):

@@ -4,8 +4,8 @@ import contextlib
 import functools
 
 from fer_jax.errors import UserError
-from fer_jax.sweeps import best_config, plan, processes, report, trials
-from fer_jax.sweeps.ledger import Ledger
+from fer_jax.sweeps import best_config, plan, processes, sweep_report, trials
+from fer_jax.sweeps.trial_store import Ledger
 from fer_jax.sweeps.worker import work
 
 
@@ -46,7 +46,7 @@ def finish(ledger: Ledger) -> None:
       f"all {len(found)} trials failed, the first: {failed[0].reason}"
     )
   folder = planned.workdir / "report"
-  page = report.write(ledger, folder)
+  page = sweep_report.write(ledger, folder)
   print("\n" + (folder / "trials.md").read_text())
   print(f"wrote {page} and what it shows")
   if trials.best(found, planned.sign):

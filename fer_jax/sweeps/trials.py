@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_jax.sweeps.space import Point
-from fer_jax.training import records
+from fer_jax.training.logging import metric_writer
 
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 
@@ -50,7 +50,7 @@ def outcome(workdir: pathlib.Path, metric: str, sign: int) -> dict[str, Any]:
     metric: a field of the records of epochs.
     sign: 1 where the highest is best, -1 where the lowest is.
   """
-  epochs = [r for r in records.read(workdir) if r["kind"] == "epoch"]
+  epochs = [r for r in metric_writer.read(workdir) if r["kind"] == "epoch"]
   scored = [r for r in epochs if r[metric] is not None]
   if not scored:
     return {}

@@ -9,12 +9,13 @@ import jax
 
 from fer_jax.errors import Diverged, UserError
 from fer_jax.sweeps import trials
-from fer_jax.sweeps.ledger import Ledger
 from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import format_point
+from fer_jax.sweeps.trial_store import Ledger
 from fer_jax.sweeps.trials import Trial, format_score
-from fer_jax.training import loop, records, setup
-from fer_jax.training.interruption import Interrupted
+from fer_jax.training import train_loop, train_setup
+from fer_jax.training.logging import metric_writer
+from fer_jax.training.runtime.signals import Interrupted
 
 _LOG = "log.txt"  # what a trial in a process of its own says
 
@@ -57,7 +58,7 @@ def _train(ledger: Ledger, trial: Trial) -> Trial:
     if ledger.should_prune(number):
       raise Pruned
 
-  def after_epoch(metrics: loop.Info) -> None:
+  def after_epoch(metrics: train_loop.Info) -> None:
     ledger.tell(number, metrics["epoch"], metrics["validation_loss"])
     if metrics["epoch"] < config.num_epochs:
       prune_if_bad()
@@ -68,16 +69,16 @@ def _train(ledger: Ledger, trial: Trial) -> Trial:
     return ledger.end(number, trials.FAILED, **found, reason=line)
 
   try:
-    setup.build(config)
+    train_setup.build(config)
   except UserError as e:  # These values do not go together.
     return fail(e)
   try:
-    told = [r for r in records.read(workdir) if r["kind"] == "epoch"]
+    told = [r for r in metric_writer.read(workdir) if r["kind"] == "epoch"]
     for record in told:  # A killed process may not have come to it.
       ledger.tell(number, record["epoch"], record["validation_loss"])
     if told and told[-1]["epoch"] < config.num_epochs:
       prune_if_bad()
-    loop.train(config, workdir, after_epoch, test=False)
+    train_loop.train(config, workdir, after_epoch, test=False)
   except Pruned:
     found = trials.outcome(workdir, plan.metric, plan.sign)
     return ledger.end(number, trials.PRUNED, **found)

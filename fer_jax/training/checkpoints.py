@@ -15,7 +15,7 @@ import grain
 import orbax.checkpoint as ocp
 
 from fer_jax.errors import UserError
-from fer_jax.training.state import TrainState, Tree
+from fer_jax.training.train_state import TrainState, Tree
 
 Info = dict[str, Any]  # fit for JSON
 

@@ -8,9 +8,9 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax.data import registry
+from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError, require
-from fer_jax.training import loop
+from fer_jax.training import train_loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def cross_validate(
     workdir: fold k goes to `fold_k` there, the results to `folds.json`.
 
   Raises:
-    UserError: the data set has no folds, or as `loop.train`.
+    UserError: the data set has no folds, or as `train_loop.train`.
     Interrupted: SIGINT or SIGTERM came; what was trained is saved.
   """
   must = "be 0 where rows are held out, which it leaves out"
@@ -98,7 +98,7 @@ def cross_validate(
       of_fold.dataset.fold = fold
     print(f"fold {fold} of {num_folds}", flush=True)
     of_fold.lock()
-    summary = loop.train(of_fold, workdir / f"fold_{fold}")
+    summary = train_loop.train(of_fold, workdir / f"fold_{fold}")
     results.append(
       Fold(
         fold=fold,

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from fer_jax.errors import UserError
-from fer_jax.training import loop, parallel, report, setup
+from fer_jax.training import data_parallel, train_loop, train_setup
 from fer_jax.training.checkpoints import Info
-from fer_jax.training.interruption import Interrupted, StopRequest
-from fer_jax.training.position import Position
-from fer_jax.training.progress import Progress
-from fer_jax.training.state import Tree
+from fer_jax.training.logging import summary
+from fer_jax.training.logging.progress import Progress
+from fer_jax.training.loop_state import Position
+from fer_jax.training.runtime.signals import Interrupted, StopRequest
 from fer_jax.training.stepping import Pending, Stepper
+from fer_jax.training.train_state import Tree
 
 Outcome = Info | Exception
 
@@ -27,7 +28,7 @@ class AllLeft(Exception):
 class Voice(Progress):
   """What one run says among others: lines with its name, and its speed."""
 
-  def __init__(self, parts: setup.Setup, name: str):
+  def __init__(self, parts: train_setup.Setup, name: str):
     config, steps = parts.config, parts.order.steps_per_epoch
     super().__init__(config.num_epochs, steps, config.batch_size, show=False)
     self._name = name
@@ -51,7 +52,7 @@ class Voice(Progress):
       self._of_all.write(f"{self._name}  {line}")
 
 
-class Member(loop.Run):
+class Member(train_loop.Run):
   """A run whose steps a group makes.
 
   Attributes:
@@ -59,7 +60,9 @@ class Member(loop.Run):
     outcome: its summary, or what it ended with; None while it is trained.
   """
 
-  def __init__(self, parts: setup.Setup, workdir: pathlib.Path, name: str):
+  def __init__(
+    self, parts: train_setup.Setup, workdir: pathlib.Path, name: str
+  ):
     self.voice = Voice(parts, name)
     self.outcome: Outcome | None = None
     super().__init__(parts, workdir, self.voice)
@@ -73,7 +76,7 @@ class Member(loop.Run):
       self.outcome = e
 
   def end_epoch(
-    self, validation: dict[str, float], after_epoch: loop.AfterEpoch
+    self, validation: dict[str, float], after_epoch: train_loop.AfterEpoch
   ) -> None:
     """Tells and saves."""
     metrics: Info | None = None
@@ -130,7 +133,7 @@ class Group(Stepper):
     self.steps_per_call = first.steps_per_call
     self.observe = first.observe
     self.calls = {
-      stacked: parallel.training_call(
+      stacked: data_parallel.training_call(
         self.spread, first.steps, stacked, together=True
       )
       for stacked in (False, True)
@@ -144,7 +147,7 @@ class Group(Stepper):
       first.position.epoch,
       jax.tree.map(lambda *x: np.stack(x), *sums),
     )
-    self.state = parallel.stack([member.state for member in self._slots])
+    self.state = data_parallel.stack([member.state for member in self._slots])
     for member in members:
       member.state = None  # One copy is enough for the device.
 
@@ -158,7 +161,7 @@ class Group(Stepper):
     data: Tree,
     stop_request: StopRequest,
     until: int,
-    after_epoch: Sequence[loop.AfterEpoch],
+    after_epoch: Sequence[train_loop.AfterEpoch],
   ) -> None:
     """Trains up to a step, and gives the states back.
 
@@ -175,7 +178,7 @@ class Group(Stepper):
     position, end = self.position, self.epoch_end
     for member in self.members:
       member.voice.join(self.progress, len(self.members), position.epoch + 1)
-    inputs = parallel.stack([slot.setup.inputs for slot in self._slots])
+    inputs = data_parallel.stack([slot.setup.inputs for slot in self._slots])
     inputs = self.spread.replicate(inputs)
     try:
       self._train_epoch(data, inputs, stop_request, until)
@@ -233,7 +236,7 @@ class Group(Stepper):
     if stop_request.signal_number:
       for member in self.members:
         member.checkpoints.close()
-      told = report.interrupted(
+      told = summary.interrupted(
         self.position, f"the workdirs of {len(self.members)} runs"
       )
       raise Interrupted(told, stop_request.signal_number)
@@ -242,7 +245,7 @@ class Group(Stepper):
     """Tells each run where it stands, with what state."""
     position = self.position
     for i, member in enumerate(self.members):
-      member.state = parallel.pick(self.state, i)
+      member.state = data_parallel.pick(self.state, i)
       member.position.step = position.step
       member.position.seconds = self._seconds[i] + position.seconds
       member.position.sums = jax.tree.map(lambda x, i=i: x[i], position.sums)

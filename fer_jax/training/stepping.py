@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
-from fer_jax.training.interruption import StopRequest
-from fer_jax.training.parallel import Spread
-from fer_jax.training.position import Position, passes
-from fer_jax.training.progress import Progress
-from fer_jax.training.state import Tree
-from fer_jax.training.trace import Trace
+from fer_jax.training.data_parallel import Spread
+from fer_jax.training.logging.progress import Progress
+from fer_jax.training.loop_state import Position, passes
+from fer_jax.training.runtime.profiler import Trace
+from fer_jax.training.runtime.signals import StopRequest
+from fer_jax.training.train_state import Tree
 
 Pending = tuple[int, Tree] | None  # a step, and what was observed there
 

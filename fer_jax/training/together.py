@@ -16,13 +16,14 @@ import jax
 from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
-from fer_jax.training import alike, report, setup
+from fer_jax.training import alike, train_setup
 from fer_jax.training.checkpoints import Info
-from fer_jax.training.compilation import CompileTimes
-from fer_jax.training.interruption import StopRequest
+from fer_jax.training.logging import summary
+from fer_jax.training.logging.progress import Progress
 from fer_jax.training.members import AllLeft, Group, Member, Outcome
-from fer_jax.training.progress import Progress
-from fer_jax.training.state import Tree
+from fer_jax.training.runtime.compilation_cache import CompileTimes
+from fer_jax.training.runtime.signals import StopRequest
+from fer_jax.training.train_state import Tree
 from fer_jax.training.workdir import claim
 
 AfterEpoch = Callable[[int, Info], None]  # of a run's place and its metrics
@@ -82,9 +83,9 @@ def train_together(
 
 def _build(
   configs: Sequence[ConfigDict], paths: Sequence[pathlib.Path]
-) -> list[setup.Setup]:
+) -> list[train_setup.Setup]:
   """The parts of each run, on one data set, checked."""
-  first = setup.build(configs[0])
+  first = train_setup.build(configs[0])
   if first.spread.mode != "jit":
     raise UserError(
       f"--config.parallel={configs[0].parallel} spreads a batch over"
@@ -92,7 +93,7 @@ def _build(
       " trained together on one: give --config.parallel=jit, or train them one"
       " by one"
     )
-  rest = [setup.build(config, first.dataset) for config in configs[1:]]
+  rest = [train_setup.build(config, first.dataset) for config in configs[1:]]
   for parts, path in zip([first, *rest], paths, strict=True):
     if not (path / "config.json").exists():
       parts.start  # noqa: B018 (weights that do not fit leave no workdir)
@@ -189,4 +190,4 @@ class _Together:
     names = [str(member.workdir) for member in members]
     step = min(member.position.step for member in members)
     where = f"{', '.join(names)} ({len(members)} runs together)"
-    return report.opening(members[0].setup, where, step)
+    return summary.opening(members[0].setup, where, step)

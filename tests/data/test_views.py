@@ -6,7 +6,8 @@ import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_jax.data import builder, registry, views
+from fer_jax.data import views
+from fer_jax.data.datasets import builder, registry
 from fer_jax.errors import UserError
 
 CLASSES = ("angry", "happy", "sad", "calm")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fer_jax.data.labels import FER2013_CLASSES
+from fer_jax.data.datasets.class_names import FER2013_CLASSES
 
 
 class Face(NamedTuple):

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fer_jax.evaluation import plots
+from fer_jax.evaluation.plot_theme import contrast, readable
 from fer_jax.evaluation.scores import Scores, score
-from fer_jax.evaluation.theme import contrast, readable
 
 COUNTS = np.array([[1200, 34, 0], [5, 91, 4], [0, 0, 0]])
 NAMES = ("happy", "sad", "fear")

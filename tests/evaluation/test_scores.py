@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from fer_jax.data import labels as classes
+from fer_jax.data.datasets import class_names as classes
 from fer_jax.evaluation import intervals
 from fer_jax.evaluation.calibration import calibrate
 from fer_jax.evaluation.scores import reorder, score

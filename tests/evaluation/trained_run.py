@@ -7,7 +7,7 @@ import tempfile
 import pytest
 import tiny_run
 
-from fer_jax.training import loop
+from fer_jax.training import train_loop
 
 
 @functools.cache
@@ -20,5 +20,5 @@ def workdir() -> pathlib.Path:
   """A network of one block, trained on bars for two epochs."""
   with pytest.MonkeyPatch.context() as patch:
     tiny_run.register(patch)
-    loop.train(tiny_run.config(folder() / "prepared"), folder() / "run")
+    train_loop.train(tiny_run.config(folder() / "prepared"), folder() / "run")
   return folder() / "run"

@@ -11,8 +11,8 @@ from jax import lax
 from numpy.testing import assert_allclose
 
 from fer_jax.errors import UserError
-from fer_jax.models import lowerings, ops
 from fer_jax.models.alexnet import AlexNet
+from fer_jax.ops import convolution, lowerings
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
@@ -128,7 +128,9 @@ def test_gradient_is_finite_and_reaches_every_parameter() -> None:
     logits: Any = model.apply({"params": params}, x, train=True)
     return jnp.sum(logits**2)
 
-  with ops.use(ops.Rule.all(lowerings.native)):  # the quickest to compile
+  with convolution.use(
+    convolution.Rule.all(lowerings.native)
+  ):  # the quickest to compile
     gradient = quick_jit(jax.grad(loss))(params)
   for leaf in jax.tree.leaves(gradient):
     assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)

@@ -11,18 +11,19 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fer_jax.errors import UserError
-from fer_jax.models import bi_resnet, lowerings, ops, resnet
+from fer_jax.models import bi_resnet, resnet
 from fer_jax.models.bi_resnet import ARRANGEMENTS, BiResNet, check_blocks
 from fer_jax.models.heads import JiangHead
 from fer_jax.models.mobilenet import InvertedResidualBlock, MobileNetV2
 from fer_jax.models.resnet import BottleneckBlock, ResNet
 from fer_jax.models.summary import summarize
+from fer_jax.ops import convolution, lowerings
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
   jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
-native = ops.Rule.all(lowerings.native)
+native = convolution.Rule.all(lowerings.native)
 
 TINY = (("residual", 16, 2, 1), ("inverted", 8, 2, 2))
 
@@ -40,7 +41,7 @@ def images(*shape: int) -> jax.Array:
 def shapes(model: nn.Module, *shape: int) -> Any:
   """Logits and variables in shape only."""
   x = jax.ShapeDtypeStruct(shape, jnp.float32)
-  with ops.use(native):
+  with convolution.use(native):
     return jax.eval_shape(
       lambda x: model.init_with_output(jax.random.key(0), x), x
     )
@@ -221,7 +222,7 @@ def test_dropout_is_for_training_only(head: str) -> None:
     calls = [model.apply(variables, x) for _ in range(2)]
     return calls, [train(seed) for seed in (1, 1, 2)]
 
-  with ops.use(native):
+  with convolution.use(native):
     (first, second), (one, same, other) = run(x)
   assert_array_equal(first, second)
   assert_array_equal(one, same)
@@ -242,7 +243,7 @@ def test_gradient_is_finite_and_everywhere() -> None:
     )
     return jnp.sum(logits**2)
 
-  with ops.use(native):
+  with convolution.use(native):
     variables = quick_jit(model.init)(jax.random.key(0), x)
     value, gradient = quick_jit(jax.value_and_grad(loss))(
       variables["params"], variables["batch_stats"]
@@ -263,7 +264,7 @@ def test_bfloat16_is_for_the_compute_only(head: str) -> None:
     )
     return logits, state.pop("intermediates"), state
 
-  with ops.use(native):
+  with convolution.use(native):
     logits, parts, variables = jax.eval_shape(run, x)
   for leaf in jax.tree.leaves((logits, variables)):
     assert leaf.dtype == jnp.float32

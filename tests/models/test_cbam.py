@@ -12,10 +12,11 @@ from jax.test_util import check_grads
 from numpy.testing import assert_allclose
 
 from fer_jax.errors import UserError
-from fer_jax.models import create, lowerings, ops, resnet
+from fer_jax.models import create, resnet
 from fer_jax.models.cbam import ARRANGEMENTS, CBAM
-from fer_jax.models.norms import BatchNorm
 from fer_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
+from fer_jax.ops import convolution, lowerings
+from fer_jax.ops.batch_norm import BatchNorm
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
@@ -25,7 +26,7 @@ quick_jit = functools.partial(
 
 def factories(train: bool = False, dtype: Any = None) -> dict[str, Any]:
   """What a ResNet makes its layers with."""
-  conv = functools.partial(ops.Conv, use_bias=False, dtype=dtype)
+  conv = functools.partial(convolution.Conv, use_bias=False, dtype=dtype)
   norm = functools.partial(
     BatchNorm,
     use_running_average=not train,
@@ -49,7 +50,7 @@ def images(*shape: int) -> jax.Array:
 
 def variables_of(model: nn.Module, x: Any) -> Any:
   """Variables of which none is still at its initial 0 or 1."""
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     tree = jax.eval_shape(model.init, jax.random.key(0), x)
   rng = np.random.default_rng(1)
   return jax.tree.map(
@@ -306,7 +307,7 @@ def test_options_reach_every_block() -> None:
     attention_kernel_size=3,
   )
   x = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
   blocks = {k: v["cbam"] for k, v in params.items() if k.startswith("layer")}
   assert len(blocks) == 8
@@ -319,7 +320,7 @@ def test_options_reach_every_block() -> None:
 def test_number_of_parameters_of_a_cbam_resnet34() -> None:
   model = ResNet((3, 4, 6, 3), BasicBlock, 7, attention="sequential")
   x = jax.ShapeDtypeStruct((1, 48, 48, 3), jnp.float32)
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
   widths = [64] * 3 + [128] * 4 + [256] * 6 + [512] * 3
   added = sum(2 * c * (c // 16) + c // 16 + c + 7 * 7 * 2 + 2 for c in widths)
@@ -375,7 +376,9 @@ def test_gradient_through_a_block_is_finite() -> None:
 
     return jax.grad(loss)(params)
 
-  with ops.use(ops.Rule.all(lowerings.native)):  # the quickest to compile
+  with convolution.use(
+    convolution.Rule.all(lowerings.native)
+  ):  # the quickest to compile
     leaves = jax.tree.leaves(gradient(variables["params"]))
   # Compiled without optimisation, the gradient of `jnp.max` is NaN here.
   for leaf in leaves:

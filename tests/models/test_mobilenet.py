@@ -12,7 +12,7 @@ from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fer_jax.errors import UserError
-from fer_jax.models import lowerings, mobilenet, ops
+from fer_jax.models import mobilenet
 from fer_jax.models.mobilenet import (
   DepthwiseSeparableBlock,
   InvertedResidualBlock,
@@ -21,12 +21,13 @@ from fer_jax.models.mobilenet import (
   make_divisible,
   make_layers,
 )
+from fer_jax.ops import convolution, lowerings
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
   jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
-native = ops.Rule.all(lowerings.native)
+native = convolution.Rule.all(lowerings.native)
 
 MODELS = [MobileNetV1, MobileNetV2]
 EVAL = make_layers(train=False, dtype=jnp.float32, axis_name=None)
@@ -41,7 +42,7 @@ def images(*shape: int) -> jax.Array:
 def shapes(model: nn.Module, *shape: int) -> Any:
   """Logits and variables in shape only."""
   x = jax.ShapeDtypeStruct(shape, jnp.float32)
-  with ops.use(native):
+  with convolution.use(native):
     return jax.eval_shape(
       lambda x: model.init_with_output(jax.random.key(0), x), x
     )
@@ -161,7 +162,7 @@ def test_feature_maps_of_48_pixels(make: Any) -> None:
       jax.random.key(0), x, capture_intermediates=True, mutable=True
     )[1]["intermediates"]
 
-  with ops.use(native):
+  with convolution.use(native):
     shapes = jax.eval_shape(parts, x)
   sizes = [
     shapes[f"block{i + 1}"]["__call__"][0].shape[1]
@@ -295,7 +296,7 @@ def test_dropout_is_for_training_only(make: Any) -> None:
     calls = [model.apply(variables, x) for _ in range(2)]
     return calls, [train(seed) for seed in (1, 1, 2)]
 
-  with ops.use(native):
+  with convolution.use(native):
     (first, second), (one, same, other) = run(x)
   assert_array_equal(first, second)
   assert_array_equal(one, same)
@@ -340,7 +341,7 @@ def test_gradient_is_finite_and_everywhere(make: Any) -> None:
     )
     return jnp.sum(logits**2)
 
-  with ops.use(native):
+  with convolution.use(native):
     variables = quick_jit(model.init)(jax.random.key(0), x)
     value, gradient = quick_jit(jax.value_and_grad(loss))(
       variables["params"], variables["batch_stats"]

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.models import available, create, lowerings, ops
+from fer_jax.models import available, create
+from fer_jax.ops import convolution, lowerings
 
 # Trained numbers with 3 channels and 7 classes. A new model is one line here.
 PINNED = {
@@ -82,7 +83,7 @@ def test_gradient_has_the_parameters_tree(name: str) -> None:
     return jnp.sum(logits), updated
 
   # Lowerings give equal shapes; XLA's own is the quickest to trace.
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     gradient, updated = jax.eval_shape(
       jax.grad(loss, has_aux=True), params, variables, x
     )

@@ -11,9 +11,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from fer_jax.errors import UserError
-from fer_jax.models import create, lowerings, ops, resnet
+from fer_jax.models import create, resnet
 from fer_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
 from fer_jax.models.summary import summarize
+from fer_jax.ops import convolution, lowerings
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
@@ -35,7 +36,7 @@ def images(*shape: int) -> jax.Array:
 def init(model: nn.Module, x: jax.Array) -> Any:
   """Initial variables; XLA's own convolutions are the quickest to trace."""
   start = functools.partial(model.init, train=False)
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     return quick_jit(start)(jax.random.key(0), x)
 
 
@@ -236,8 +237,8 @@ def test_lowerings_agree_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     return *out, gradient
 
   features, logits, gradient = run()
-  monkeypatch.setattr(ops, "max_pool", nn.max_pool)
-  with ops.use(ops.Rule.all(lowerings.native)):
+  monkeypatch.setattr(convolution, "max_pool", nn.max_pool)
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     xla_features, xla_logits, xla_gradient = run()
 
   np.testing.assert_allclose(logits, xla_logits, rtol=1e-5, atol=1e-5)

@@ -19,7 +19,8 @@ from numpy.testing import assert_array_equal
 
 from fer_jax import pretrained
 from fer_jax.errors import UserError
-from fer_jax.models import create, lowerings, ops
+from fer_jax.models import create
+from fer_jax.ops import convolution, lowerings
 from fer_jax.pretrained import conversion, convert_file
 from fer_jax.pretrained.schemes import SCHEMES, Scheme
 
@@ -119,7 +120,7 @@ def test_the_tree_is_that_of_the_model(
   variables, _ = convert_file(path, "resnet18")
   module = create("resnet18", num_classes=CLASSES)
   x = jax.ShapeDtypeStruct((1, 48, 48, 3), jnp.float32)
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     expected = jax.eval_shape(module.init, jax.random.key(0), x)
   described = jax.tree.map(lambda a: (a.shape, str(a.dtype)), variables)
   assert described == jax.tree.map(lambda a: (a.shape, str(a.dtype)), expected)
@@ -174,8 +175,10 @@ def test_one_channel_is_three_equal_ones(
   pixels = np.random.default_rng(1).integers(-9, 10, (2, 12, 12, 1))
   x = jnp.asarray(pixels, jnp.float32)
   in_colour = jnp.repeat(x, 3, axis=-1)
-  of_colour = ops.convolve(in_colour, kernels[0], (2, 2), ((3, 3), (3, 3)))
-  of_grey = ops.convolve(x, kernels[1], (2, 2), ((3, 3), (3, 3)))
+  of_colour = convolution.convolve(
+    in_colour, kernels[0], (2, 2), ((3, 3), (3, 3))
+  )
+  of_grey = convolution.convolve(x, kernels[1], (2, 2), ((3, 3), (3, 3)))
   assert float(jnp.std(of_grey)) > 1
   assert_array_equal(of_colour, of_grey)
   assert "--channels=2 must be 1 or 3" in message(path, channels=2)

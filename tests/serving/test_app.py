@@ -21,13 +21,13 @@ pytest.importorskip("httpx2", reason="needs httpx2")
 from starlette.testclient import TestClient
 
 from fer_jax import demo
-from fer_jax.data.faces import Face
 from fer_jax.errors import UserError
-from fer_jax.evaluation import explanations, gradcam
-from fer_jax.evaluation.predictor import Predictor
-from fer_jax.evaluation.trained import Trained
+from fer_jax.faces.detection import Face
+from fer_jax.inference import explanation_sheets, gradcam
+from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.trained_model import Trained
 from fer_jax.serving import app, server
-from fer_jax.serving.answerer import Answerer
+from fer_jax.serving.image_api import Answerer
 
 LOCAL = "http://127.0.0.1:8000"
 
@@ -113,7 +113,7 @@ def test_a_picture_is_answered(client, trained):
   assert face["label"] == "abcdefg"[expected.argmax()]
   assert face["probability"] == pytest.approx(expected.max())
   values = gradcam.gradcam(trained, crop[None, ..., None])[0]
-  look = explanations.overlay(crop[..., None], values)
+  look = explanation_sheets.overlay(crop[..., None], values)
   np.testing.assert_allclose(pixels_of(face["gradcam"]), look, atol=2)
   assert face["located"] == values.any()
 

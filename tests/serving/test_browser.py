@@ -15,11 +15,11 @@ pytest.importorskip("playwright", reason="needs playwright")
 
 from playwright import sync_api
 
-from fer_jax.data.faces import Face
-from fer_jax.evaluation.predictor import Predictor
-from fer_jax.evaluation.trained import Trained
+from fer_jax.faces.detection import Face
+from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.trained_model import Trained
 from fer_jax.serving import app, server
-from fer_jax.serving.answerer import Answerer
+from fer_jax.serving.image_api import Answerer
 
 
 def left_half(image):

@@ -10,8 +10,16 @@ import pytest
 import tiny_run
 
 from fer_jax.errors import UserError
-from fer_jax.studies import comparison, outcomes, plan, report, tables, training
-from fer_jax.training import loop, records
+from fer_jax.studies import (
+  comparison,
+  plan,
+  run_results,
+  study_report,
+  tables,
+  training,
+)
+from fer_jax.training import train_loop
+from fer_jax.training.logging import metric_writer
 
 RECIPE = """
 import pathlib
@@ -103,7 +111,9 @@ def test_folds_need_a_data_set_that_has_them(recipe, tmp_path):
 
 
 def test_what_is_done_is_not_trained_again(runs, monkeypatch):
-  monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("trained again"))
+  monkeypatch.setattr(
+    train_loop, "train", lambda *_: pytest.fail("trained again")
+  )
   training.train(runs)
 
 
@@ -116,13 +126,13 @@ def test_a_run_of_another_configuration_is_refused(runs, folder, recipe):
 
 
 def test_outcomes_are_those_of_the_runs(runs):
-  found = outcomes.gather(runs, "validation")
+  found = run_results.gather(runs, "validation")
   assert [(one.recipe, one.seed) for one in found] == [
     ("tiny", 0),
     ("tiny:0.01", 0),
   ]
   for run, one in zip(runs, found, strict=True):
-    summary = records.read(run.workdir)[-1]
+    summary = metric_writer.read(run.workdir)[-1]
     assert one.scores.accuracy == pytest.approx(summary["validation_accuracy"])
     assert one.scores.loss == pytest.approx(
       summary["validation_loss"], rel=1e-4
@@ -136,17 +146,17 @@ def test_outcomes_are_those_of_the_runs(runs):
 
 
 def test_predictions_are_computed_once(runs, monkeypatch):
-  first = outcomes.gather(runs[:1], "validation")
+  first = run_results.gather(runs[:1], "validation")
   monkeypatch.setattr(
-    outcomes.Trained, "load", lambda *_: pytest.fail("computed again")
+    run_results.Trained, "load", lambda *_: pytest.fail("computed again")
   )
-  second = outcomes.gather(runs[:1], "validation")
+  second = run_results.gather(runs[:1], "validation")
   np.testing.assert_array_equal(first[0].probabilities, second[0].probabilities)
 
 
 def test_the_report_holds_tables_pictures_and_a_page(runs, folder):
-  recipes = comparison.compare(outcomes.gather(runs, "validation"))
-  page = report.write(recipes, "validation", folder / "report")
+  recipes = comparison.compare(run_results.gather(runs, "validation"))
+  page = study_report.write(recipes, "validation", folder / "report")
   with open(folder / "report/comparison.csv") as f:
     rows = list(csv.DictReader(f))
   assert [row["recipe"] for row in rows] == ["tiny", "tiny:0.01"]
@@ -167,8 +177,8 @@ def test_the_report_holds_tables_pictures_and_a_page(runs, folder):
 
 
 def test_the_page_in_a_browser(runs, folder):
-  recipes = comparison.compare(outcomes.gather(runs, "validation"))
-  page = report.write(recipes, "validation", folder / "report")
+  recipes = comparison.compare(run_results.gather(runs, "validation"))
+  page = study_report.write(recipes, "validation", folder / "report")
   headless.check_file(page, "A study of tiny, tiny:0.01")
 
 
@@ -207,7 +217,7 @@ def outcome(correct, seed=0, recipe="a", num_rows=None):
   """An outcome that is right where it is said to be."""
   correct = np.asarray(correct)
   n = len(correct)
-  return outcomes.Outcome(
+  return run_results.Outcome(
     recipe=recipe,
     seed=seed,
     class_names=("x", "y"),

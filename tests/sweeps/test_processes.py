@@ -12,7 +12,7 @@ import tiny_sweep
 from fer_jax.errors import UserError
 from fer_jax.sweeps import processes
 from fer_jax.sweeps.space import Integer
-from fer_jax.training.interruption import Interrupted
+from fer_jax.training.runtime.signals import Interrupted
 
 SEEDS = {"seed": Integer(0, 6)}
 

@@ -10,11 +10,12 @@ import tiny_sweep
 
 from fer_jax.errors import UserError
 from fer_jax.studies.plan import load_recipe
-from fer_jax.sweeps import proposals, report, search, trials, worker
-from fer_jax.sweeps.ledger import Ledger
+from fer_jax.sweeps import proposals, search, sweep_report, trials, worker
 from fer_jax.sweeps.space import Choice, Integer, LogUniform
-from fer_jax.training import evaluator, loop, progress, records
-from fer_jax.training.interruption import Interrupted
+from fer_jax.sweeps.trial_store import Ledger
+from fer_jax.training import split_evaluation, train_loop
+from fer_jax.training.logging import metric_writer, progress
+from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.workdir import read_config
 
 # A learning rate of 1e30 is too high for anything.
@@ -35,14 +36,14 @@ def searched(folder):
   """A finished sweep, half of whose trials fail; splits it evaluated."""
   plan = tiny_sweep.plan(folder, FIELDS, sampler="grid")
   splits = set()
-  evaluate = evaluator.Evaluator.__call__
+  evaluate = split_evaluation.Evaluator.__call__
 
   def noted(self, variables, split):
     splits.add(split)
     return evaluate(self, variables, split)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(evaluator.Evaluator, "__call__", noted)
+    patch.setattr(split_evaluation.Evaluator, "__call__", noted)
     search.search(plan)
   return plan, splits
 
@@ -51,7 +52,7 @@ def test_a_sweep_reads_validation_only(searched):
   plan, splits = searched
   assert splits == {"validation"}
   for number in range(2):
-    summary = records.read(plan.folder(number))[-1]
+    summary = metric_writer.read(plan.folder(number))[-1]
     assert summary["kind"] == "summary" and "test_loss" not in summary
 
 
@@ -59,7 +60,7 @@ def test_trials_are_what_their_runs_are(searched):
   plan, _ = searched
   for trial in Ledger(plan).trials()[:2]:
     workdir = plan.folder(trial.number)
-    config, summary = read_config(workdir), records.read(workdir)[-1]
+    config, summary = read_config(workdir), metric_writer.read(workdir)[-1]
     assert config.optimizer.name == "sgd"
     assert config.seed == trial.point["seed"]
     assert trial.state == trials.COMPLETE and trial.num_epochs == 2
@@ -80,7 +81,9 @@ def test_a_loss_that_is_no_number_fails_its_trial_alone(searched):
 
 def test_what_is_done_is_not_done_again(searched, monkeypatch, capsys):
   plan, _ = searched
-  monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("trained again"))
+  monkeypatch.setattr(
+    train_loop, "train", lambda *_: pytest.fail("trained again")
+  )
   search.search(plan)
   out = capsys.readouterr().out
   assert "4 trials ended before, 0 begun" in out
@@ -153,10 +156,10 @@ def test_an_interrupted_trial_goes_on(folder, monkeypatch, capsys):
 
   # The same as without the interruption.
   whole = plan.configure(found.point)
-  loop.train(whole, folder / "whole", test=False)
+  train_loop.train(whole, folder / "whole", test=False)
   assert [
     r["validation_loss"]
-    for r in records.read(folder / "whole")
+    for r in metric_writer.read(folder / "whole")
     if r["kind"] == "epoch"
   ] == list(found.losses.values())
 
@@ -171,9 +174,9 @@ def test_a_bad_trial_is_pruned_and_its_workdir_is_whole(folder, monkeypatch):
     worker.work(plan)
   (pruned,) = Ledger(plan).trials()
   assert (pruned.state, pruned.num_epochs) == (trials.PRUNED, 1)
-  kinds = [record["kind"] for record in records.read(plan.folder(0))]
+  kinds = [record["kind"] for record in metric_writer.read(plan.folder(0))]
   assert "summary" not in kinds and kinds.count("epoch") == 1
-  summary = loop.train(plan.configure(pruned.point), plan.folder(0))
+  summary = train_loop.train(plan.configure(pruned.point), plan.folder(0))
   assert summary["epoch"] == 2 and "test_loss" in summary
 
 
@@ -193,11 +196,13 @@ def test_what_was_not_told_is_told_when_a_trial_goes_on(folder, monkeypatch):
     raise Killed
 
   with pytest.raises(Killed):
-    loop.train(plan.configure(trial.point), plan.folder(0), kill, test=False)
+    train_loop.train(
+      plan.configure(trial.point), plan.folder(0), kill, test=False
+    )
   lock.release()
   assert ledger.trials()[0].losses == {}
   monkeypatch.setattr(Ledger, "should_prune", lambda self, number: True)
-  monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("trained on"))
+  monkeypatch.setattr(train_loop, "train", lambda *_: pytest.fail("trained on"))
   worker.work(plan)
   (trial,) = ledger.trials()
   assert trial.state == trials.PRUNED and list(trial.losses) == [1]
@@ -215,7 +220,7 @@ def test_other_errors_end_the_sweep_and_leave_the_trial_to_be_gone_on_with(
     raise UserError("no space left on the disk")
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop, "train", fail)
+    patch.setattr(train_loop, "train", fail)
     with pytest.raises(UserError, match="no space left"):
       worker.work(plan)
   assert [t.state for t in Ledger(plan).trials()] == [trials.RUNNING]
@@ -251,7 +256,7 @@ def test_a_report_of_any_trials(tmp_path, metric, num):
     ledger.tell(number, 1, 1.0 + number)
     ledger.end(number, states[number % 4], score=number / 10, best_epoch=1)
     taken[1].release()
-  path = report.write(ledger, tmp_path / "report")
+  path = sweep_report.write(ledger, tmp_path / "report")
   text = path.read_text()
   assert text.count("data:image/png;base64,") == (8 if num == 9 else 6)
   assert ("No importance" in text) == (num < 9)

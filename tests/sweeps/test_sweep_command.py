@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fer_jax.training import records
+from fer_jax.training.logging import metric_writer
 
 RECIPE = """
 import pathlib, sys
@@ -80,7 +80,7 @@ def test_a_killed_sweep_goes_on_in_two_processes(folder):
   begun = {path.name for path in (folder / "sweep/trials").iterdir()}
   assert begun == {"0000", "0001"}
   for name in begun:
-    told = records.read(folder / "sweep/trials" / name)
+    told = metric_writer.read(folder / "sweep/trials" / name)
     epochs = [r["epoch"] for r in told if r["kind"] == "epoch"]
     assert epochs == list(range(1, 5))
 
@@ -90,7 +90,7 @@ def test_a_killed_sweep_goes_on_in_two_processes(folder):
   out, err = done.communicate()
   assert done.returncode == 0, err
   assert "test loss" in out
-  best = records.read(folder / "sweep/best")[-1]
+  best = metric_writer.read(folder / "sweep/best")[-1]
   score = f"{best['validation_accuracy']:.2%}"[:-1]
   assert (
     f"accuracy {score} %"

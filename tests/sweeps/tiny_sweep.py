@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from fer_jax.configs import default
 from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import Space
-from fer_jax.training.interruption import Interrupted, StopRequest
+from fer_jax.training.runtime.signals import Interrupted, StopRequest
 
 
 def config(folder: pathlib.Path) -> ConfigDict:

@@ -9,7 +9,7 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
-from fer_jax.training.state import TrainState
+from fer_jax.training.train_state import TrainState
 
 
 def state(value: float) -> TrainState:

@@ -7,8 +7,8 @@ import pytest
 import tensorflow_datasets as tfds
 import tiny_run
 
-from fer_jax.data import registry
-from fer_jax.data.builder import FaceBuilder
+from fer_jax.data.datasets import registry
+from fer_jax.data.datasets.builder import FaceBuilder
 from fer_jax.errors import UserError
 from fer_jax.training import cross_validation
 

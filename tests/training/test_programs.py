@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from fer_jax.configs import default
-from fer_jax.models import lowerings, ops, resnet
-from fer_jax.training import schedules
-from fer_jax.training.inputs import RunInputs
+from fer_jax.models import resnet
+from fer_jax.ops import convolution, lowerings
+from fer_jax.training.data_parallel import Spread
 from fer_jax.training.metrics import Sums
-from fer_jax.training.parallel import Spread
-from fer_jax.training.step import Steps
+from fer_jax.training.optim import schedules
+from fer_jax.training.step_inputs import RunInputs
+from fer_jax.training.train_step import Steps
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def lowered():
     "target": np.zeros(16, np.int32),
   }
   batch = {"index": np.zeros(8, np.int32)}
-  with ops.use(ops.Rule.all(lowerings.native)):
+  with convolution.use(convolution.Rule.all(lowerings.native)):
     call = spread.compile(steps.train, 3, donate=(0,))
     return call.lower(state, Sums.zeros(), data, batch, inputs)  # type: ignore[attr-defined]
 

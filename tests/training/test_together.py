@@ -12,13 +12,14 @@ import pytest
 import tiny_run
 from ml_collections import ConfigDict
 
-from fer_jax.data import registry
+from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError
-from fer_jax.evaluation.trained import Trained
+from fer_jax.inference.trained_model import Trained
 from fer_jax.models import leaky_cnn
-from fer_jax.training import curves, loop, progress, records, setup
+from fer_jax.training import train_loop, train_setup
 from fer_jax.training.checkpoints import Checkpoints
-from fer_jax.training.interruption import Interrupted
+from fer_jax.training.logging import curves, metric_writer, progress
+from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.together import train_together
 
 STEPS = tiny_run.STEPS_PER_EPOCH
@@ -75,7 +76,7 @@ def alone(prepared, tmp_path_factory):
   with pytest.MonkeyPatch.context() as monkeypatch:
     prepare(monkeypatch)
     for i, fields in enumerate(RUNS):
-      loop.train(configure(prepared, **fields), folder / str(i))
+      train_loop.train(configure(prepared, **fields), folder / str(i))
   return [folder / str(i) for i in range(len(RUNS))]
 
 
@@ -108,7 +109,7 @@ def assert_same_run(
     {"train"} if config.steps_per_call < 2 else set()
   )
   mine, others = (
-    [r for r in records.read(workdir) if r["kind"] in kinds]
+    [r for r in metric_writer.read(workdir) if r["kind"] in kinds]
     for workdir in (one, other)
   )
   assert [r["kind"] for r in mine] == [r["kind"] for r in others]
@@ -123,7 +124,9 @@ def assert_same_run(
     # As in test_parallel: not element by element.
     assert np.linalg.norm(a - b) <= 1e-2 * np.linalg.norm(b - first) + 1e-6
 
-  start = jax.device_get(setup.build(config).first_state().eval_variables())
+  start = jax.device_get(
+    train_setup.build(config).first_state().eval_variables()
+  )
   for tree, expected in zip(arrays(one), arrays(other), strict=True):
     jax.tree.map(assert_changed_alike, start, tree, expected)
 
@@ -142,13 +145,13 @@ def test_runs_are_those_that_they_are_alone(
     return load(*args, **options)
 
   monkeypatch.setattr(registry, "load", count)
-  placed, resident = [], setup.Setup.resident
+  placed, resident = [], train_setup.Setup.resident
 
   def place(self, split):
     placed.append(split.name)
     return resident(self, split)
 
-  monkeypatch.setattr(setup.Setup, "resident", place)
+  monkeypatch.setattr(train_setup.Setup, "resident", place)
   more = {"steps_per_call": steps_per_call, "feed": feed}
   configs = [configure(prepared, **fields, **more) for fields in RUNS]
   workdirs = [tmp_path / name for name in ("a", "b", "c")]
@@ -159,12 +162,12 @@ def test_runs_are_those_that_they_are_alone(
   for config, workdir, before in zip(configs, workdirs, alone, strict=True):
     assert_same_run(config, workdir, before)
     assert files(workdir) == files(before)
-  summaries = [records.read(workdir)[-1] for workdir in workdirs]
+  summaries = [metric_writer.read(workdir)[-1] for workdir in workdirs]
   assert outcomes == summaries
   assert [(i, m["epoch"]) for i, m in told] == [
     (i, epoch) for epoch in (1, 2) for i in range(3)
   ]
-  epochs = [r for r in records.read(workdirs[2]) if r["kind"] == "epoch"]
+  epochs = [r for r in metric_writer.read(workdirs[2]) if r["kind"] == "epoch"]
   assert told[-1][1] == {name: epochs[-1][name] for name in told[-1][1]}
   shown = capsys.readouterr().err
   for name in "abc":
@@ -199,8 +202,8 @@ def test_runs_go_on_from_where_each_stands(tmp_path, prepared, alone):
   with pytest.MonkeyPatch.context() as monkeypatch:
     interrupt_after(monkeypatch, 2)
     with pytest.raises(Interrupted, match="epoch 1 at step 2"):
-      loop.train(configs[2], workdirs[2])
-  loop.train(configs[0], workdirs[0])
+      train_loop.train(configs[2], workdirs[2])
+  train_loop.train(configs[0], workdirs[0])
   # The first is done; the last is six steps and an epoch's end behind.
   train_together(configs, workdirs)
   for config, workdir, before in zip(configs, workdirs, alone, strict=True):
@@ -232,13 +235,17 @@ def test_those_that_leave_do_the_others_no_harm(
   assert isinstance(outcomes[3], LookupError)
   for run, before in zip((0, 2, 4), alone, strict=True):
     assert_same_run(configs[run], workdirs[run], before)
-  assert not any(r["kind"] == "epoch" for r in records.read(workdirs[1]))
-  assert [r["epoch"] for r in records.read(workdirs[3]) if "best" in r] == [1]
+  assert not any(r["kind"] == "epoch" for r in metric_writer.read(workdirs[1]))
+  assert [
+    r["epoch"] for r in metric_writer.read(workdirs[3]) if "best" in r
+  ] == [1]
   assert traced.count(True) == 1  # Three are left in the places of five.
   with pytest.raises(UserError, match="loss is"):
-    loop.train(configs[1], workdirs[1])
-  loop.train(configs[3], workdirs[3])  # What was pruned can be gone on with.
-  assert records.read(workdirs[3])[-1]["kind"] == "summary"
+    train_loop.train(configs[1], workdirs[1])
+  train_loop.train(
+    configs[3], workdirs[3]
+  )  # What was pruned can be gone on with.
+  assert metric_writer.read(workdirs[3])[-1]["kind"] == "summary"
 
 
 def test_layers_thaw(tmp_path, prepared):
@@ -248,7 +255,7 @@ def test_layers_thaw(tmp_path, prepared):
   workdirs = [tmp_path / "a", tmp_path / "b"]
   train_together(configs, workdirs)
   for config, workdir in zip(configs, workdirs, strict=True):
-    start = setup.build(config).first_state().params["conv1"]["kernel"]
+    start = train_setup.build(config).first_state().params["conv1"]["kernel"]
     _, latest = arrays(workdir)
     assert np.linalg.norm(latest["params"]["conv1"]["kernel"] - start) > 0
     shutil.rmtree(workdir / f"checkpoints/{2 * STEPS}")
@@ -265,10 +272,10 @@ def test_each_stops_early_by_itself(tmp_path, prepared):
   ]
   workdirs = [tmp_path / str(i) for i in range(3)]
   outcomes = train_together(configs, workdirs)
-  assert outcomes == [records.read(workdir)[-1] for workdir in workdirs]
-  last = [records.read(workdir)[-1]["epoch"] for workdir in workdirs]
+  assert outcomes == [metric_writer.read(workdir)[-1] for workdir in workdirs]
+  last = [metric_writer.read(workdir)[-1]["epoch"] for workdir in workdirs]
   alone = [
-    loop.train(config, tmp_path / f"alone{i}")["epoch"]
+    train_loop.train(config, tmp_path / f"alone{i}")["epoch"]
     for i, config in enumerate(configs[:2])
   ]
   assert last[:2] == alone

@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from fer_jax.configs import default
-from fer_jax.data import registry as datasets
-from fer_jax.data.builder import FaceBuilder, Row
+from fer_jax.data.datasets import registry as datasets
+from fer_jax.data.datasets.builder import FaceBuilder, Row
 from fer_jax.models import registry, resnet
 
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 160, 50, 30

@@ -1,0 +1,304 @@
+"""Finds and reads CK+ in whatever release the user has.
+
+The official tree of sequences, unpacked; CK+48, the last three frames of each
+labelled sequence cut to 48x48 pixels, as folders or zipped; and ckextended.csv,
+a table of one face a sequence in FER2013's columns, without subjects.
+
+Lucey et al., "The Extended Cohn-Kanade Dataset (CK+): A complete dataset for
+action unit and emotion-specified expression", CVPR Workshops 2010
+"""
+
+import contextlib
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from fer_jax.data import image_reader
+from fer_jax.data.datasets import (
+  ckplus_sequences,
+  class_names,
+  fer2013_releases,
+  folder_layout,
+)
+from fer_jax.data.datasets.ckplus_sequences import SIDE, Face, Frame
+from fer_jax.data.datasets.fer2013_csv import parse_pixels, parse_usage
+from fer_jax.errors import UserError
+
+LAST_FRAMES = 3  # of each sequence, in CK+48
+_ZIPS = ("CK+48.zip", "ckplus.zip", "archive.zip")
+_TABLE = "ckextended.csv"
+_FILE = re.compile(r"(S\d+)_(\d+)_(\d+)\.png")
+_CLASSES = class_names.CKPLUS_CLASSES[:-1]
+
+
+class Release(NamedTuple):
+  """A release that was found.
+
+  Attributes:
+    form: "tree", "images", "zip" or "table".
+    path: its folder or file.
+  """
+
+  form: str
+  path: Path
+
+
+def search_folders(data_dir: str, prepared_dir: str) -> list[Path]:
+  """Returns the places that `find` looks in, as `releases` does."""
+  if data_dir and not Path(data_dir).expanduser().exists():
+    raise missing([Path(data_dir)], given=True)
+  return fer2013_releases.search_folders(data_dir, prepared_dir)
+
+
+def find(places: Iterable[Path]) -> list[Release]:
+  """Returns the releases in `places`, the one to take first.
+
+  That is the official tree, which has the most, then CK+48, then the table. A
+  place may be a folder, a folder that holds a folder `ckplus`, `CK+` or
+  `CK+48`, or a release's file.
+
+  Raises:
+    UserError: a place is a file of another kind.
+  """
+  found = []
+  for place in places:
+    if place.is_file():
+      forms = {".zip": "zip", ".csv": "table"}
+      form = forms.get(place.suffix.lower())
+      if not form:
+        raise UserError(
+          f"{place}: not a release of CK+ that is known here; {_TABLE}, a zip "
+          "of CK+48, or a folder is"
+        )
+      found.append(Release(form, place))
+      continue
+    folders = [place / name for name in ("", "ckplus", "CK+", "CK+48")]
+    candidates = [("tree", folder) for folder in folders]
+    candidates += [("images", folder) for folder in folders]
+    candidates += [("zip", f / name) for f in folders for name in _ZIPS]
+    candidates += [("table", folder / _TABLE) for folder in folders]
+    found += [Release(*c) for c in candidates if _is_release(*c)]
+  return found
+
+
+def _is_release(form: str, path: Path) -> bool:
+  if form == "tree":
+    return ckplus_sequences.images_folder(path) is not None
+  if form == "images":
+    return sum((path / name).is_dir() for name in _CLASSES) > 1
+  if form == "zip" and path.is_file():
+    # Kaggle calls any data set archive.zip.
+    with (
+      contextlib.suppress(*fer2013_releases.BROKEN),
+      zipfile.ZipFile(path) as archive,
+    ):
+      return any(map(_in_class_folder, archive.namelist()))
+  return path.is_file()
+
+
+def missing(places: Iterable[Path], given: bool) -> UserError:
+  """Returns the error that tells what was looked for, and what to do.
+
+  Args:
+    places: where it was looked for.
+    given: whether the user gave the place.
+  """
+  prepared = (
+    "leave --config.dataset.data_dir away to use data prepared before; "
+    if given
+    else ""
+  )
+  return UserError(
+    f"no release of CK+ in {' or '.join(map(str, places))}: looked for the "
+    "folders cohn-kanade-images and Emotion (Landmarks beside them is used), "
+    f"the class folders of CK+48, {', '.join(_ZIPS)} of these, and {_TABLE}, "
+    "also in a folder ckplus, CK+ or CK+48 there; the official zips, "
+    "extended-cohn-kanade-images.zip, Emotion_labels.zip and Landmarks.zip, "
+    "need an agreement form (https://www.jeffcohn.net/Resources/) and are to "
+    "be unpacked there; copies of CK+48 are on Kaggle; or set "
+    f"--config.dataset.data_dir to where it is; {prepared}to train on the "
+    "embedded set of drawn faces instead: python -m fer_jax.train "
+    "--config=configs/resnet18.py --config.dataset.name=synthetic_faces"
+  )
+
+
+def frames(release: Release, last_frames: int, neutral: bool) -> list[Frame]:
+  """Lists the frames to read, by subject, sequence and number.
+
+  Args:
+    release: any but the table.
+    last_frames: how many of each sequence to take, from its end.
+    neutral: also the first frame of each sequence, which is neutral.
+
+  Raises:
+    UserError: a file is misnamed or missing, or the release has no such
+      frames.
+  """
+  if release.form == "tree":
+    return ckplus_sequences.frames(release.path, last_frames, neutral)
+  if neutral:
+    raise UserError(
+      f"{release.path}: CK+48 has no neutral faces, so "
+      "--config.dataset.num_classes must be 7; the official tree has them"
+    )
+  if last_frames > LAST_FRAMES:
+    raise UserError(
+      f"{release.path}: CK+48 has the last {LAST_FRAMES} frames of a sequence, "
+      f"so --config.dataset.last_frames={last_frames} must be at most that; "
+      "the official tree has more"
+    )
+  return _last(_image_frames(release), last_frames)
+
+
+def _image_frames(release: Release) -> list[Frame]:
+  """Returns all frames of CK+48, sorted."""
+  found = []
+  of_sequence: dict[tuple[str, str], str] = {}
+  for name in _names(release):
+    folder, file = PurePosixPath(name).parts[-2:]
+    if folder.lower() not in _CLASSES:
+      raise UserError(
+        f"{release.path}/{name}: no class is called {folder!r}: there are "
+        f"{', '.join(_CLASSES)}"
+      )
+    match = _FILE.fullmatch(file)
+    if not match:
+      raise UserError(
+        f"{release.path}/{name}: the name must be like S010_004_00000017.png, "
+        "which tells subject, sequence and frame"
+      )
+    subject, sequence, number = match.groups()
+    first = of_sequence.setdefault((subject, sequence), folder)
+    if first != folder:
+      raise UserError(
+        f"{release.path}/{name}: sequence {subject}_{sequence} is in two "
+        f"classes, {first} and {folder}"
+      )
+    label = _CLASSES.index(folder.lower())
+    found.append(Frame(name, subject, sequence, int(number), label))
+  if not found:
+    raise UserError(f"{release.path}: no images named CLASS/S010_004_*.png")
+  return sorted(found, key=lambda f: (f.subject, f.sequence, f.number))
+
+
+def _names(release: Release) -> list[str]:
+  if release.form == "zip":
+    with _broken_said(release), zipfile.ZipFile(release.path) as archive:
+      return [n for n in archive.namelist() if _in_class_folder(n)]
+  return [
+    path.relative_to(release.path).as_posix()
+    for folder in folder_layout.visible(release.path)
+    if folder.is_dir()
+    for path in folder_layout.visible(folder)
+    if folder_layout.is_image(path)
+  ]
+
+
+def _in_class_folder(name: str) -> bool:
+  """Tells an image of CK+48, or one misnamed, among an archive's members."""
+  path = PurePosixPath(name)
+  return (
+    len(path.parts) >= 2
+    and path.parent.name.lower() in _CLASSES
+    and not any(p.startswith((".", "__MACOSX")) for p in path.parts)
+    and folder_layout.is_image(Path(name))
+  )
+
+
+def _last(found: list[Frame], count: int) -> list[Frame]:
+  """Returns the last frames of each sequence."""
+  sequences: dict[tuple[str, str], list[Frame]] = {}
+  for frame in found:
+    sequences.setdefault((frame.subject, frame.sequence), []).append(frame)
+  return [f for frames in sequences.values() for f in frames[-count:]]
+
+
+def fingerprint(release: Release, found: list[Frame]) -> dict[str, Any]:
+  """Returns names, sizes and times of the files that are read."""
+  if release.form in ("zip", "table"):
+    return fer2013_releases.fingerprint(release.path)
+  files = {
+    release.path / name
+    for frame in found
+    for name in (frame.name, frame.landmarks, frame.label_file)
+    if name
+  }
+  return folder_layout.fingerprint(release.path, sorted(files))
+
+
+def read(release: Release, found: list[Frame]) -> Iterator[Face]:
+  """Reads a release, in the order of `found`; the table in its own.
+
+  Args:
+    release: which.
+    found: what `frames` listed; nothing for the table.
+
+  Raises:
+    UserError: a file or row is wrong; the message names it.
+  """
+  with _broken_said(release):
+    if release.form == "table":
+      yield from _read_table(release.path)
+    elif release.form == "tree":
+      yield from ckplus_sequences.read(release.path, found)
+    elif release.form == "zip":
+      with zipfile.ZipFile(release.path) as archive:
+        for row, frame in enumerate(found):
+          content = io.BytesIO(archive.read(frame.name))
+          yield _face(release.path, frame, content, row)
+    else:
+      for row, frame in enumerate(found):
+        yield _face(release.path, frame, release.path / frame.name, row)
+
+
+@contextlib.contextmanager
+def _broken_said(release: Release) -> Iterator[None]:
+  try:
+    yield
+  except fer2013_releases.BROKEN as e:
+    raise UserError(
+      f"{release.path}: broken or cut off ({e or type(e).__name__}): get the "
+      "file again"
+    ) from e
+
+
+def _face(root: Path, frame: Frame, file: Path | io.BytesIO, row: int) -> Face:
+  try:
+    image = image_reader.read(file)
+  except image_reader.UnreadableError as e:
+    raise UserError(f"{root}/{frame.name}: not a readable image ({e})") from e
+  height, width, _ = image.shape
+  if (height, width) != (SIDE, SIDE):
+    raise UserError(
+      f"{root}/{frame.name}: {width}x{height} pixels instead of {SIDE}x{SIDE}"
+    )
+  return Face(image, frame.label, row, frame.subject)
+
+
+def _read_table(path: Path) -> Iterator[Face]:
+  with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
+    rows = csv.DictReader(f, skipinitialspace=True)
+    columns = ("emotion", "pixels", "Usage")
+    try:
+      absent = [c for c in columns if c not in (rows.fieldnames or ())]
+      if absent:
+        raise ValueError(f"no column {' and no '.join(absent)} in the header")
+      for row, fields in enumerate(rows):
+        if None in fields or None in fields.values():
+          raise ValueError("too many or too few fields: is the file cut off?")
+        label, pixels, usage = (fields[c].strip().encode() for c in columns)
+        yield Face(
+          parse_pixels(pixels), _label(label), row, split=parse_usage(usage)
+        )
+    except (ValueError, csv.Error) as e:
+      raise UserError(f"{path}, line {max(rows.line_num, 1)}: {e}") from e
+
+
+def _label(text: bytes) -> int:
+  if text not in [b"%d" % i for i in range(8)]:
+    raise ValueError(f"emotion {text[:20].decode()!r} must be 0 to 7")
+  return class_names.CKEXTENDED_LABELS[int(text)]

@@ -1,0 +1,255 @@
+"""Finds and opens FER2013 in whatever release the user has.
+
+The challenge's file fer2013.csv, plain, compressed or in an archive; Kaggle's
+icml_face_data.csv, which has the same rows in other columns; and the release
+as folders of images, plain or zipped. Archives are read as streams: nothing
+is ever extracted to disk.
+
+Goodfellow et al., "Challenges in Representation Learning: A report on three
+machine learning contests", 2013, https://arxiv.org/abs/1307.0414
+"""
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from fer_jax.data.datasets import fer2013_csv, fer2013_folders
+from fer_jax.errors import UserError
+
+# What is taken first where a folder holds several; "." is the folder itself,
+# if it holds the folders train and test.
+FILE_ORDER = (
+  "fer2013.csv",
+  "fer2013.csv.gz",
+  "fer2013.csv.xz",
+  "fer2013.csv.zip",
+  "icml_face_data.csv",
+  "icml_face_data.csv.zip",
+  "fer2013.tar.gz",
+  "fer2013.tar",
+  "fer2013.zip",
+  "challenges-in-representation-learning-"
+  "facial-expression-recognition-challenge.zip",
+  "archive.zip",
+  ".",
+)
+_CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
+  ".gz": gzip.open,
+  ".xz": lzma.open,
+  ".bz2": bz2.open,
+}
+# What reading a damaged file raises: gzip, xz, tar and zip each their own.
+BROKEN = (
+  EOFError,
+  OSError,
+  zlib.error,
+  lzma.LZMAError,
+  tarfile.TarError,
+  zipfile.BadZipFile,
+  NotImplementedError,  # a zip's unknown compression
+  RuntimeError,  # a zip with a password
+)
+_OR_PREPARED = (
+  "or leave --config.dataset.data_dir away to use data prepared before"
+)
+
+
+def search_folders(data_dir: str, prepared_dir: str) -> list[Path]:
+  """Returns the places that `find` looks in, in order.
+
+  Args:
+    data_dir: the user's folder or file, which is then the only place; or "".
+    prepared_dir: the user's folder of prepared data, or "".
+
+  Raises:
+    UserError: `data_dir` does not exist.
+  """
+  if data_dir:
+    place = Path(data_dir).expanduser()
+    if not place.exists():
+      raise UserError(
+        f"--config.dataset.data_dir={data_dir} does not exist: give the folder "
+        "that holds fer2013.csv, fer2013.tar.gz or another release of "
+        f"FER2013, or such a file itself; {_OR_PREPARED}"
+      )
+    return [place]
+  default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+  places = [
+    Path(root).expanduser() / "downloads" / "manual"
+    for root in (prepared_dir, default)
+    if root
+  ]
+  return list(dict.fromkeys(places))
+
+
+def find(places: Iterable[Path]) -> list[Path]:
+  """Returns the releases in `places`, the one to take first.
+
+  Of several in a folder that is the first by `FILE_ORDER`. A place may be a
+  folder, a folder that holds a folder `fer2013`, or a release's file.
+  """
+  found = []
+  for place in places:
+    if place.is_file():
+      found.append(place)
+    for folder in (place, place / "fer2013"):
+      paths = (folder / name for name in FILE_ORDER)
+      found.extend(path for path in paths if _is_release(path, folder))
+  return found
+
+
+def _is_release(path: Path, folder: Path) -> bool:
+  if path == folder:
+    return (path / "train").is_dir() and (path / "test").is_dir()
+  if not path.is_file():
+    return False
+  if path.name == "archive.zip":  # Kaggle's name for any data set
+    with contextlib.suppress(*BROKEN), zipfile.ZipFile(path) as archive:
+      names = archive.namelist()
+      return bool(_csv_member(names) or fer2013_folders.members(names))
+  return True
+
+
+def missing(places: Iterable[Path], given: bool) -> UserError:
+  """Returns the error that tells what was looked for, and what to do.
+
+  Args:
+    places: where it was looked for.
+    given: whether the user gave the place.
+  """
+  *files, last = (name for name in FILE_ORDER if name != ".")
+  return UserError(
+    f"no release of FER2013 in {' or '.join(map(str, places))}: looked for "
+    f"{', '.join(files)}, {last} and the folders train and test, also in a "
+    "folder fer2013 there; get fer2013.csv or fer2013.tar.gz (Kaggle, "
+    '"Challenges in Representation Learning: Facial Expression Recognition '
+    "Challenge\"), or msambare's folder release fer2013 (Kaggle, "
+    "archive.zip), and put it there, or set --config.dataset.data_dir to where "
+    f"it is; {_OR_PREPARED + '; ' if given else ''}to train on the embedded "
+    "set of drawn faces instead: python -m fer_jax.train "
+    "--config=configs/resnet18.py "
+    "--config.dataset.name=synthetic_faces"
+  )
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+  """Returns path, size and time of change: other ones, another release."""
+  files = [path]
+  if path.is_dir():
+    files = _files_of_folders(path)
+  stats = [file.stat() for file in files]
+  return {
+    "path": str(path.resolve()),
+    "num_files": len(files),
+    "size": sum(stat.st_size for stat in stats),
+    "mtime_ns": max((stat.st_mtime_ns for stat in stats), default=0),
+  }
+
+
+def _files_of_folders(release: Path) -> list[Path]:
+  return [*release.glob("train/*/*"), *release.glob("test/*/*")]
+
+
+def keeps_order(path: Path) -> bool:
+  """Whether a release's rows are in the order of fer2013.csv."""
+  if path.suffix.lower() != ".zip":
+    return not path.is_dir()
+  with contextlib.suppress(*BROKEN), zipfile.ZipFile(path) as archive:
+    return _csv_member(archive.namelist()) is not None
+  return True  # What is wrong with it, reading it says.
+
+
+def read(path: Path) -> Iterator[fer2013_csv.FaceRow]:
+  """Reads a release: a table in its order, images by split and number.
+
+  Raises:
+    UserError: the file is broken or a row is wrong; the message names the
+      file, the line or member, and the value.
+  """
+  row = None
+  try:
+    for row in _read(path):
+      yield row
+  except BROKEN as e:
+    after = f"after row {row.row} of {row.split}" if row else "at its start"
+    raise UserError(
+      f"{path}: broken or cut off {after} ({e or type(e).__name__}): "
+      "get the file again"
+    ) from e
+
+
+def _read(path: Path) -> Iterator[fer2013_csv.FaceRow]:
+  if path.is_dir():
+    names = {
+      file.relative_to(path).as_posix(): file
+      for file in _files_of_folders(path)
+    }
+    yield from fer2013_folders.read(
+      str(path), list(names), lambda name: names[name].read_bytes()
+    )
+  elif path.suffix.lower() == ".zip":
+    with zipfile.ZipFile(path) as archive:
+      yield from _read_zip(str(path), archive)
+  else:
+    with open(path, "rb") as f:
+      yield from _read_stream(str(path), f)
+
+
+def _read_zip(
+  name: str, archive: zipfile.ZipFile
+) -> Iterator[fer2013_csv.FaceRow]:
+  names = archive.namelist()
+  if member := _csv_member(names):
+    with archive.open(member) as f:
+      yield from _read_stream(f"{name}/{member}", f)
+  elif fer2013_folders.members(names):
+    yield from fer2013_folders.read(name, names, archive.read)
+  else:
+    raise UserError(
+      f"{name}: holds neither {' nor '.join(_CSV_NAMES)} nor images named "
+      "train/CLASS/Training_N.jpg"
+    )
+
+
+def _read_stream(name: str, f: IO[bytes]) -> Iterator[fer2013_csv.FaceRow]:
+  """Reads a table, compressed, in a tar archive, or as it is."""
+  lower = name.lower()
+  suffix = PurePosixPath(lower).suffix
+  if lower.endswith(_TARS):
+    with tarfile.open(fileobj=f, mode="r|*") as archive:
+      for member in archive:
+        if member.isfile() and _csv_member([member.name]):
+          table = archive.extractfile(member)
+          assert table is not None  # as it is a file
+          yield from fer2013_csv.read(f"{name}/{member.name}", table)
+          return
+    raise UserError(f"{name}: holds no {' and no '.join(_CSV_NAMES)}")
+  elif suffix in _OPENERS:
+    with _OPENERS[suffix](f) as table:
+      yield from fer2013_csv.read(name, table)
+  elif suffix == ".csv":
+    yield from fer2013_csv.read(name, f)
+  else:
+    raise UserError(
+      f"{name}: not a release of FER2013 that is known here; a table (.csv, "
+      ".csv.gz, .csv.xz), an archive (.tar, .tar.gz, .zip) or a folder is"
+    )
+
+
+def _csv_member(names: Iterable[str]) -> str | None:
+  """Returns the table among the members of an archive."""
+  wanted = (*_CSV_NAMES, "fer2013.tar.gz")  # Kaggle's zip holds the latter
+  found = [n for n in names if PurePosixPath(n).name in wanted]
+  return min(
+    found, key=lambda n: wanted.index(PurePosixPath(n).name), default=None
+  )

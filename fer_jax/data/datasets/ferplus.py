@@ -1,0 +1,182 @@
+"""FER+: the images of FER2013 with the votes of ten people on each.
+
+Barsoum et al. 2016, "Training Deep Networks for Facial Expression Recognition
+with Crowd-Sourced Label Distribution", https://arxiv.org/abs/1608.01041
+"""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from fer_jax.data import preparation_progress
+from fer_jax.data.datasets import class_names as labels
+from fer_jax.data.datasets import fer2013_releases, ferplus_csv, ferplus_votes
+from fer_jax.data.datasets.builder import FaceBuilder, Row
+from fer_jax.data.datasets.ferplus_csv import VoteRow
+from fer_jax.errors import UserError, choose, require
+
+NUM_CLASSES = (8, 10)
+
+
+class FerPlus(FaceBuilder):
+  """FER2013's splits and images, less the rows without a clear expression.
+
+  Options: `target` is "majority" (a label), "distribution" (shares of the
+  votes) or "multi_target" (equal shares of every class that is right), see
+  `votes`. `num_classes` is 8 (the expressions; rows that are unknown or no
+  face are dropped) or 10 (these are classes too and every row is kept; a row
+  without a majority is unknown). `row` is the row of fer2013.csv, as FER2013's
+  is, so the two can be compared.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+  name = "ferplus"
+  classes = labels.FERPLUS_COLUMNS
+  default_options = {"target": "majority", "num_classes": 8}
+
+  def __init__(self, **kwargs: Any):
+    options = {**self.default_options, **kwargs}
+    choose(
+      "value of --config.dataset.target", options["target"], ferplus_votes.MODES
+    )
+    ok = options["num_classes"] in NUM_CLASSES
+    must = "be 8 (the expressions) or 10 (unknown and no face too)"
+    require(ok, "dataset.num_classes", options["num_classes"], must)
+    super().__init__(**kwargs)
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """The expressions in FER+'s order, which is not FER2013's."""
+    return self.classes[: self.options["num_classes"]]
+
+  def target_feature(self) -> tfds.features.FeatureConnector:
+    """A label, or shares of the classes."""
+    if self.options["target"] == "majority":
+      return tfds.features.Scalar(np.int64)
+    shape = (self.options["num_classes"],)
+    return tfds.features.Tensor(shape=shape, dtype=np.float32)
+
+  @functools.cached_property
+  def _places(self) -> list[Path]:
+    return ferplus_csv.search_folders(self.release_dir, self.prepared_dir)
+
+  @functools.cached_property
+  def _releases(self) -> list[Path]:
+    return fer2013_releases.find(self._places)
+
+  @functools.cached_property
+  def _ordered(self) -> list[Path]:
+    """The releases whose rows the votes can be joined to."""
+    return [
+      path for path in self._releases if fer2013_releases.keeps_order(path)
+    ]
+
+  @functools.cached_property
+  def _vote_files(self) -> list[Path]:
+    return ferplus_csv.find(self._places)
+
+  def source(self) -> dict[str, Any] | None:
+    """Says which release and which votes lie in the user's folders now."""
+    try:
+      if self._ordered and self._vote_files:
+        return {
+          "faces": fer2013_releases.fingerprint(self._ordered[0]),
+          "votes": fer2013_releases.fingerprint(self._vote_files[0]),
+        }
+    except OSError as e:
+      raise UserError(
+        f"cannot look for FER+: {e}; set --config.dataset.data_dir to a folder "
+        "that can be read"
+      ) from e
+    if self.release_dir:  # Asked for, so prepared data will not do.
+      raise self._unusable()
+    return None
+
+  def origin(self) -> str:
+    """Says which files are joined, and which are not."""
+    taken = f"{self._ordered[0]} and {self._vote_files[0]}"
+    others = [*self._ordered[1:], *self._vote_files[1:]]
+    return f"{taken} (not {', '.join(map(str, others))})" if others else taken
+
+  def read_rows(self) -> Mapping[str, list[Row]]:
+    """Joins images and votes, row by row."""
+    if not (self._ordered and self._vote_files):
+      raise self._unusable()
+    vote_rows = list(ferplus_csv.read(self._vote_files[0]))
+    counts = np.array([row.votes for row in vote_rows], int).reshape(-1, 10)
+    targets, kept = ferplus_votes.targets(
+      counts, self.options["target"], self.options["num_classes"]
+    )
+    self._short = np.flatnonzero(counts.sum(axis=1) < ferplus_csv.VOTERS)
+    rows: dict[str, list[Row]] = {
+      split: [] for split in labels.FER2013_SPLITS.values()
+    }
+    num_faces = 0
+    faces = preparation_progress.progress(
+      fer2013_releases.read(self._ordered[0]),
+      f"{self.name}: reading {self._ordered[0].name}",
+    )
+    for place, face in enumerate(faces):
+      num_faces += 1
+      if place < len(vote_rows):
+        self._check_split(place, face.split, vote_rows[place])
+        if kept[place]:
+          rows[face.split].append((face.image, targets[place], face.row))
+    if num_faces != len(vote_rows):
+      raise UserError(
+        f"{self._vote_files[0]} has {len(vote_rows):,} rows and "
+        f"{self._ordered[0]} {num_faces:,}: rows are joined by their order, so "
+        "both must be whole; get the shorter file again"
+      )
+    self._kept = {split: len(rows[split]) for split in rows}
+    return rows
+
+  def _check_split(self, place: int, split: str, vote_row: VoteRow) -> None:
+    if split != vote_row.split:
+      raise UserError(
+        f"{self._vote_files[0]}, line {vote_row.line}: Usage says "
+        f"{vote_row.split}, but row {place} (from 0) of {self._ordered[0]} is "
+        f"of {split}: rows are joined by their order, so both files must keep "
+        "the official one"
+      )
+
+  def after_preparation(self) -> None:
+    """Warns where rows or votes are not as many as the official ones."""
+    key = (self.options["target"], self.options["num_classes"])
+    official = labels.FERPLUS_COUNTS.get(key, (None, None, None))
+    odd = []
+    for (split, kept), known in zip(self._kept.items(), official, strict=True):
+      beside = f" (official: {known})" if known else ""
+      if not kept:
+        odd.append(f"{split} has no rows{beside}")
+      elif known and kept != known:
+        odd.append(f"{split} keeps {kept} rows{beside}")
+    short = [row for row in self._short if row != labels.FERPLUS_SHORT_ROW]
+    if short:
+      odd.append(
+        f"{len(short)} more rows than the official one have fewer than "
+        f"{ferplus_csv.VOTERS} votes, first row {short[0]} (from 0)"
+      )
+    if odd:
+      logging.warning(
+        "%s with %s differs from the official FER+: %s",
+        self._ordered[0],
+        self._vote_files[0],
+        "; ".join(odd),
+      )
+
+  def _unusable(self) -> UserError:
+    """Returns the error of what is not there, or not in order."""
+    if self._vote_files and self._releases and not self._ordered:
+      return ferplus_csv.out_of_order(self._releases[0])
+    return ferplus_csv.missing(
+      self._places,
+      faces=not self._ordered,
+      votes=not self._vote_files,
+      given=bool(self.release_dir),
+    )

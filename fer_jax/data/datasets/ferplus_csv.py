@@ -1,0 +1,213 @@
+"""Finds and reads fer2013new.csv, the votes of FER+ on FER2013's images.
+
+Its rows stand in the order of fer2013.csv, and only that order joins the two:
+the image names in it are no row numbers from row 60 on, and 173 are blank. In
+the training and validation rows, where this was checked, all ten people voted
+NF (no face) on every blank one, so that what reads the votes need not know
+the names.
+"""
+
+import csv
+import gzip
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from fer_jax.data.datasets import class_names, fer2013_releases
+from fer_jax.errors import UserError
+
+FILE = "fer2013new.csv"
+VOTERS = 10  # on each image
+_NAMES = (FILE, f"{FILE}.gz", "FERPlus-master.zip", "FERPlus.zip")
+# Also beside a fer2013.csv that lies in a folder fer2013.
+_FOLDERS = (".", "FERPlus", "FERPlus-master", "fer2013")
+_COLUMNS = ("Usage", *class_names.FERPLUS_COLUMNS)
+_BROKEN = (*fer2013_releases.BROKEN, UnicodeDecodeError, csv.Error)
+_ORDERED = (
+  "fer2013.csv, plain, compressed or in an archive (fer2013.tar.gz), or "
+  "icml_face_data.csv"
+)
+
+
+class VoteRow(NamedTuple):
+  """One row of votes."""
+
+  split: str
+  votes: Int[np.ndarray, "10"]
+  line: int  # of the file, from 1
+
+
+def search_folders(data_dir: str, prepared_dir: str) -> list[Path]:
+  """Returns the places that releases and votes are looked for in, in order.
+
+  Args:
+    data_dir: the user's folder, release or file of votes, which is then the
+      only place (and what lies beside a file); or "".
+    prepared_dir: the user's folder of prepared data, or "".
+
+  Raises:
+    UserError: `data_dir` does not exist.
+  """
+  if data_dir and not Path(data_dir).expanduser().exists():
+    raise UserError(
+      f"--config.dataset.data_dir={data_dir} does not exist: give the folder "
+      f"that holds {FILE} and FER2013 ({_ORDERED})"
+    )
+  places = fer2013_releases.search_folders(data_dir, prepared_dir)
+  return [place.parent if place.name in _NAMES else place for place in places]
+
+
+def find(places: Iterable[Path]) -> list[Path]:
+  """Returns the files of votes in `places`, the one to take first.
+
+  A place is a folder, or a release's file, beside which they may lie.
+  """
+  found: list[Path] = []
+  for place in places:
+    root = place.parent if place.is_file() else place
+    paths = (root / folder / name for folder in _FOLDERS for name in _NAMES)
+    found.extend(path for path in paths if path.is_file())
+  return found
+
+
+def missing(
+  places: Iterable[Path], *, faces: bool, votes: bool, given: bool
+) -> UserError:
+  """Returns the error that tells what was looked for, and what to do.
+
+  Args:
+    places: where it was looked for.
+    faces: whether a release of FER2013 is missing.
+    votes: whether the votes are.
+    given: whether the user gave the place.
+  """
+  what = []
+  if faces:
+    what.append(
+      f"no FER2013 in the order of fer2013.csv (get {_ORDERED}: Kaggle, "
+      '"Challenges in Representation Learning: Facial Expression Recognition '
+      'Challenge")'
+    )
+  if votes:
+    what.append(
+      f"no votes of FER+ (get {FILE}, alone or in FERPlus-master.zip, from "
+      "https://github.com/microsoft/FERPlus)"
+    )
+  prepared = ", or leave it away to use data prepared before" if given else ""
+  return UserError(
+    f"{' and '.join(what)} in {' or '.join(map(str, places))}: put both files "
+    "there, or set --config.dataset.data_dir to the folder that holds both"
+    f"{prepared}; to train on the embedded set of drawn faces instead: python "
+    "-m fer_jax.train --config=configs/resnet18.py "
+    "--config.dataset.name=synthetic_faces"
+  )
+
+
+def out_of_order(release: Path) -> UserError:
+  """Returns the error of a release as folders of images."""
+  return UserError(
+    f"{release}: FER+'s votes are joined to the rows of fer2013.csv by their "
+    "order, which the release as folders of images does not keep: neither its "
+    "file numbers (Training_N.jpg) nor FER+'s image names are row numbers; "
+    f"put {_ORDERED} beside it"
+  )
+
+
+def read_votes(places: Iterable[Path]) -> Int[np.ndarray, "n 10"]:
+  """Reads the votes that are found in `places`.
+
+  Args:
+    places: as `search_folders` gives them.
+
+  Returns:
+    Votes for each column of `class_names.FERPLUS_COLUMNS`; row `i` is on row
+    `i` of fer2013.csv, which is what `row` is in the data sets fer2013 (unless
+    prepared from folders of images) and ferplus.
+
+  Raises:
+    UserError: there are none, or they are wrong.
+  """
+  places = list(places)
+  files = find(places)
+  if not files:
+    raise missing(places, faces=False, votes=True, given=False)
+  return np.array([row.votes for row in read(files[0])], int).reshape(-1, 10)
+
+
+def read(path: Path) -> Iterator[VoteRow]:
+  """Reads the votes, in the file's order.
+
+  Raises:
+    UserError: the file is broken or a row is wrong; the message names the
+      file, the line and the value.
+  """
+  try:
+    if path.suffix == ".gz":
+      with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as f:
+        yield from _read(str(path), f)
+    elif path.suffix == ".zip":
+      yield from _read_zip(path)
+    else:
+      with open(path, encoding="utf-8-sig", newline="") as f:
+        yield from _read(str(path), f)
+  except _BROKEN as e:
+    raise UserError(
+      f"{path}: broken or cut off ({e or type(e).__name__}): get the file again"
+    ) from e
+
+
+def _read_zip(path: Path) -> Iterator[VoteRow]:
+  with zipfile.ZipFile(path) as archive:
+    for name in archive.namelist():
+      if PurePosixPath(name).name == FILE and "__MACOSX" not in name:
+        with archive.open(name) as f:
+          text = io.TextIOWrapper(f, encoding="utf-8-sig", newline="")
+          yield from _read(f"{path}/{name}", text)
+        return
+  raise UserError(f"{path}: holds no {FILE}")
+
+
+def _read(name: str, lines: Iterable[str]) -> Iterator[VoteRow]:
+  rows = csv.reader(lines)
+  header = [column.strip() for column in next(rows, [])]
+  absent = [column for column in _COLUMNS if column not in header]
+  if absent:
+    raise UserError(
+      f"{name}, line 1: no column {' and no '.join(absent)} in the header "
+      f"{','.join(header)[:60]!r}: is this {FILE}?"
+    )
+  places = [header.index(column) for column in _COLUMNS]
+  for fields in rows:
+    if not any(fields):
+      continue  # An empty line, mostly the last.
+    try:
+      if len(fields) != len(header):
+        raise ValueError(
+          f"{len(fields)} fields instead of {len(header)}: is the file cut off?"
+        )
+      split, votes = _parse([fields[place].strip() for place in places])
+    except ValueError as e:
+      raise UserError(f"{name}, line {rows.line_num}: {e}") from e
+    yield VoteRow(split, votes, rows.line_num)
+
+
+def _parse(fields: list[str]) -> tuple[str, Int[np.ndarray, "10"]]:
+  """Returns split and votes of a row, its fields in the order of `_COLUMNS`."""
+  usage, *texts = fields
+  if usage not in class_names.FER2013_SPLITS:
+    raise ValueError(
+      f"Usage {usage[:20]!r} must be one of"
+      f" {', '.join(class_names.FER2013_SPLITS)}"
+    )
+  for column, text in zip(class_names.FERPLUS_COLUMNS, texts, strict=True):
+    if text not in [str(votes) for votes in range(VOTERS + 1)]:
+      raise ValueError(f"{column} {text[:20]!r} must be 0 to {VOTERS} votes")
+  votes = np.array([int(text) for text in texts])
+  if not 0 < votes.sum() <= VOTERS:
+    raise ValueError(f"{votes.sum()} votes in all, where {VOTERS} people voted")
+  return class_names.FER2013_SPLITS[usage], votes

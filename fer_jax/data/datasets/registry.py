@@ -1,0 +1,82 @@
+"""Data sets by name: prepared once, then read by row.
+
+>>> "fer2013" in available()
+True
+"""
+
+import importlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from fer_jax.data import views
+from fer_jax.data.splits import Dataset, Split
+from fer_jax.errors import choose
+
+if TYPE_CHECKING:  # tensorflow-datasets takes seconds to import.
+  from fer_jax.data.datasets.builder import FaceBuilder
+
+# Name -> "module:class". Modules are imported when their data are asked for.
+DATASETS = {
+  "ckplus": "fer_jax.data.datasets.ckplus:CkPlus",
+  "fer2013": "fer_jax.data.datasets.fer2013:Fer2013",
+  "ferplus": "fer_jax.data.datasets.ferplus:FerPlus",
+  "folder": "fer_jax.data.datasets.folder:ImageFolder",
+  "synthetic_faces": "fer_jax.data.datasets.synthetic_faces:SyntheticFaces",
+}
+
+
+def available() -> list[str]:
+  """Returns the names that `load` knows."""
+  return sorted(DATASETS)
+
+
+def builder_class(name: str) -> "type[FaceBuilder]":
+  """Returns what prepares a data set; importing it takes seconds.
+
+  Raises:
+    UserError: the name is unknown.
+  """
+  module, class_name = DATASETS[choose("data set", name, DATASETS)].split(":")
+  return getattr(importlib.import_module(module), class_name)
+
+
+def default_options(name: str) -> dict[str, Any]:
+  """Returns a data set's own options, with their defaults."""
+  return dict(builder_class(name).default_options)
+
+
+def load(
+  name: str, *, data_dir: str = "", prepared_dir: str = "", **options: Any
+) -> Dataset:
+  """Opens a data set, preparing it first if that has not been done.
+
+  Args:
+    name: one of `available()`.
+    data_dir: where the release's files lie, or such a file itself; "" is the
+      manual folder of tensorflow-datasets, or else what was prepared before.
+      Data sets that need no release do not look at it.
+    prepared_dir: where prepared files go; "" is tensorflow-datasets' folder.
+    **options: of the data set, or of the view of it (see `views.apply`). None
+      is the option's own default.
+
+  Raises:
+    UserError: the name or an option is unknown, or the release is missing or
+      wrong.
+  """
+  options = {key: value for key, value in options.items() if value is not None}
+  view = {key: options.pop(key) for key in views.OPTIONS if key in options}
+  builder = builder_class(name)(
+    release_dir=data_dir, prepared_dir=prepared_dir, **options
+  ).prepare()
+  dataset = Dataset(
+    name=name,
+    class_names=builder.class_names,
+    image_shape=builder.image_shape,
+    splits=MappingProxyType(
+      {
+        split: Split(split, builder.as_data_source(split))
+        for split in builder.info.splits
+      }
+    ),
+  )
+  return views.apply(dataset, **view)

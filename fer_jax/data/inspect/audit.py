@@ -1,0 +1,232 @@
+r"""Reports what a data set repeats, mislabels and has too few of.
+
+python -m fer_jax.data.inspect.audit --dataset=fer2013 [--data_dir=DIR] \
+  [--prepared_dir=DIR] [--option=NAME=VALUE ...] [--output=audit]
+
+Writes to the folder --output, beside what it prints: balance.csv (rows of each
+class), duplicates.csv (rows that share an image, byte for byte), conflicts.csv
+and conflicts.png (those of them whose labels differ) and, of FER2013 and FER+,
+labels.csv (the label in one against the label in the other).
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from fer_jax import errors
+from fer_jax.cli import dataset_flags
+from fer_jax.data import preparation_progress
+from fer_jax.data.inspect import image_sheets
+from fer_jax.data.inspect.duplicates import Audit, Copy, audit
+from fer_jax.data.inspect.label_agreement import Agreement, agreement
+from fer_jax.data.splits import Dataset
+
+_SHOWN = 40  # groups on the picture
+_COPIES_SHOWN = 6  # of a group there
+
+
+def describe(dataset: Dataset, found: Audit) -> str:
+  """Says what was found, in a page."""
+  h, w, _ = dataset.image_shape
+  total = image_sheets.counted(sum(found.sizes.values()))
+  lines = [f"{dataset.name}: {total} of {w} x {h} pixels", "", "Classes"]
+  rows = [["", *(cell for split in found.sizes for cell in (split, ""))]]
+  for k, name in enumerate(found.class_names):
+    row = [name]
+    for split, counts in found.counts.items():
+      row += [f"{counts[k]:,}", _percent(counts[k], found.sizes[split])]
+    rows.append(row)
+  sizes = (cell for n in found.sizes.values() for cell in (f"{n:,}", ""))
+  lines += [*_table([*rows, ["all", *sizes]]), "", "Copies, byte for byte"]
+  for (later, earlier), number in found.leaks.items():
+    lines.append(
+      f"  {_of(number, found.sizes[later])} {later} rows have their image in"
+      f" {earlier}, too"
+    )
+  for split, number in found.repeats.items():
+    lines.append(
+      f"  {_of(number, found.sizes[split])} {split} rows repeat an earlier one"
+    )
+  conflicts = found.conflicts.values()
+  rows_in = sum(map(len, conflicts))
+  between = sum(len({copy.split for copy in group}) > 1 for group in conflicts)
+  lines.append(
+    f"  {len(conflicts):,} of {len(found.groups):,} images with copies have"
+    f" conflicting labels: {rows_in:,} rows"
+  )
+  if len(found.counts) > 1:
+    lines.append(f"  {between:,} of these images are in more than one split")
+  return "\n".join(lines)
+
+
+def describe_agreement(compared: Agreement) -> str:
+  """Says how the labels of FER2013 and FER+ differ."""
+  rows = [["", *compared.columns]]
+  for name, counts in zip(compared.rows, compared.table, strict=True):
+    rows.append([name, *(f"{count:,}" for count in counts)])
+  return "\n".join(
+    [
+      "Labels of FER2013 (down) against FER+'s majority (across)",
+      *_table(rows),
+      f"  {_of(compared.agreeing, compared.total)} rows have the same label in"
+      " both; of those whose",
+      "  majority is a class of FER2013's, "
+      f"{_of(compared.agreeing, compared.in_common)}",
+    ]
+  )
+
+
+def conflict_sheet(dataset: Dataset, found: Audit) -> Image.Image | None:
+  """Draws the images whose copies have different labels; None: there are none.
+
+  Each is drawn once, over the split, row and label of every copy; its number
+  is that of the tables.
+  """
+  conflicts = found.conflicts
+  groups = []
+  for number, copies in list(conflicts.items())[:_SHOWN]:
+    split = dataset.splits[copies[0].split]
+    image = split.read(np.array([copies[0].place]))["image"][0]
+    lines = [
+      f"{copy.split} {copy.row}: {found.class_names[copy.label]}"
+      for copy in copies[:_COPIES_SHOWN]
+    ]
+    if len(copies) > _COPIES_SHOWN:
+      lines.append(f"and {len(copies) - _COPIES_SHOWN:,} more")
+    groups.append((f"group {number}", [(image, "\n".join(lines))]))
+  if not groups:
+    return None
+  title = f"{dataset.name}: images whose copies have different labels"
+  left_out = len(conflicts) - len(groups)
+  if left_out:
+    title += f", {len(groups)} of {len(conflicts):,} ({left_out:,} left out)"
+  return image_sheets.group_sheet(groups, title=title)
+
+
+def write(
+  folder: Path,
+  dataset: Dataset,
+  found: Audit,
+  compared: Agreement | None = None,
+) -> list[str]:
+  """Writes the tables and the picture, and removes those of an older audit.
+
+  Args:
+    folder: where to; made if it is not there.
+    dataset: what was audited, for its images.
+    found: what there is in it.
+    compared: labels of FER2013 and FER+, if there are any.
+
+  Returns:
+    The names of the files.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+  tables = {
+    "balance.csv": _balance(found),
+    "duplicates.csv": _copies(found, dict(enumerate(found.groups))),
+    "conflicts.csv": _copies(found, found.conflicts),
+  }
+  if compared:
+    counts = zip(compared.rows, compared.table.tolist(), strict=True)
+    tables["labels.csv"] = [
+      ["fer2013", *compared.columns],
+      *([name, *row] for name, row in counts),
+    ]
+  sheet = conflict_sheet(dataset, found)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("labels.csv", "conflicts.png"):
+      (folder / name).unlink(missing_ok=True)
+    for name, rows in tables.items():
+      with open(folder / name, "w", encoding="utf-8", newline="") as f:
+        csv.writer(f, lineterminator="\n").writerows(rows)
+    if sheet:
+      sheet.save(folder / "conflicts.png")
+  except OSError as e:
+    raise errors.UserError(
+      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
+    ) from e
+  return [*tables, "conflicts.png"] if sheet else [*tables]
+
+
+def _balance(found: Audit) -> list[list[Any]]:
+  rows: list[list[Any]] = [["split", "class", "count", "share"]]
+  for split, counts in found.counts.items():
+    size = max(found.sizes[split], 1)
+    for name, count in zip(found.class_names, counts.tolist(), strict=True):
+      rows.append([split, name, count, f"{count / size:.6f}"])
+  return rows
+
+
+def _copies(
+  found: Audit, groups: Mapping[int, Sequence[Copy]]
+) -> list[list[Any]]:
+  rows: list[list[Any]] = [["group", "split", "row", "label"]]
+  for number, group in groups.items():
+    for copy in group:
+      label = found.class_names[copy.label]
+      rows.append([number, copy.split, copy.row, label])
+  return rows
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+  """Lines up columns: the first at its left, the others at their right."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  for first, *rest in rows:
+    cells = [cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)]
+    yield "  ".join(["", first.ljust(widths[0]), *cells]).rstrip()
+
+
+def _of(number: int, total: int) -> str:
+  """Says "280 of 3,589 (7.8 %)"."""
+  return f"{number:,} of {total:,} ({_percent(number, total)})"
+
+
+def _percent(number: int, total: int) -> str:
+  return f"{100 * number / max(total, 1):.1f} %"
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines the command's flags; other commands have some of these names."""
+  dataset_flags.define(values)
+  flags.adopt_module_key_flags(dataset_flags, values)
+  flags.DEFINE_string(
+    "output", "audit", "The folder to write to.", flag_values=values
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Audits the data set that the flags name."""
+  del argv
+  given = flags.FLAGS
+  dataset = dataset_flags.load(given)
+  found = audit(dataset)
+  print(describe(dataset, found))
+  compared = None
+  if dataset.name in ("fer2013", "ferplus"):
+    try:
+      compared = agreement(
+        dataset_flags.load(given, "fer2013"),
+        dataset_flags.load(given, "ferplus", num_classes=10),
+      )
+      print(f"\n{describe_agreement(compared)}")
+    except errors.UserError as e:
+      preparation_progress.say(
+        f"labels of FER2013 and FER+ are not compared: {e}"
+      )
+  folder = Path(given.output).expanduser()
+  print(
+    f"\nwrote {', '.join(write(folder, dataset, found, compared))} in {folder}"
+  )
+
+
+if __name__ == "__main__":
+  define_flags()
+  errors.run(main)

@@ -1,0 +1,141 @@
+"""One self-contained HTML page of what a report folder holds."""
+
+import base64
+import contextlib
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jinja2
+
+from fer_jax import __version__
+from fer_jax.config import flatten, to_json
+from fer_jax.errors import UserError
+from fer_jax.inference.trained_model import Trained
+from fer_jax.models.summary import summarize
+
+NAME = "index.html"
+_TEMPLATE = "page.html.jinja"
+# Pictures of a split, in order: the end of the file's name, what it shows.
+_PICTURES = (
+  ("confusion_normalised", "Confusion matrix, each row in per cent"),
+  ("confusion", "Confusion matrix, counts"),
+  ("confusion_alphabetical", "The same, classes as papers print them"),
+  ("per_class", "Recall, precision and F1 of each class"),
+  ("reliability", "Confidence against accuracy"),
+)
+
+
+def write(folder: Path, trained: Trained) -> Path:
+  """Writes the page, of all splits whose metrics are in the folder.
+
+  Pictures are inside it, so the file can be sent and opened anywhere; they
+  come in two colours, for light and dark screens.
+
+  Args:
+    folder: of the report; holds `metrics.json` and its pictures.
+    trained: the model, the first of an ensemble.
+
+  Raises:
+    OSError: the page cannot be written.
+  """
+  metrics = json.loads((folder / "metrics.json").read_text())
+  height, width, _ = trained.image_shape
+  size = trained.config.input.image_size
+  summary = summarize(
+    trained.model, (size, size, trained.config.input.channels)
+  )
+  text = render(
+    _TEMPLATE,
+    title=f"{trained.config.model.name} on {trained.config.dataset.name}",
+    trained=trained,
+    image=f"{width} x {height}",
+    summary=summary,
+    fields=flatten(to_json(trained.config)),
+    run=_summary_of_run(trained.workdir),
+    curves=picture(trained.workdir / "curves.png"),
+    splits=[_split(folder, name, found) for name, found in metrics.items()],
+  )
+  path = folder / NAME
+  path.write_text(text, encoding="utf-8")
+  return path
+
+
+def render(template: str, **values: Any) -> str:
+  """Fills a template of this package in; what it names must be given."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("fer_jax.evaluation", ""),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  device = jax.local_devices()[0]
+  return environment.get_template(template).render(
+    environment={
+      "fer_jax": __version__,
+      "jax": jax.__version__,
+      "flax": flax.__version__,
+      "Python": platform.python_version(),
+      "on": f"{jax.local_device_count()} x {device.device_kind},"
+      f" {platform.system()} {platform.machine()}",
+    },
+    **values,
+  )
+
+
+@contextlib.contextmanager
+def reporting(folder: Path) -> Iterator[None]:
+  """Makes the folder of a report, in WORKDIR, that is written inside.
+
+  Raises:
+    UserError: it cannot be made or written.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    yield
+  except OSError as e:
+    raise UserError(
+      f"cannot write {folder}: {e.strerror or e}; make room, or give another"
+      " --workdir"
+    ) from e
+
+
+def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+  pictures = [
+    {
+      "caption": caption,
+      "light": picture(folder / f"{name}_{end}.png"),
+      "dark": picture(folder / f"{name}_{end}_dark.png"),
+    }
+    for end, caption in _PICTURES
+  ]
+  return {
+    "name": name,
+    "metrics": metrics,
+    "pictures": [p for p in pictures if p["light"] and p["dark"]],
+    "mistakes": picture(folder / f"{name}_mistakes.png"),
+  }
+
+
+def picture(path: Path) -> str:
+  """A PNG as a data URL; "" where there is none."""
+  if not path.is_file():
+    return ""
+  content = base64.b64encode(path.read_bytes()).decode()
+  return f"data:image/png;base64,{content}"
+
+
+def _summary_of_run(workdir: Path) -> dict[str, Any]:
+  """The last line of metrics.jsonl that sums a run up; {} without one."""
+  try:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+  except (OSError, ValueError):
+    return {}
+  found = [record for record in records if "best_epoch" in record]
+  return found[-1] if found else {}

@@ -1,0 +1,177 @@
+"""What `fer_jax.evaluate` writes: numbers, predictions, pictures, a page."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fer_jax.data.inspect import image_sheets
+from fer_jax.errors import UserError
+from fer_jax.evaluation import html_page, plots
+from fer_jax.evaluation.predictions import Predictions
+from fer_jax.evaluation.scores import Scores, reorder, score
+from fer_jax.inference.trained_model import Trained
+
+NUM_MISTAKES = 40  # on the contact sheet
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Results:
+  """A split's predictions and what they are worth.
+
+  Attributes:
+    predictions: of every row.
+    scores: of all rows.
+    leak_free: of the rows whose image is not in the training split too; None
+      where every row or none is such.
+    tta: test-time augmentation.
+  """
+
+  predictions: Predictions
+  scores: Scores
+  leak_free: Scores | None
+  tta: str
+
+  def __str__(self) -> str:
+    text = f"{self.predictions.split}\n{self.scores}"
+    if self.leak_free is None:
+      return text
+    leaks = int(self.predictions.leaks.sum())
+    return (
+      f"{text}\nwithout the {leaks:,} rows whose image is in the training split"
+      f" too: accuracy {self.leak_free.accuracy:.2%}, balanced"
+      f" {self.leak_free.balanced_accuracy:.2%}, loss"
+      f" {self.leak_free.loss:.4f}"
+    )
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns the numbers, fit for JSON."""
+    found = {
+      "tta": self.tta,
+      "num_leaks": int(self.predictions.leaks.sum()),
+      **self.scores.to_json(),
+    }
+    if self.leak_free is not None:
+      found["leak_free"] = self.leak_free.to_json()
+    return found
+
+
+def results_of(predictions: Predictions, tta: str = "none") -> Results:
+  """Scores predictions, all of them and those that cannot have leaked."""
+  leaks, leak_free = predictions.leaks, None
+  if leaks.any() and not leaks.all():
+    leak_free = score(
+      predictions.probabilities[~leaks],
+      predictions.targets[~leaks],
+      predictions.class_names,
+    )
+  whole = score(
+    predictions.probabilities, predictions.targets, predictions.class_names
+  )
+  return Results(predictions, whole, leak_free, tta)
+
+
+def write(
+  results: Results, trained: Sequence[Trained], folder: Path
+) -> list[Path]:
+  """Writes all of it; results of other splits that lie there are kept.
+
+  Args:
+    results: of one split, or of several joined.
+    trained: the models they are of.
+    folder: where to; made if it is not there.
+
+  Returns:
+    The files written.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    return _write(results, trained, folder)
+  except OSError as e:
+    raise UserError(
+      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
+    ) from e
+
+
+def _write(
+  results: Results, trained: Sequence[Trained], folder: Path
+) -> list[Path]:
+  predictions, scores = results.predictions, results.scores
+  split, names = predictions.split, predictions.class_names
+  metrics_file = folder / "metrics.json"
+  metrics = _read(metrics_file)
+  metrics[split] = {
+    "workdirs": [str(model.workdir) for model in trained],
+    "checkpoint": trained[0].checkpoint,
+    "epochs": [model.epoch for model in trained],
+    **results.to_json(),
+  }
+  metrics_file.write_text(json.dumps(metrics, indent=2) + "\n")
+  files = [metrics_file, folder / f"{split}_predictions.csv"]
+  predictions.write_csv(files[-1])
+  pictures = {
+    "confusion": lambda dark: plots.confusion_matrix(
+      scores.confusion, names, False, split, dark=dark
+    ),
+    "confusion_normalised": lambda dark: plots.confusion_matrix(
+      scores.confusion, names, True, split, dark=dark
+    ),
+    "per_class": lambda dark: plots.per_class_bars(scores, dark=dark),
+    "reliability": lambda dark: plots.reliability_diagram(
+      scores.calibration, dark=dark
+    ),
+  }
+  alphabetical = sorted(names)
+  if alphabetical != list(names):
+    reordered = reorder(scores.confusion, names, alphabetical)
+    pictures["confusion_alphabetical"] = lambda dark: plots.confusion_matrix(
+      reordered, alphabetical, True, split, dark=dark
+    )
+  named = {f"{split}_{name}": draw for name, draw in pictures.items()}
+  files += plots.write_both(named, folder)
+  files.append(folder / f"{split}_mistakes.png")
+  mistakes_sheet(predictions).save(files[-1])
+  files.append(html_page.write(folder, trained[0]))
+  return files
+
+
+def mistakes_sheet(predictions: Predictions) -> Image.Image:
+  """Draws the most confident mistakes, what they were taken for beneath."""
+  wrong = predictions.mistakes()
+  shown = wrong[:NUM_MISTAKES]
+  names = predictions.class_names
+  groups = [
+    (
+      "",
+      [
+        (
+          predictions.images[i],
+          f"{names[predictions.predicted[i]]}"
+          f" {predictions.probabilities[i].max():.0%}"
+          f"\ntrue: {names[predictions.labels[i]]}"
+          f"\n{predictions.splits[i]} {predictions.rows[i]}",
+        )
+      ],
+    )
+    for i in shown
+  ]
+  title = (
+    f"{predictions.split}: the {len(shown)} most confident of {len(wrong):,}"
+    f" mistakes in {len(predictions.labels):,} images"
+  )
+  return image_sheets.group_sheet(groups, title=title)
+
+
+def _read(path: Path) -> dict[str, Any]:
+  """The metrics of an earlier evaluation; {} where there are none."""
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return found if isinstance(found, dict) else {}

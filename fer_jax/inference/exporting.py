@@ -1,0 +1,118 @@
+"""A trained model as programs that run without this package.
+
+Each program is StableHLO, made by `jax.export`: stored images in, uint8
+`[b h w c]` for any b, probabilities out, float32 `[b k]`; weights and
+preprocessing are inside. The one for CPU has this package's convolutions, that
+for accelerators XLA's own.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from fer_jax import __version__
+from fer_jax.errors import UserError
+from fer_jax.inference.trained_model import Trained
+from fer_jax.ops import convolution, cpu_kernels, lowerings
+
+# File -> the platforms it runs on.
+PROGRAMS: dict[str, tuple[str, ...]] = {
+  "model_cpu.stablehlo": ("cpu",),
+  "model_gpu_tpu.stablehlo": ("cuda", "rocm", "tpu"),
+}
+README = """\
+# {title}
+
+    import jax, json
+    from jax import export
+    program = export.deserialize(open("model_cpu.stablehlo", "rb").read())
+    class_names = json.load(open("model.json"))["class_names"]
+    # uint8 [b, {height}, {width}, {channels}] -> float32 [b, {classes}]
+    probabilities = program.call(images)
+
+`model_gpu_tpu.stablehlo` is the same for GPU and TPU. Needs jax only.
+"""
+
+
+def export(trained: Trained, folder: Path) -> list[Path]:
+  """Writes the programs, and what their outputs stand for.
+
+  Args:
+    trained: the model.
+    folder: where to; made if it is not there.
+
+  Returns:
+    The files.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+  contents: dict[str, bytes] = {
+    name: bytes(program(trained, platforms).serialize())
+    for name, platforms in PROGRAMS.items()
+  }
+  contents["model.json"] = json.dumps(describe(trained), indent=2).encode()
+  height, width, channels = trained.image_shape
+  contents["README.md"] = README.format(
+    title=f"{trained.config.model.name} on {trained.config.dataset.name}",
+    height=height,
+    width=width,
+    channels=channels,
+    classes=len(trained.class_names),
+  ).encode()
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+      (folder / name).write_bytes(content)
+  except OSError as e:
+    raise UserError(
+      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
+    ) from e
+  return [folder / name for name in contents]
+
+
+def program(
+  trained: Trained, platforms: tuple[str, ...]
+) -> jax.export.Exported:
+  """The model as one function of images, for any number of them.
+
+  Args:
+    trained: the model.
+    platforms: as jax.export names them.
+  """
+  # Constants of the program, as it is traced without arguments for them.
+  variables = jax.tree.map(np.asarray, trained.variables)
+
+  def probabilities(images: Array) -> Array:
+    return jax.nn.softmax(trained.logits(images, variables))
+
+  (batch,) = jax.export.symbolic_shape("b")
+  images = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
+  native = convolution.use(convolution.Rule.all(lowerings.native))
+  with cpu_kernels.forbid() if platforms == ("cpu",) else native:
+    return jax.export.export(jax.jit(probabilities), platforms=platforms)(
+      images
+    )
+
+
+def describe(trained: Trained) -> dict[str, Any]:
+  """Says what the programs take and give, fit for JSON."""
+  return {
+    "fer_jax": __version__,
+    "model": trained.config.model.name,
+    "dataset": trained.config.dataset.name,
+    "class_names": list(trained.class_names),
+    "input": {"dtype": "uint8", "shape": ["b", *trained.image_shape]},
+    "output": {
+      "dtype": "float32",
+      "shape": ["b", len(trained.class_names)],
+      "meaning": "probabilities",
+    },
+    "programs": {name: list(names) for name, names in PROGRAMS.items()},
+  }

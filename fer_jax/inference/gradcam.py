@@ -1,0 +1,193 @@
+"""Where a model looks: Grad-CAM, and the maps that CBAM makes itself.
+
+Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via
+Gradient-based Localization", https://arxiv.org/abs/1610.02391
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Float, Float32, Int, UInt8
+
+from fer_jax.data import normalization
+from fer_jax.errors import choose
+from fer_jax.inference.trained_model import Trained
+
+# Maps of fewer pixels a side say too little of where.
+_LEAST_SIDE = 6
+
+
+def layers(trained: Trained) -> dict[str, tuple[int, int]]:
+  """The parts of a model that give maps: name -> height and width, in order."""
+  found: dict[str, tuple[int, int]] = {}
+
+  def note(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    out = next_fn(*args, **kwargs)
+    path = context.module.path
+    if len(path) == 1 and context.method_name == "__call__" and out.ndim == 4:
+      found[path[0]] = out.shape[1:3]
+    return out
+
+  images = jax.ShapeDtypeStruct((1, *trained.image_shape), jnp.uint8)
+  with nn.intercept_methods(note):
+    jax.eval_shape(trained.logits, images)
+  return found
+
+
+def default_layer(trained: Trained) -> str:
+  """The last layer whose maps still say where: 6 x 6 or more, or the first."""
+  found = layers(trained)
+  large = [name for name, side in found.items() if min(side) >= _LEAST_SIDE]
+  return large[-1] if large else next(iter(found))
+
+
+class GradCam:
+  """How much each place of an image speaks for a class, by one layer's maps.
+
+  The layer's maps, weighted by the mean gradient of the class's logit, summed
+  and cut off below zero (equations 1 and 2), resized to the image. Compiled
+  at the first call, for all that follow.
+
+  Args:
+    trained: the model.
+    layer: one of `layers`; "" is `default_layer`.
+    batch_size: images a compiled call takes; 0 is the model's own.
+
+  Raises:
+    UserError: there is no such layer.
+  """
+
+  def __init__(self, trained: Trained, layer: str = "", batch_size: int = 0):
+    self.layer = layer or default_layer(trained)
+    choose("layer", self.layer, layers(trained))
+    self._trained = trained
+    self._batch_size = batch_size or trained.batch_size
+    self._step = jax.jit(self._maps)
+
+  def __call__(
+    self,
+    images: UInt8[np.ndarray, "n h w c"],
+    labels: Int[np.ndarray, " n"] | None = None,
+  ) -> Float32[np.ndarray, "n h w"]:
+    """Returns the maps, 0 to 1 in each image.
+
+    Args:
+      images: as stored.
+      labels: the classes; the predicted ones if not given.
+    """
+    size, out = self._batch_size, []
+    for start in range(0, len(images), size):
+      batch = images[start : start + size]
+      padding = size - len(batch)
+      chosen = None if labels is None else labels[start : start + size]
+      if padding:
+        batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        chosen = None if chosen is None else np.pad(chosen, (0, padding))
+      maps = np.asarray(self._step(self._trained.variables, batch, chosen))
+      out.append(_scaled(maps, images.shape[1:3])[: size - padding])
+    if not out:
+      return np.zeros(images.shape[:3], np.float32)
+    return np.concatenate(out)
+
+  def _maps(
+    self, variables: Any, images: Array, labels: Array | None
+  ) -> Float[Array, "b h w"]:
+    trained, layer = self._trained, self.layer
+
+    def logits_of(probe: Array) -> tuple[Array, tuple[Array, Array]]:
+      seen: list[Array] = []
+      with nn.intercept_methods(_probed(layer, probe, seen)):
+        logits = trained.logits(images, variables)
+      chosen = logits.argmax(axis=-1) if labels is None else labels
+      total = jnp.take_along_axis(logits, chosen[:, None], axis=-1).sum()
+      return total, (seen[0], logits)
+
+    shape = jax.eval_shape(lambda: _output(trained, layer, images, variables))
+    # The gradient of what is added to the maps is that of the maps.
+    gradient, (maps, _) = jax.grad(logits_of, has_aux=True)(
+      jnp.zeros(shape.shape, shape.dtype)
+    )
+    weights = gradient.mean(axis=(1, 2), keepdims=True)
+    return nn.relu((weights * maps).astype(jnp.float32).sum(axis=-1))
+
+
+def gradcam(
+  trained: Trained,
+  images: UInt8[np.ndarray, "n h w c"],
+  layer: str = "",
+  labels: Int[np.ndarray, " n"] | None = None,
+) -> Float32[np.ndarray, "n h w"]:
+  """As `GradCam`, once: no more is computed than there are images.
+
+  Args:
+    trained: the model.
+    images: as stored.
+    layer: one of `layers`; "" is `default_layer`.
+    labels: the classes; the predicted ones if not given.
+
+  Raises:
+    UserError: there is no such layer.
+  """
+  batch_size = max(1, min(trained.batch_size, len(images)))
+  return GradCam(trained, layer, batch_size)(images, labels)
+
+
+def attention(
+  trained: Trained, images: UInt8[np.ndarray, "n h w c"]
+) -> dict[str, Float32[np.ndarray, "n h w"]]:
+  """The spatial maps of a model's CBAMs, 0 to 1 in each image, by block.
+
+  Returns:
+    Block -> maps, in order; empty where the model has no spatial attention.
+  """
+
+  def run(variables: Any, images: Array) -> Any:
+    images = normalization.prepare(images, trained.config.input)
+    _, state = trained.model.apply(
+      variables, images, train=False, mutable=["intermediates"]
+    )
+    return state.get("intermediates", {})
+
+  found = flatten_dict(jax.jit(run)(trained.variables, jnp.asarray(images)))
+  return {
+    path[0]: _scaled(np.asarray(values[0])[..., 0], images.shape[1:3])
+    for path, values in found.items()
+    if path[-1] == "spatial_map"
+  }
+
+
+def _probed(layer: str, probe: Array, seen: list[Array]) -> Callable[..., Any]:
+  """An interceptor that adds `probe` to a layer's output and notes it."""
+
+  def intercept(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    out = next_fn(*args, **kwargs)
+    if context.module.path == (layer,) and context.method_name == "__call__":
+      seen.append(out)
+      out = out + probe
+    return out
+
+  return intercept
+
+
+def _output(trained: Trained, layer: str, images: Array, variables: Any) -> Any:
+  seen: list[Array] = []
+  with nn.intercept_methods(_probed(layer, jnp.zeros(()), seen)):
+    trained.logits(images, variables)
+  return seen[0]
+
+
+def _scaled(
+  maps: Float[np.ndarray, "n h w"], shape: tuple[int, ...]
+) -> Float32[np.ndarray, "n h w"]:
+  """Maps resized to the images, each from its lowest value to its highest."""
+  resized = np.asarray(
+    jax.image.resize(maps, (len(maps), *shape), "bilinear"), np.float32
+  )
+  low = resized.min(axis=(1, 2), keepdims=True)
+  high = resized.max(axis=(1, 2), keepdims=True)
+  return (resized - low) / np.maximum(high - low, 1e-12)

@@ -1,0 +1,133 @@
+"""The layers of a model by name: which parameters a pattern means.
+
+A group is what stands at the top of the parameter tree: `conv1`, `fc`, or all
+blocks of a stage (`layer1` is `layer1_0`, `layer1_1`, ...). A norm at the top
+belongs to the layer before it, so `conv1` means `bn1` too.
+"""
+
+import fnmatch
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
+
+from fer_jax.errors import UserError
+from fer_jax.ops import convolution, lowerings
+
+BACKBONE = "backbone"  # all groups but the last, which gives the logits
+
+# Group -> paths of its parameters ("layer1_0/conv1/kernel"), from the image
+# to the logits.
+Groups = Mapping[str, tuple[str, ...]]
+
+_BLOCK = re.compile(r"(.+)_\d+")
+
+
+def variable_shapes(
+  model: nn.Module, input_shape: tuple[int, int, int]
+) -> dict[str, tuple[int, ...]]:
+  """The shapes of a model's variables, in the order it makes them.
+
+  Args:
+    model: called as `model(x, train=False)` on Float[1 h w c].
+    input_shape: height, width, channels.
+
+  Returns:
+    Shapes by path, `params/conv1/kernel` or `batch_stats/bn1/mean`.
+  """
+  shapes: dict[str, tuple[int, ...]] = {}
+
+  def init(x: jax.Array) -> Any:
+    variables = model.init(jax.random.key(0), x, train=False)
+    # Noted here: jax sorts the names of what a traced function returns.
+    for path, leaf in flatten_dict(variables, sep="/").items():
+      shapes[path] = leaf.shape
+    return ()
+
+  x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  with convolution.use(
+    convolution.Rule.all(lowerings.native)
+  ):  # the quickest to trace
+    jax.eval_shape(init, x)
+  return shapes
+
+
+def layer_groups(
+  model: nn.Module, input_shape: tuple[int, int, int]
+) -> dict[str, tuple[str, ...]]:
+  """The groups of a model.
+
+  Args:
+    model: as in `variable_shapes`.
+    input_shape: height, width, channels.
+
+  >>> from fer_jax.models import create
+  >>> list(layer_groups(create("resnet18", num_classes=7), (48, 48, 1)))
+  ['conv1', 'layer1', 'layer2', 'layer3', 'layer4', 'fc']
+  """
+  tops: dict[str, list[str]] = {}
+  for name in variable_shapes(model, input_shape):
+    collection, _, path = name.partition("/")
+    if collection == "params":
+      tops.setdefault(path.split("/")[0], []).append(path)
+  groups: dict[str, list[str]] = {}
+  for top, paths in tops.items():
+    is_norm = {p.rpartition("/")[2] for p in paths} == {"scale", "bias"}
+    if is_norm and len(paths) == 2 and groups:
+      groups[next(reversed(groups))] += paths
+      continue
+    block = _BLOCK.fullmatch(top)
+    groups.setdefault(block[1] if block else top, []).extend(paths)
+  return {name: tuple(paths) for name, paths in groups.items()}
+
+
+def match(pattern: str, groups: Groups, field: str) -> frozenset[str]:
+  """The parameters that a pattern means.
+
+  Args:
+    pattern: a group, "backbone", the beginning of a path up to a `/` or `_`
+      ("layer1_0/conv1"), or a glob of a path or its beginning ("*/bn*").
+    groups: of the model.
+    field: the configuration's, for the message.
+
+  Returns:
+    Their paths.
+
+  Raises:
+    UserError: there are none; the message lists the groups.
+
+  >>> groups = {"conv1": ("conv1/kernel", "bn1/scale"), "fc": ("fc/bias",)}
+  >>> sorted(match("conv1", groups, "freeze.patterns"))
+  ['bn1/scale', 'conv1/kernel']
+  >>> match("f*", groups, "freeze.patterns")
+  frozenset({'fc/bias'})
+  """
+  if pattern == BACKBONE:
+    *lower, _ = groups.values()
+    found = frozenset(path for paths in lower for path in paths)
+  elif pattern in groups:
+    found = frozenset(groups[pattern])
+  else:
+    means = functools.partial(_means, pattern)
+    paths = [path for group in groups.values() for path in group]
+    found = frozenset(filter(means, paths))
+  if not found:
+    raise UserError(
+      f"--config.{field}: no parameter matches {pattern!r}: the groups are"
+      f" {', '.join(groups)}; {BACKBONE} is all but {list(groups)[-1]}"
+    )
+  return found
+
+
+def _means(pattern: str, path: str) -> bool:
+  """Whether a pattern that is no group's name means a parameter."""
+  if any(mark in pattern for mark in "*?["):
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(
+      path, f"{pattern}/*"
+    )
+  return path == pattern or path.startswith((f"{pattern}/", f"{pattern}_"))

@@ -1,0 +1,1 @@
+"""Convolutions, pooling and batch normalization, lowered per platform."""

@@ -1,0 +1,205 @@
+"""The pictures of a study; each for a white page or a dark one."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fer_jax.evaluation import plots
+from fer_jax.evaluation.plot_theme import theme_of
+from fer_jax.evaluation.scores import reorder
+from fer_jax.studies.comparison import Recipe
+
+
+def curves(
+  recipes: Sequence[Recipe], quantity: str, *, dark: bool = False
+) -> Figure:
+  """Draws loss or accuracy of all recipes over the epochs (Pan's Figure 2).
+
+  Training at the left, validation at the right. Of several seeds and folds the
+  line is the mean of those that got so far, the band all of them.
+
+  Args:
+    recipes: to draw.
+    quantity: "loss" or "accuracy".
+    dark: for a dark page.
+  """
+  theme = theme_of(dark)
+  figure = theme.figure(8.2, 4.4)
+  panels = figure.subplots(1, 2, sharey=True)
+  for axes, split in zip(panels, ("train", "validation"), strict=True):
+    for recipe, color in zip(recipes, itertools.cycle(theme.series)):
+      lines = [
+        [epoch[f"{split}_{quantity}"] for epoch in epochs]
+        for outcome in recipe.outcomes
+        for epochs in outcome.epochs
+      ]
+      low, mean, high = _band(lines)
+      epochs = np.arange(1, len(mean) + 1)
+      few = len(mean) <= 15
+      axes.plot(
+        epochs,
+        mean,
+        color=color,
+        linewidth=1.6,
+        marker="o" if few else None,
+        markersize=3.5,
+        label=recipe.name,
+      )
+      if len(lines) > 1:
+        axes.fill_between(epochs, low, high, color=color, alpha=0.18, lw=0)
+    theme.style(axes, xgrid=True, ygrid=True)
+    title = "Training" if split == "train" else "Validation"
+    axes.set_title(title, loc="left", fontsize=10, color=theme.ink)
+    axes.set_xlabel("Epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if quantity == "accuracy":
+      axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.4g}%")
+  panels[0].set_ylabel(quantity.capitalize())
+  if quantity == "loss":
+    _cut_off(panels[0], panels[1])
+  handles, labels = panels[0].get_legend_handles_labels()
+  figure.legend(
+    handles,
+    labels,
+    loc="outside upper center",
+    ncols=min(len(recipes), 5),
+    fontsize=8.5,
+    labelcolor=theme.ink,
+    frameon=False,
+  )
+  return figure
+
+
+def accuracies(
+  recipes: Sequence[Recipe], split: str, *, dark: bool = False
+) -> Figure:
+  """Draws accuracy with its interval; every seed is a small dot."""
+  theme = theme_of(dark)
+  figure = theme.figure(7, 1.2 + 0.5 * len(recipes))
+  axes = figure.subplots()
+  for place, recipe in enumerate(recipes):
+    accuracy = recipe.figure(lambda one: one.scores.accuracy)
+    interval = recipe.interval
+    color = theme.series[place % len(theme.series)]
+    axes.plot(
+      [interval.low, interval.high], [place, place], color=color, linewidth=2
+    )
+    if len(accuracy.values) > 1:
+      axes.plot(
+        accuracy.values,
+        [place + 0.2] * len(accuracy.values),
+        linestyle="none",
+        marker=".",
+        markersize=5,
+        color=theme.muted,
+      )
+    axes.plot([accuracy.mean], [place], marker="o", markersize=7, color=color)
+    axes.annotate(
+      accuracy.format(".1f", 100),
+      (accuracy.mean, place),
+      (0, 8),
+      textcoords="offset points",
+      ha="center",
+      fontsize=8,
+      color=theme.ink,
+    )
+  axes.set_yticks(range(len(recipes)), [recipe.name for recipe in recipes])
+  axes.set_ylim(len(recipes) - 0.5, -0.7)
+  axes.set_xlabel(f"Accuracy on {split}, 95 % interval")
+  theme.style(axes, xgrid=True, ygrid=False)
+  axes.tick_params(axis="y", length=0, labelsize=9)
+  axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.4g}%")
+  axes.spines["left"].set_visible(False)
+  return figure
+
+
+def cost(
+  recipes: Sequence[Recipe], split: str, *, dark: bool = False
+) -> Figure:
+  """Draws accuracy against training speed; a dot's area is the parameters."""
+  theme = theme_of(dark)
+  figure = theme.figure(6.4, 4.2)
+  axes = figure.subplots()
+  most = max(recipe.outcomes[0].num_parameters for recipe in recipes)
+  for place, recipe in enumerate(recipes):
+    color = theme.series[place % len(theme.series)]
+    accuracy = recipe.figure(lambda one: one.scores.accuracy).mean
+    speed = recipe.figure(lambda one: one.images_per_second).mean
+    size = recipe.outcomes[0].num_parameters / most
+    axes.scatter(
+      [speed], [accuracy], s=60 + 540 * size, color=color, alpha=0.75, lw=0
+    )
+    axes.annotate(
+      f"{recipe.name} ({recipe.outcomes[0].num_parameters / 1e6:.1f} M)",
+      (speed, accuracy),
+      # Above and below in turn, so that near ones do not overlap.
+      (0, (7 + 12 * math.sqrt(size)) * (-1) ** place),
+      textcoords="offset points",
+      ha="center",
+      va="bottom" if place % 2 == 0 else "top",
+      fontsize=8,
+      color=theme.ink,
+    )
+  axes.margins(0.25)
+  axes.set_xlim(left=0)
+  axes.set_xlabel("Training speed, images/s (area: parameters)")
+  axes.set_ylabel(f"Accuracy on {split}")
+  theme.style(axes, xgrid=True, ygrid=True)
+  axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.4g}%")
+  return figure
+
+
+def confusion(recipe: Recipe, *, dark: bool = False) -> Figure:
+  """Draws the matrix of a recipe, all seeds together, classes by alphabet.
+
+  That is the order in which papers on FER2013 print it.
+  """
+  names = recipe.outcomes[0].class_names
+  total = sum(outcome.scores.confusion for outcome in recipe.outcomes)
+  order = sorted(names)
+  counts = reorder(np.asarray(total), names, order)
+  return plots.confusion_matrix(counts, order, True, recipe.name, dark=dark)
+
+
+def _cut_off(train: Axes, validation: Axes) -> None:
+  """Leaves out validation losses far above all training losses.
+
+  Young BatchNorm statistics make them, and they would flatten all else.
+  """
+  highest = max(
+    float(np.nanmax(np.asarray(line.get_ydata()))) for line in train.lines
+  )
+  limit, (_, top) = 1.3 * highest, validation.get_ylim()
+  if top <= limit:
+    return
+  validation.set_ylim(top=limit)
+  for line in validation.lines:
+    for epoch, loss in np.column_stack(line.get_data()).tolist():
+      if loss > limit:
+        validation.annotate(
+          f"{loss:.1f}",
+          (epoch, limit),
+          (6, -10),
+          textcoords="offset points",
+          fontsize=8,
+          color=line.get_color(),
+        )
+
+
+def _band(
+  lines: Sequence[Sequence[float | None]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Lowest, mean and highest at each epoch of lines of any length."""
+  length = max(map(len, lines))
+  columns: list[list[float]] = [[] for _ in range(length)]
+  for line in lines:
+    for column, value in zip(columns, line, strict=False):
+      column.append(math.nan if value is None else value)
+  low, mean, high = zip(
+    *((min(c), float(np.mean(c)), max(c)) for c in columns), strict=True
+  )
+  return np.array(low), np.array(mean), np.array(high)

@@ -1,0 +1,1 @@
+"""Progress, metric files, curves and summaries of a run."""

@@ -1,0 +1,1 @@
+"""Optimizers, schedules, early stopping, freezing and layer learning rates."""

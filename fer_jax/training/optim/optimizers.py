@@ -1,0 +1,263 @@
+"""The optimizers, and the learning rate inside their state.
+
+Every optimizer is a chain: clip the gradient, turn it into a direction, scale
+that by the learning rate. The rate is the schedule's value times a factor that
+lies in the state as an array, so the host can change it (reduce on plateau)
+without compiling the step anew.
+
+Weight decay acts on kernels only, never on biases or on the scale and bias of
+a norm. What the number means is each optimizer's own custom:
+
+* sgd, adam: L2, `weight_decay * p` is added to the clipped gradient, as in
+  torch.optim.SGD and Adam.
+* adamw, adafactor: decoupled, p shrinks by `learning_rate * weight_decay * p`
+  an update (Loshchilov and Hutter 2019), as in torch.optim.AdamW and Adafactor
+  and in the Adafactor of transformers. optax.adafactor does not scale it by the
+  learning rate: multiply a value made for that by one over the rate.
+"""
+
+import math
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float32, Int32, PyTree
+from ml_collections import ConfigDict
+
+from fer_jax.errors import choose, require
+from fer_jax.training.optim.lr_multipliers import ByPath, name_of, scale_by_path
+
+NAMES = ("adam", "adamw", "adafactor", "sgd")
+
+State = TypeVar("State")
+Scalar = float | Float32[Array, ""]
+_NONE: ByPath[Any] = MappingProxyType({})
+
+
+class LearningRateState(NamedTuple):
+  """What the learning rate needs beside the schedule.
+
+  Attributes:
+    num_updates: updates done.
+    factor: by what the schedule is multiplied from the next update on.
+    learning_rate: of the latest update; before the first, of the first.
+  """
+
+  num_updates: Int32[Array, ""]
+  factor: Float32[Array, ""]
+  learning_rate: Float32[Array, ""]
+
+
+def create(
+  config: ConfigDict,
+  schedule: optax.Schedule,
+  lr_factors: ByPath[float] = _NONE,
+  units: ByPath[str] = _NONE,
+  weight_decay: Scalar | None = None,
+) -> optax.GradientTransformation:
+  """The optimizer that a configuration names.
+
+  `clip_norm` clips the global norm of the gradient before all else. With
+  `accumulate_steps` = k the gradients of k batches are averaged, clipped
+  together and applied once: for a loss that is a plain mean this equals one
+  batch of k times the size, except that BatchNorm sees each batch alone.
+
+  Args:
+    config: the section `optimizer` of a configuration. Its `learning_rate` is
+      not read here: it is in the schedule.
+    schedule: the learning rate by updates done, `schedules.create`. Its numbers
+      may be traced, as may be the weight decay.
+    lr_factors: by what the learning rate of a parameter is multiplied, where
+      that is not 1.
+    units: the name of a set of parameters that has moments, and a count of
+      updates, of its own; {} for one set.
+    weight_decay: in place of the configuration's.
+
+  Returns:
+    A transformation whose `update` needs the parameters.
+
+  Raises:
+    UserError: a name is unknown or a value out of its range.
+  """
+  _check(config)
+  if weight_decay is None:
+    weight_decay = config.weight_decay
+  decay = optax.add_decayed_weights(weight_decay, decay_mask)
+  rate = scale_by_learning_rate(schedule)
+  if lr_factors:
+    rate = optax.chain(rate, scale_by_path(lr_factors))
+  parts = []
+  if config.clip_norm:
+    parts.append(optax.clip_by_global_norm(config.clip_norm))
+  if config.name == "sgd":
+    parts.append(decay)
+    if config.momentum:
+      momentum = optax.trace(config.momentum, nesterov=config.nesterov)
+      parts.append(_of_units(momentum, units))
+    parts.append(rate)
+  elif config.name == "adafactor":
+    direction = _adafactor_direction()
+    if units:
+      direction = [_of_units(optax.chain(*direction), units)]
+    parts += [*direction, decay, rate]
+  else:
+    adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+    adam = _of_units(adam, units)
+    parts += [decay, adam] if config.name == "adam" else [adam, decay]
+    parts.append(rate)
+  optimizer = optax.chain(*parts)
+  if config.accumulate_steps == 1:
+    return optimizer
+  every = optax.MultiSteps(optimizer, config.accumulate_steps)
+  return every.gradient_transformation()
+
+
+def _of_units(
+  direction: optax.GradientTransformation, units: ByPath[str]
+) -> optax.GradientTransformation:
+  """The same transformation, with a state for each unit."""
+  if not units:
+    return direction
+  return optax.partition(
+    dict.fromkeys(units.values(), direction),
+    lambda params: jax.tree_util.tree_map_with_path(
+      lambda path, _: units[name_of(path)], params
+    ),
+  )
+
+
+def _adafactor_direction() -> list[optax.GradientTransformation]:
+  """Adafactor's direction (Shazeer and Stern 2018), for an absolute rate.
+
+  The gradient over the root of its running mean square, whose decay is
+  1 - t ** -0.8, then clipped per array to a root mean square of 1 (section 6).
+  No momentum, no scaling by the parameters, no relative step. The mean square
+  is kept by rows and columns where an array's two largest dimensions are at
+  least 128, and whole otherwise: small kernels cost as much memory as in Adam
+  without its momentum.
+  """
+  return [
+    optax.scale_by_factored_rms(
+      decay_rate=0.8, min_dim_size_to_factor=128, epsilon=1e-30
+    ),
+    optax.clip_by_block_rms(1.0),
+  ]
+
+
+def _check(config: ConfigDict) -> None:
+  """Raises UserError for the first value that is out of its range."""
+  choose("--config.optimizer.name", config.name, NAMES)
+  for field in ("weight_decay", "clip_norm"):
+    value = config[field]
+    ok = 0 <= value < math.inf
+    require(ok, f"optimizer.{field}", value, "be a number of at least 0")
+  for field in ("momentum", "b1", "b2"):
+    value = config[field]
+    ok = 0 <= value < 1
+    require(ok, f"optimizer.{field}", value, "be at least 0 and less than 1")
+  ok = 0 < config.eps < math.inf
+  require(ok, "optimizer.eps", config.eps, "be a number above 0")
+  steps = config.accumulate_steps
+  require(steps >= 1, "optimizer.accumulate_steps", steps, "be at least 1")
+  ok = not (config.name == "sgd" and config.nesterov and config.momentum == 0)
+  require(
+    ok,
+    "optimizer.nesterov",
+    config.nesterov,
+    "be False where --config.optimizer.momentum is 0",
+  )
+
+
+def decay_mask(params: PyTree) -> PyTree:
+  """True for the arrays that weight decay acts on.
+
+  Args:
+    params: a tree of parameters, named as Flax's layers name them.
+
+  Returns:
+    A tree of the same structure: True where a `kernel` has two dimensions or
+    more, False for biases and the scales of norms.
+
+  >>> decay_mask({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
+  {'bias': False, 'kernel': True}
+  """
+
+  def is_kernel(path: tuple[Any, ...], param: Any) -> bool:
+    return getattr(path[-1], "key", None) == "kernel" and param.ndim >= 2
+
+  return jax.tree_util.tree_map_with_path(is_kernel, params)
+
+
+def scale_by_learning_rate(
+  schedule: optax.Schedule,
+) -> optax.GradientTransformation:
+  """Multiplies updates by minus `schedule(num_updates) * factor`.
+
+  Args:
+    schedule: the learning rate by updates done.
+
+  Returns:
+    A transformation with the state `LearningRateState`.
+  """
+
+  def init(params: PyTree) -> LearningRateState:
+    del params
+    return LearningRateState(
+      num_updates=jnp.zeros((), jnp.int32),
+      factor=jnp.ones((), jnp.float32),
+      learning_rate=jnp.array(schedule(0), jnp.float32),
+    )
+
+  def update(
+    updates: PyTree, state: LearningRateState, params: PyTree = None
+  ) -> tuple[PyTree, LearningRateState]:
+    del params
+    rate = jnp.asarray(schedule(state.num_updates), jnp.float32) * state.factor
+    updates = jax.tree.map(lambda u: -rate.astype(u.dtype) * u, updates)
+    num_updates = optax.safe_increment(state.num_updates)
+    return updates, LearningRateState(num_updates, state.factor, rate)
+
+  return optax.GradientTransformation(init, update)
+
+
+def set_lr_factor(opt_state: State, factor: float) -> State:
+  """Sets by what the schedule is multiplied from the next update on.
+
+  Shapes, dtypes and places of the arrays stay (also of a state that is
+  replicated over devices), so a compiled step stays valid.
+
+  Args:
+    opt_state: a state of an optimizer made by `create`.
+    factor: 1 is the schedule itself.
+
+  Returns:
+    The state with the factor in it.
+  """
+
+  def set_factor(node: Any) -> Any:
+    if isinstance(node, LearningRateState):
+      return node._replace(factor=jnp.full_like(node.factor, factor))
+    return node
+
+  return jax.tree.map(set_factor, opt_state, is_leaf=_is_rate)
+
+
+def learning_rate(opt_state: Any) -> Float32[Array, "*devices"]:
+  """The learning rate of the latest update, on the device.
+
+  Args:
+    opt_state: a state of an optimizer made by `create`.
+
+  Returns:
+    A float32 scalar (`[n]` for a state replicated over n devices); before the
+    first update, the rate that one will have if the factor stays.
+  """
+  nodes = jax.tree.leaves(opt_state, is_leaf=_is_rate)
+  (state,) = [node for node in nodes if _is_rate(node)]
+  return state.learning_rate
+
+
+def _is_rate(node: Any) -> bool:
+  return isinstance(node, LearningRateState)

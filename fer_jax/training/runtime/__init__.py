@@ -1,0 +1,1 @@
+"""Process-wide settings: malloc, compilation cache, signals, profiler."""

@@ -1,0 +1,128 @@
+"""The command that draws contact sheets, and the flags of its data set."""
+
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from PIL import Image
+
+from fer_jax.cli import dataset_flags
+from fer_jax.data.inspect import contact_sheet as module
+from fer_jax.errors import UserError
+
+SMALL = ("num_train=21", "num_validation=7", "num_test=7")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+  """Runs the command with small drawn faces, and more flags."""
+
+  def _run(*arguments):
+    values = flags.FlagValues()
+    module.define_flags(values)
+    values(
+      [
+        "contact_sheet",
+        "--dataset=synthetic_faces",
+        f"--prepared_dir={tmp_path / 'prepared'}",
+        f"--output={tmp_path / 'out' / 'sheet.png'}",
+        "--columns=3",
+        *(f"--option={option}" for option in SMALL),
+        *arguments,
+      ]
+    )
+    monkeypatch.setattr(flags, "FLAGS", values)
+    module.main(["contact_sheet"])
+
+  return _run
+
+
+def test_main_writes_the_file(tmp_path, run, capsys):
+  run()
+  path = tmp_path / "out" / "sheet.png"
+  assert str(path) in capsys.readouterr().out
+  with Image.open(path) as sheet:
+    assert sheet.height == 16 + 40 + 7 * 100 - 4 + 16
+
+
+def test_options_reach_the_data_set(tmp_path, run):
+  run("--option=classes=happy,sad", "--option=holdout_test=0.3", "--split=test")
+  with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+    assert sheet.height == 16 + 40 + 2 * 100 - 4 + 16
+
+
+def test_unknown_split_lists_those_there(run):
+  with pytest.raises(UserError, match="'tset'.*train, validation, test"):
+    run("--split=tset")
+
+
+def test_unknown_format_is_told_before_any_work(tmp_path, run):
+  with pytest.raises(UserError, match="sheet.txt"):
+    run(f"--output={tmp_path / 'sheet.txt'}")
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written(tmp_path, run):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="cannot write --output="):
+    run(f"--output={tmp_path / 'file' / 'sheet.png'}")
+
+
+def test_options_are_read_as_their_defaults_are():
+  texts = (
+    "classes=1,2",
+    "holdout_test=1",
+    "holdout_seed=3",
+    "drop_duplicates=true",
+    "num_train=40",
+  )
+  options = dataset_flags.parse_options("synthetic_faces", texts)
+  assert options == {
+    "classes": "1,2",
+    "holdout_test": 1,
+    "holdout_seed": 3,
+    "drop_duplicates": True,
+    "num_train": 40,
+  }
+  assert options["drop_duplicates"] is True
+
+
+@pytest.mark.parametrize(
+  ("texts", "message"),
+  [
+    (["num_train"], "--option=num_train: give NAME=VALUE.*classes.*seed"),
+    (["num_trian=3"], "'num_trian'.*classes.*num_train"),
+    (["data_dir=x"], "unknown option of data set synthetic_faces 'data_dir'"),
+    (["seed=1", "seed=2"], "--option=seed=... is given twice"),
+    (["num_train=many"], "--option=num_train=many must be of the kind"),
+    (["num_train=3.5"], "--option=num_train=3.5 must be of the kind"),
+    (["drop_duplicates=1"], "--option=drop_duplicates=1 must be.*False"),
+    (["holdout_test=nan"], "--option=holdout_test=nan must be.*0.0"),
+  ],
+)
+def test_wrong_options(texts, message):
+  with pytest.raises(UserError, match=message):
+    dataset_flags.parse_options("synthetic_faces", texts)
+
+
+def test_errors_name_the_flags_there_are(tmp_path, run):
+  with pytest.raises(UserError, match="^--option=holdout_test=2 must"):
+    run("--option=holdout_test=2")
+  values = flags.FlagValues()
+  dataset_flags.define(values)
+  values(["x", "--data_dir=/none/here", f"--prepared_dir={tmp_path}"])
+  with pytest.raises(UserError, match="^--data_dir=/none/here does not exist"):
+    dataset_flags.load(values)
+
+
+def test_unknown_dataset_is_one_line():
+  done = subprocess.run(
+    [sys.executable, "-m", module.__name__, "--dataset=synthetic_fases"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1 and done.stdout == ""
+  (line,) = done.stderr.splitlines()
+  assert "synthetic_fases" in line and "synthetic_faces" in line

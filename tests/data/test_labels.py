@@ -1,8 +1,0 @@
-"""FER2013's counts add up to what the challenge says."""
-
-from fer_jax.data import labels
-
-
-def test_official_counts():
-  sums = {split: sum(c) for split, c in labels.FER2013_COUNTS.items()}
-  assert sums == {"train": 28709, "validation": 3589, "test": 3589}

@@ -1,0 +1,98 @@
+"""The report of a workdir: files, numbers, and a page that stands alone."""
+
+import dataclasses
+import html.parser
+import json
+
+import headless
+import numpy as np
+import pytest
+import tiny_run
+import trained_run
+from PIL import Image
+
+from fer_jax.errors import UserError
+from fer_jax.evaluation import predictions, report
+from fer_jax.inference.trained_model import Trained
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+  tiny_run.register(monkeypatch)
+
+
+@pytest.fixture
+def trained():
+  return Trained.load(trained_run.workdir())
+
+
+class Page(html.parser.HTMLParser):
+  """Collects what a page loads, and whether its tags close."""
+
+  def __init__(self):
+    super().__init__()
+    self.sources, self.open = [], []
+
+  def handle_starttag(self, tag, attributes):
+    """Notes a tag."""
+    for name, value in attributes:
+      if name in ("src", "srcset", "href"):
+        self.sources.append(value)
+    if tag not in ("meta", "img", "source", "link", "br"):
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    """Closes the last tag."""
+    assert self.open.pop() == tag
+
+
+def test_a_report_of_two_splits(trained, tmp_path):
+  for split in ("validation", "test"):
+    found = report.results_of(predictions.predict([trained], split))
+    files = report.write(found, [trained], tmp_path / "report")
+    assert all(path.is_file() for path in files)
+  metrics = json.loads((tmp_path / "report/metrics.json").read_text())
+  assert list(metrics) == ["validation", "test"]
+  predicted = trained.probabilities(found.predictions.images).argmax(1)
+  right = np.mean(predicted == found.predictions.targets)
+  assert metrics["test"]["accuracy"] == pytest.approx(right)
+  assert metrics["test"]["num_leaks"] == 0
+  assert f"{right:.2%}"[:-1] in str(found)
+  text = (tmp_path / "report/index.html").read_text()
+  page = Page()
+  page.feed(text)
+  assert not page.open
+  assert len(page.sources) >= 2 * (2 * 4 + 1)
+  assert all(s.startswith("data:image/png;base64,") for s in page.sources)
+  assert f"{100 * right:.2f} %" in text
+  assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_in_a_browser(trained, tmp_path):
+  found = report.results_of(predictions.predict([trained], "validation"))
+  *_, page = report.write(found, [trained], tmp_path)
+  headless.check_file(page, "tiny on bars")
+
+
+def test_leaked_rows_are_left_out_of_the_second_score(trained):
+  whole = predictions.predict([trained], "validation")
+  leaks = np.arange(len(whole.labels)) < 10
+  found = report.results_of(dataclasses.replace(whole, leaks=leaks))
+  rest = np.mean((whole.predicted == whole.labels)[10:])
+  assert found.leak_free is not None
+  assert found.leak_free.accuracy == pytest.approx(rest)
+  assert "without the 10 rows" in str(found)
+  assert found.to_json()["leak_free"]["num_images"] == len(whole.labels) - 10
+
+
+def test_mistakes_are_drawn(trained, tmp_path):
+  whole = predictions.predict([trained], "validation")
+  sheet = report.mistakes_sheet(whole)
+  assert isinstance(sheet, Image.Image) and sheet.width > 300
+
+
+def test_a_place_that_cannot_be_written_is_named(trained, tmp_path):
+  (tmp_path / "file").write_text("")
+  found = report.results_of(predictions.predict([trained], "test"))
+  with pytest.raises(UserError, match="cannot write --output="):
+    report.write(found, [trained], tmp_path / "file")

@@ -1,0 +1,237 @@
+"""Tests of the command that aligns faces."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_jax.data.datasets import folder_layout, synthetic_faces
+from fer_jax.errors import UserError
+from fer_jax.faces import alignment as module
+from fer_jax.faces import detection
+from fer_jax.faces.alignment import align_images, find_images
+from fer_jax.faces.detection import Face
+
+
+def save(path, grey=100, size=(40, 30), **options):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.new("RGB", size, (grey, grey, grey)).save(path, **options)
+  return path
+
+
+def find_light(image):
+  """Stands in for a detector: a face is what is lighter than 50."""
+  if image.mean() < 50:
+    return []
+  h, w, _ = image.shape
+  return [Face((0.0, 0.0, float(w), float(h)), None, None, 1.0)]
+
+
+def pixels(path):
+  with Image.open(path) as image:
+    return image.format, image.mode, np.asarray(image)
+
+
+@pytest.fixture
+def root(tmp_path):
+  save(tmp_path / "in/train/happy/a.jpg", 200)
+  save(tmp_path / "in/train/happy/b.PNG", 150)
+  save(tmp_path / "in/train/sad/a.webp", 120, size=(9, 300))
+  save(tmp_path / "in/.trash/c.png")
+  save(tmp_path / "in/train/._a.jpg")
+  (tmp_path / "in/train/notes.txt").write_text("no image")
+  return tmp_path / "in"
+
+
+def test_folders_keep_their_structure(root, tmp_path):
+  out = tmp_path / "out"
+  targets = find_images([root], out)
+  counts = align_images(targets, find_light, size=20)
+  assert counts == (3, 0, 0, None)
+  assert str(counts) == "aligned 3, no face 0, unreadable 0"
+  written = sorted(path for path in out.rglob("*") if path.is_file())
+  assert [path.relative_to(out).as_posix() for path in written] == [
+    "train/happy/a.png",
+    "train/happy/b.png",
+    "train/sad/a.png",
+  ]
+  folders, others = folder_layout.class_folders(out)
+  assert list(folders["train"]) == ["happy", "sad"] and not others
+  for path, grey in zip(written, (200, 150, 120), strict=True):
+    kind, mode, image = pixels(path)
+    assert (kind, mode, image.shape) == ("PNG", "L", (20, 20))
+    assert np.abs(image.astype(int) - grey).max() <= 2
+
+
+def test_color_and_size(tmp_path):
+  image = Image.new("RGB", (30, 30), (250, 120, 60))
+  image.save(tmp_path / "a.png")
+  targets = find_images([tmp_path / "a.png"], tmp_path / "out")
+  align_images(targets, find_light, size=64, color=True)
+  _, mode, image = pixels(tmp_path / "out/a.png")
+  assert mode == "RGB" and image.shape == (64, 64, 3)
+  assert (image == (250, 120, 60)).all()
+
+
+def test_exif_orientation_counts(tmp_path):
+  upright = np.zeros((40, 40), np.uint8)
+  upright[:20] = 255
+  exif = Image.Exif()
+  exif[0x0112] = 6  # To be turned clockwise by 90 degrees when shown.
+  lying = Image.fromarray(np.rot90(upright).copy())
+  lying.save(tmp_path / "a.jpg", exif=exif, quality=95)
+  targets = find_images([tmp_path / "a.jpg"], tmp_path / "out")
+  align_images(targets, find_light)
+  _, _, image = pixels(tmp_path / "out/a.png")
+  assert image[:20].min() > 240 and image[28:].max() < 15
+
+
+def test_what_has_no_face_or_is_unreadable_is_listed(root, tmp_path, capsys):
+  dark = save(root / "dark.png", 0)
+  broken = root / "broken.jpg"
+  broken.write_bytes(b"\xff\xd8 no more")
+  counts = align_images(find_images([root], tmp_path / "out"), find_light)
+  assert counts[:3] == (3, 1, 1)
+  lines = capsys.readouterr().err.splitlines()
+  assert f"{dark}: no face found" in lines
+  assert any(line.startswith(f"{broken}: not a readable") for line in lines)
+  assert not (tmp_path / "out/dark.png").exists()
+
+
+def test_no_face_center_takes_the_middle(tmp_path):
+  image = np.zeros((30, 60, 3), np.uint8)
+  image[:, 15:45] = 40
+  Image.fromarray(image).save(tmp_path / "a.png")
+  targets = find_images([tmp_path / "a.png"], tmp_path / "out")
+  counts = align_images(targets, find_light, size=30, no_face="center")
+  assert counts[:3] == (0, 1, 0)
+  assert (pixels(tmp_path / "out/a.png")[2] == 40).all()
+
+
+def test_no_face_refuse_stops(tmp_path):
+  dark = save(tmp_path / "a.png", 0)
+  targets = find_images([dark], tmp_path / "out")
+  with pytest.raises(UserError, match=r"a\.png: no face.*--no_face=skip"):
+    align_images(targets, find_light, no_face="refuse")
+  assert not (tmp_path / "out").exists()
+
+
+def test_the_sheet_shows_images_above_faces(tmp_path):
+  for i in range(40):
+    save(tmp_path / f"in/{i:02}.png", 100 + i, size=(48, 96))
+  targets = find_images([tmp_path / "in"], tmp_path / "out")
+  sheet = align_images(targets, find_light, with_sheet=True).shown
+  image = np.asarray(sheet)
+  assert 20 <= len(np.unique(image[..., 0])) - 1 <= 36  # Of 40, evenly.
+  assert image[48, 24, 0] == 100 and image[100 + 48, 24, 0] == 100
+  assert image[48, 60, 0] == 255  # A tall image leaves room at its side.
+  assert align_images(targets, find_light).shown is None
+
+
+def test_inputs_are_never_overwritten(root, tmp_path):
+  with pytest.raises(UserError, match="lies in"):
+    find_images([root], root)
+  with pytest.raises(UserError, match="lies in"):
+    find_images([root], root / "aligned")
+  image = root / "train/happy/b.png"
+  save(image)
+  with pytest.raises(UserError, match="overwrite"):
+    find_images([image], image.parent)
+  link = tmp_path / "link"
+  link.symlink_to(image.parent)
+  with pytest.raises(UserError, match="overwrite"):
+    find_images([image], link)
+
+
+def test_two_images_for_one_file_are_refused(tmp_path):
+  one, two = save(tmp_path / "a.jpg"), save(tmp_path / "a.png")
+  with pytest.raises(UserError, match="would both become"):
+    find_images([one, two], tmp_path / "out")
+  assert len(find_images([one, one], tmp_path / "out")) == 1
+
+
+def test_missing_and_empty_inputs_are_told(tmp_path):
+  with pytest.raises(UserError, match="no such image"):
+    find_images([tmp_path / "nowhere"], tmp_path / "out")
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(UserError, match=r"no images in .*\.png"):
+    find_images([tmp_path / "empty"], tmp_path / "out")
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  targets = find_images([save(tmp_path / "a.png")], tmp_path / "file" / "out")
+  with pytest.raises(UserError, match="cannot write"):
+    align_images(targets, find_light)
+
+
+def test_an_interruption_leaves_no_half_file(tmp_path, monkeypatch):
+  targets = find_images([save(tmp_path / "a.png")], tmp_path / "out")
+
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(os, "replace", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    align_images(targets, find_light)
+  assert not list((tmp_path / "out").iterdir())
+
+
+def command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+  return subprocess.run(
+    [sys.executable, "-m", module.__name__, *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def test_the_command_aligns_a_drawn_face(tmp_path):
+  pytest.importorskip("onnxruntime", reason="the extra `faces` is missing")
+  (portrait,) = synthetic_faces.draw_faces(np.array([6]), 6, side=160)
+  wall = np.full((200, 300, 3), 110, np.uint8)
+  wall[20:180, 120:280] = portrait
+  Image.fromarray(wall).save(tmp_path / "face.png")
+  save(tmp_path / "wall.png")
+  (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+  out, sheet = tmp_path / "out", tmp_path / "pictures/sheet.png"
+  names = [tmp_path / f"{name}.png" for name in ("face", "wall", "broken")]
+  done = command(*names, f"--output={out}", "--size=96", f"--sheet={sheet}")
+  assert done.stdout == "aligned 1, no face 1, unreadable 1\n"
+  assert done.returncode == 1 and "Traceback" not in done.stderr
+  assert done.stderr.splitlines()[-1] == (
+    "error: 1 of 3 images could not be read"
+  )
+  assert sheet.is_file() and os.listdir(out) == ["face.png"]
+  _, mode, image = pixels(out / "face.png")
+  assert mode == "L" and image.shape == (96, 96)
+  # Cut out as `detection.align` does, which has tests of its own.
+  wanted = detection.align(wall, detection.Detector()(wall)[0], 96)
+  assert np.abs(image.astype(int) - wanted[..., 0]).max() <= 1
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--output=out"], "name images"),
+    (["x.png"], "--output=DIR is missing"),
+    (["x.png", "--output=out"], "no such image or folder: x.png"),
+    (["x.png", "--output=out", "--size=0"], "size"),
+    ([__file__, "--output=out", "--sheet=sheet.txt"], "must end in .png"),
+  ],
+)
+def test_bad_input_is_one_line(arguments, message):
+  done = command(*arguments)
+  assert done.returncode == 1 and done.stdout == ""
+  (line,) = done.stderr.splitlines()
+  assert line.startswith("error: ") and message in line
+
+
+def test_the_sheet_overwrites_no_image(tmp_path):
+  image = save(tmp_path / "a.png")
+  done = command(image, f"--output={tmp_path / 'out'}", f"--sheet={image}")
+  assert done.returncode == 1 and "is one of the images" in done.stderr

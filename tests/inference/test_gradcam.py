@@ -1,0 +1,89 @@
+"""Grad-CAM against its definition, and the maps of attention."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+import tiny_run
+import trained_run
+
+from fer_jax.errors import UserError
+from fer_jax.inference import explanation_sheets, gradcam
+from fer_jax.inference.trained_model import Trained
+from fer_jax.models.resnet import BasicBlock, ResNet
+
+
+@pytest.fixture
+def trained(monkeypatch):
+  tiny_run.register(monkeypatch)
+  return Trained.load(trained_run.workdir())
+
+
+def pictures(num):
+  rng = np.random.default_rng(0)
+  return rng.integers(256, size=(num, 48, 48, 1), dtype=np.uint8)
+
+
+def test_layers_are_those_with_maps(trained):
+  found = gradcam.layers(trained)
+  assert list(found) == ["conv1", "bn1", "layer1_0"]
+  assert found["layer1_0"] == (6, 6)
+  assert gradcam.default_layer(trained) == "layer1_0"
+
+
+def test_maps_are_the_papers_formula(trained):
+  # What follows the last block is a mean over places and a dense layer, so the
+  # gradient of a logit by the maps is the class's column of weights.
+  images = pictures(3)
+  found = gradcam.gradcam(trained, images)
+  assert found.shape == (3, 48, 48)
+  assert found.min() >= 0 and found.max() <= 1
+  maps = np.asarray(
+    gradcam._output(trained, "layer1_0", images, trained.variables)
+  )
+  kernel = np.asarray(trained.variables["params"]["fc"]["kernel"])
+  labels = trained.probabilities(images).argmax(axis=1)
+  for i, label in enumerate(labels):
+    raw = np.maximum((maps[i] * kernel[:, label]).sum(axis=-1), 0)
+    if raw.max() > raw.min():
+      place = np.unravel_index(raw.argmax(), raw.shape)
+      y, x = (8 * p + 4 for p in place)
+      assert found[i, y - 4 : y + 4, x - 4 : x + 4].max() > 0.9
+
+
+def test_batches_do_not_matter(trained):
+  images = pictures(5)
+  whole = gradcam.gradcam(trained, images)
+  again = np.concatenate(
+    [gradcam.gradcam(trained, images[i : i + 1]) for i in range(5)]
+  )
+  np.testing.assert_allclose(whole, again, atol=1e-4)
+  assert gradcam.gradcam(trained, images[:0]).shape == (0, 48, 48)
+
+
+def test_an_unknown_layer_lists_what_there_is(trained):
+  with pytest.raises(UserError, match="unknown layer 'fc'.*layer1_0"):
+    gradcam.gradcam(trained, pictures(1), "fc")
+
+
+def test_attention_needs_attention(trained):
+  with pytest.raises(UserError, match="has no spatial attention"):
+    explanation_sheets.explain(trained, pictures(1), attention=True)
+
+
+def test_a_sheet_has_every_image(trained):
+  targets = np.array([0, 1, 2])
+  sheet = explanation_sheets.explain(trained, pictures(3), targets)
+  assert sheet.width > 200 and sheet.height > 100
+
+
+def test_maps_of_attention_are_read_out(trained):
+  model = ResNet((1, 1), BasicBlock, num_classes=7, attention="sequential")
+  init = jax.jit(functools.partial(model.init, train=False))
+  variables = init(jax.random.key(0), np.zeros((1, 48, 48, 1), np.float32))
+  other = dataclasses.replace(trained, model=model, variables=variables)
+  maps = gradcam.attention(other, pictures(2))
+  assert list(maps) == ["layer1_0", "layer2_0"]
+  assert all(values.shape == (2, 48, 48) for values in maps.values())

@@ -1,0 +1,287 @@
+"""Videos and cameras: real files, decoded; a file stands in for the camera."""
+
+import itertools
+import json
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import tiny_run
+import trained_run
+
+from fer_jax.data import load
+from fer_jax.errors import UserError
+from fer_jax.faces.detection import Face
+from fer_jax.inference import predict_images, video, video_io
+from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.video import Sampling
+
+av = pytest.importorskip("av", reason="the optional extra `video`")
+
+FRAMES, RATE = 20, 10
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+  tiny_run.register(monkeypatch)
+
+
+@pytest.fixture
+def images():
+  """Uint8 [20 48 48 3]: the test images, one a frame, as a camera has them."""
+  prepared = str(trained_run.folder() / "prepared")
+  grey = load("bars", prepared_dir=prepared).split("test").arrays()["image"]
+  return np.repeat(grey[:FRAMES], 3, axis=3)
+
+
+@pytest.fixture
+def film(images, tmp_path):
+  """The images as a video, losslessly."""
+  return write(tmp_path / "film.mkv", images)
+
+
+def write(path, images, codec="ffv1", pixels="bgr0", rate=RATE, turn=0):
+  with av.open(str(path), "w") as container:
+    stream = container.add_stream(codec, rate=rate)
+    stream.height, stream.width = images.shape[1:3]
+    stream.pix_fmt = pixels
+    if turn:
+      stream.set_display_rotation(turn)
+    for image in images:
+      frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image))
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+  return path
+
+
+def left_half(image):
+  h, w, _ = image.shape
+  return [Face((0, 0, w / 2, h), None, None, 0.9)]
+
+
+@pytest.fixture
+def predictor():
+  trained = Trained.load(trained_run.workdir(), batch_size=8)
+  return Predictor(trained, detector=left_half)
+
+
+def lines(capsys):
+  return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_frame_is_answered_as_its_image_is(images, film, predictor, capsys):
+  counts = video.answer(predictor, film, detect=False, as_json=True)
+  expected = predictor.predict(list(images), detect=False)
+  said = lines(capsys)
+  assert [line["frame"] for line in said] == list(range(FRAMES))
+  assert [line["time"] for line in said] == [n / RATE for n in range(FRAMES)]
+  assert len({line["label"] for line in said}) > 1
+  for line, found in zip(said, expected, strict=True):
+    assert line.items() >= {"source": str(film), "label": found.label}.items()
+    assert line["probabilities"] == pytest.approx(found.probabilities, 1e-6)
+  assert (counts.frames, counts.seen, counts.faces) == (FRAMES, FRAMES, FRAMES)
+  assert set(said[0]) == {*expected[0].to_json(), "time", "frame"}
+
+
+def test_batches_span_frames(film, predictor, monkeypatch, capsys):
+  sizes = []
+  probabilities = Trained.probabilities
+
+  def noted(self, images, *args):
+    sizes.append(len(images))
+    return probabilities(self, images, *args)
+
+  monkeypatch.setattr(Trained, "probabilities", noted)
+  counts = video.answer(predictor, film, sampling=Sampling(every=2))
+  assert sizes == [1, 8, 2]  # The first compiles, before the clock starts.
+  assert str(counts).startswith("10 faces in 10 of 20 frames (")
+  head, first, second = capsys.readouterr().out.splitlines()[:3]
+  assert head.split() == "time frame box expression probability".split()
+  assert first.split()[:6] == ["0.000", "0", "0", "0", "24", "48"]
+  assert second.split()[:2] == ["0.200", "2"]
+
+
+def test_frames_without_faces_are_counted(film, predictor, capsys):
+  nobody = Predictor(predictor.trained, detector=lambda image: [])
+  counts = video.answer(nobody, film, as_json=True)
+  assert (counts.faces, counts.without_face) == (0, FRAMES)
+  assert not lines(capsys)
+
+
+@pytest.mark.parametrize(
+  ("sampling", "expected"),
+  [
+    (Sampling(every=7), [0, 7, 14]),
+    (Sampling(fps=5), list(range(0, FRAMES, 2))),
+    (Sampling(fps=4), [0, 3, 5, 8, 10, 13, 15, 18]),
+    (Sampling(fps=0.6), [0, 17]),
+    (Sampling(fps=100), list(range(FRAMES))),
+  ],
+)
+def test_sampling_takes_these_frames(film, sampling, expected):
+  with video_io.open_file(film) as footage:
+    marked = list(sampling.mark(footage))
+  assert [frame.number for frame, wanted in marked if wanted] == expected
+  assert len(marked) == FRAMES
+
+
+@pytest.mark.parametrize(
+  "sampling", [Sampling(0), Sampling(2, 5.0), Sampling(1, 0.0), Sampling(1, -1)]
+)
+def test_sampling_out_of_range_is_named(sampling):
+  with pytest.raises(UserError, match="--(every|fps)="):
+    sampling.check()
+
+
+def decoded(path):
+  with video_io.open_file(path) as footage:
+    read = [(frame.time, frame.pixels()) for frame in footage]
+  return [time for time, _ in read], [pixels for _, pixels in read]
+
+
+def test_the_annotated_video_is_as_long_and_holds_its_boxes(
+  images, film, predictor, tmp_path, monkeypatch
+):
+  def bright(image):
+    return left_half(image) if image[0, 0, 0] < 128 else []
+
+  drawn = []
+  annotated = predict_images.annotated
+
+  def noted(image, predictions):
+    drawn.append(len(predictions))
+    return annotated(image, predictions)
+
+  monkeypatch.setattr(predict_images, "annotated", noted)
+  images[5:10, 0, 0] = 255
+  images[[*range(5), *range(10, 20)], 0, 0] = 0
+  film = write(tmp_path / "odd.mkv", images[:, :47, :45])
+  finder = Predictor(predictor.trained, detector=bright)
+  video.answer(
+    finder, film, sampling=Sampling(every=5), annotate=tmp_path / "out"
+  )
+  assert drawn == [1] * 5 + [0] * 5 + [1] * 10
+  times, pictures = decoded(tmp_path / "out/odd_annotated.mp4")
+  assert times == pytest.approx([n / RATE for n in range(FRAMES)], abs=1e-4)
+  with av.open(str(tmp_path / "out/odd_annotated.mp4")) as container:
+    assert container.duration / 1e6 == pytest.approx(FRAMES / RATE, abs=0.01)
+  # Enlarged, and even: the box of 22.5 x 47 is at its left edge, in yellow.
+  assert pictures[0].shape == (330, 316, 3)
+  yellow = np.array([255, 196, 0])
+  assert np.abs(pictures[3][200, 0] - yellow).max() < 60
+  assert np.abs(pictures[7][200, 0] - yellow).max() > 60
+
+
+def test_frames_are_turned_as_a_player_shows_them(images, tmp_path):
+  images[:, :24, :24] = 255
+  path = write(tmp_path / "a.mp4", images[:3], "libx264", "yuv420p", turn=90)
+  _, (first, *_) = decoded(path)
+  expected = np.rot90(images[0])
+  assert np.abs(first.astype(float) - expected).mean() < 12
+  assert np.abs(first.astype(float) - images[0]).mean() > 30
+
+
+def test_what_is_no_video_is_named(predictor, tmp_path, film):
+  (tmp_path / "no.mp4").write_bytes(b"not a video" * 99)
+  (tmp_path / "notes.txt").write_text("hello\n" * 99)
+  (tmp_path / "empty.mp4").touch()
+  write(tmp_path / "none.mkv", np.zeros((0, 48, 48, 3), np.uint8))
+  names = {
+    "no.mp4": "is no video that can be read: Invalid data",
+    "notes.txt": "is no video that can be read: it has no pictures",
+    "empty.mp4": "is no video that can be read",
+    "none.mkv": "none.mkv",
+    "missing.mp4": "missing.mp4 is no file",
+    ".": "is no file",
+  }
+  for name, message in names.items():
+    with pytest.raises(UserError, match=message) as e:
+      video.answer(predictor, tmp_path / name)
+    assert "\n" not in str(e.value)
+
+
+def test_a_damaged_video_is_answered_in_part(
+  film, predictor, capsys, monkeypatch
+):
+  decode = av.Packet.decode
+  packets = itertools.count()
+
+  class Broken:
+    def __init__(self, packet):
+      self._packet = packet
+
+    def decode(self):
+      if next(packets) == 4:
+        raise av.InvalidDataError(1094995529, "damaged")
+      return decode(self._packet)
+
+  footage_packets = video_io.Footage._packets
+  monkeypatch.setattr(
+    video_io.Footage,
+    "_packets",
+    lambda self: map(Broken, footage_packets(self)),
+  )
+  with pytest.raises(UserError, match="parts of .* are left out.*damaged"):
+    video.answer(predictor, film, as_json=True)
+  out, err = capsys.readouterr()
+  assert len(out.splitlines()) == FRAMES - 1
+  assert "19 faces in 19 of 19 frames" in err
+
+
+def test_a_place_that_cannot_be_written_is_named(film, predictor, tmp_path):
+  (tmp_path / "file").touch()
+  with pytest.raises(UserError, match="cannot write .*--annotate=DIR"):
+    video.answer(predictor, film, annotate=tmp_path / "file")
+
+
+def test_a_missing_package_is_named(film, predictor, monkeypatch):
+  monkeypatch.setitem(sys.modules, "av", None)
+  with pytest.raises(UserError, match="pip install av"):
+    video.answer(predictor, film)
+  with pytest.raises(UserError, match="pip install av"):
+    video.watch(predictor)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names a device of Linux")
+def test_a_missing_camera_is_named(predictor):
+  with pytest.raises(UserError, match="cannot open --webcam=77: No such file"):
+    video.watch(predictor, 77)
+
+
+@pytest.fixture
+def camera(film, monkeypatch):
+  """Makes the film what the camera sees; then someone presses Ctrl-C."""
+
+  class Camera(video_io.Footage):
+    def __iter__(self):
+      yield from super().__iter__()
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(
+    video_io,
+    "open_camera",
+    lambda number: Camera(av.open(str(film)), "webcam 0"),
+  )
+
+
+def test_a_camera_is_watched_until_ctrl_c(camera, predictor, capsys, tmp_path):
+  counts = video.watch(predictor, as_json=True, annotate=tmp_path)
+  said = lines(capsys)
+  # Frames that came while the detector worked are passed over.
+  assert counts.frames == FRAMES
+  assert counts.seen == counts.faces == len(said) > 0
+  assert {line["source"] for line in said} == {"webcam 0"}
+  times, _ = decoded(tmp_path / "webcam0_annotated.mp4")
+  assert times == pytest.approx([n / RATE for n in range(FRAMES)], abs=1e-4)
+
+
+def test_a_slow_model_passes_frames_over(
+  camera, predictor, monkeypatch, capsys
+):
+  clock = itertools.count(step=Fraction(25, 100))
+  monkeypatch.setattr(video.time, "monotonic", lambda: float(next(clock)))
+  counts = video.watch(predictor, as_json=True)
+  assert [line["frame"] for line in lines(capsys)] == list(range(0, FRAMES, 3))
+  assert counts.seen == 7

@@ -1,0 +1,321 @@
+"""Kernels of our own agree with XLA's operations, and can be done without."""
+
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from fer_jax import models
+from fer_jax.ops import (
+  batch_norm,
+  convolution,
+  cpu_kernels,
+  cpu_norm_kernels,
+  lowerings,
+)
+
+needed = pytest.mark.skipif(
+  bool(cpu_kernels.why_not()), reason=f"no kernels: {cpu_kernels.why_not()}"
+)
+
+
+def random(seed, *shape):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
+
+
+def value_and_gradients(function, x, kernel, strides, pads):
+  """The output, and both gradients of a random direction in it."""
+
+  def run(x, kernel):
+    y, pull = jax.vjp(lambda x, k: function(x, k, strides, pads), x, kernel)
+    return y, *pull(random(2, *y.shape))
+
+  return jax.jit(run)(x, kernel)
+
+
+def assert_agree(own, reference):
+  for one, other in zip(own, reference, strict=True):
+    scale = jnp.abs(other).max()
+    np.testing.assert_allclose(one, other, atol=4e-6 * float(scale), rtol=0)
+
+
+def uses(target, function, *args):
+  return target in jax.jit(function).lower(*args).as_text()
+
+
+SAME = ((1, 1), (1, 1))
+UNEVEN = ((0, 1), (2, 0))
+
+
+@needed
+@pytest.mark.parametrize(
+  ("shape", "side", "strides", "pads"),
+  [
+    ((5, 6, 6, 64), 3, (1, 1), SAME),
+    ((13, 5, 7, 20), 3, (2, 1), SAME),  # channels past the last whole vector
+    ((2, 7, 5, 16), 3, (2, 2), UNEVEN),
+    ((3, 9, 9, 100), 5, (2, 2), ((2, 2), (2, 2))),
+    ((20, 2, 2, 7), 3, (1, 1), SAME),
+    ((3, 4, 4, 16), 1, (3, 3), ((0, 0), (0, 0))),  # steps over pixels
+  ],
+)
+def test_depthwise(shape, side, strides, pads):
+  x, kernel = random(0, *shape), random(1, side, side, 1, shape[-1])
+  run = lambda x, kernel: cpu_kernels.depthwise(x, kernel, strides, pads)  # noqa: E731
+  assert uses("fer_jax_depthwise", run, x, kernel)
+  assert_agree(
+    value_and_gradients(cpu_kernels.depthwise, x, kernel, strides, pads),
+    value_and_gradients(lowerings.depthwise, x, kernel, strides, pads),
+  )
+
+
+@needed
+@pytest.mark.parametrize(
+  ("shape", "outputs", "side", "strides", "pads"),
+  [
+    ((13, 6, 6, 32), 64, 3, (1, 1), SAME),
+    ((64, 2, 2, 64), 32, 3, (1, 1), SAME),
+    ((5, 7, 6, 96), 32, 3, (2, 2), SAME),
+    ((2, 8, 5, 32), 32, 3, (2, 1), UNEVEN),
+    ((3, 5, 5, 288), 320, 1, (1, 1), ((0, 0), (0, 0))),  # deeper than a tile
+    ((3, 5, 5, 64), 32, 1, (2, 2), ((0, 0), (0, 0))),
+    ((1, 9, 9, 32), 32, 7, (2, 2), ((3, 3), (3, 3))),
+    ((1, 3, 3, 288), 96, 3, (1, 1), SAME),  # few rows
+    ((3, 3, 3, 32), 32, 3, (2, 2), UNEVEN),
+  ],
+)
+def test_convolution(shape, outputs, side, strides, pads):
+  x, kernel = random(0, *shape), random(1, side, side, shape[-1], outputs)
+  run = lambda x, kernel: cpu_kernels.convolution(x, kernel, strides, pads)  # noqa: E731
+  assert uses("fer_jax_convolution", run, x, kernel)
+  assert_agree(
+    value_and_gradients(cpu_kernels.convolution, x, kernel, strides, pads),
+    value_and_gradients(lowerings.shifted, x, kernel, strides, pads),
+  )
+
+
+@needed
+@pytest.mark.parametrize(
+  ("shape", "outputs", "side", "strides", "pads"),
+  [
+    ((5, 13, 12, 1), 64, 7, (2, 2), ((3, 3), (3, 3))),
+    ((13, 9, 10, 1), 32, 3, (1, 1), SAME),
+    ((2, 9, 7, 3), 96, 5, (2, 1), UNEVEN),
+    ((9, 12, 12, 3), 32, 3, (2, 2), ((0, 1), (0, 1))),
+    ((1, 6, 6, 4), 32, 2, (3, 3), ((0, 0), (0, 0))),
+  ],
+)
+def test_stem(shape, outputs, side, strides, pads):
+  x, kernel = random(0, *shape), random(1, side, side, shape[-1], outputs)
+  run = lambda x, kernel: cpu_kernels.stem(x, kernel, strides, pads)  # noqa: E731
+  assert uses("fer_jax_stem", run, x, kernel)
+  assert_agree(
+    value_and_gradients(cpu_kernels.stem, x, kernel, strides, pads),
+    value_and_gradients(lowerings.gathered, x, kernel, strides, pads),
+  )
+
+
+@needed
+@pytest.mark.parametrize("shape", [(9, 3, 5, 70), (1000, 16), (3, 40), (1, 5)])
+def test_sums_of_norms(shape):
+  a, b, shift = random(0, *shape), random(1, *shape) + 3, random(2, shape[-1])
+  clamp = (-np.inf, np.inf)
+  total, products, _ = cpu_norm_kernels.norm_sums(a, b, b, shift, clamp)
+  a, b = (np.float64(v).reshape(-1, shape[-1]) for v in (a, b))
+  scale = np.abs(a).sum(0)
+  assert np.all(np.abs(total - a.sum(0)) < 1e-6 * scale)
+  expected = a * (b - np.float64(shift))
+  scale = np.abs(expected).sum(0)
+  assert np.all(np.abs(products - expected.sum(0)) < 1e-6 * scale)
+
+
+@needed
+def test_results_do_not_depend_on_the_moment():
+  """Threads take blocks as they come, but sums are added in one order."""
+  x, kernel = random(0, 16, 12, 12, 32), random(1, 3, 3, 32, 32)
+  one = value_and_gradients(cpu_kernels.convolution, x, kernel, (1, 1), SAME)
+  for _ in range(5):
+    two = value_and_gradients(cpu_kernels.convolution, x, kernel, (1, 1), SAME)
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+@needed
+def test_a_mapped_convolution():
+  x, kernel = random(0, 3, 2, 5, 5, 32), random(1, 3, 3, 1, 32)
+  scales = jnp.arange(1.0, 4.0)
+
+  def run(x, scale):
+    return cpu_kernels.depthwise(x, kernel * scale, (1, 1), SAME)
+
+  mapped = jax.vmap(run)(x, scales)
+  for i in range(3):
+    np.testing.assert_allclose(mapped[i], run(x[i], scales[i]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_other_types_are_xlas(dtype):
+  x, kernel = random(0, 2, 4, 4, 32).astype(dtype), jnp.ones((3, 3, 1, 32))
+  run = lambda x, kernel: cpu_kernels.depthwise(x, kernel, (1, 1), SAME)  # noqa: E731
+  assert not uses("fer_jax", run, x, kernel.astype(dtype))
+
+
+def normalised(module, variables, x, shortcut=None):
+  """What comes out, and all gradients of a weighted sum of it."""
+  fixed = {k: v for k, v in variables.items() if k != "params"}
+
+  def run(params, x, shortcut):
+    y, seen = module.apply(
+      {"params": params, **fixed}, x, shortcut=shortcut, mutable=[*fixed]
+    )
+    weights = random(3, *y.shape)
+    return (y * weights).sum(), (y, seen)
+
+  gradients, (y, seen) = jax.jit(
+    jax.grad(run, argnums=(0, 1, 2), has_aux=True)
+  )(variables["params"], x, shortcut)
+  return jax.tree.leaves((y, seen, gradients))
+
+
+def norm_variables(module, x):
+  shape = x.shape[-1:]
+  return {
+    "params": {"scale": random(4, *shape), "bias": random(5, *shape)},
+    "batch_stats": {"mean": random(6, *shape), "var": random(7, *shape) ** 2},
+  }
+
+
+@needed
+@pytest.mark.parametrize("activation", ["none", "relu", "relu6"])
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("shape", [(6, 5, 5, 48), (64, 20), (40, 8, 8, 72)])
+def test_batch_norm_is_that_of_flax(shape, running, adds, activation):
+  x = 3 * random(0, *shape) + 1
+  shortcut = random(1, *shape) if adds else None
+  module = batch_norm.BatchNorm(
+    use_running_average=running, momentum=0.9, activation=activation
+  )
+  variables = norm_variables(module, x)
+  own = normalised(module, variables, x, shortcut)
+  with cpu_kernels.forbid():  # It is `nn.BatchNorm`, then.
+    reference = normalised(module, variables, x, shortcut)
+  for one, other in zip(own, reference, strict=True):
+    scale = float(jnp.abs(other).max())
+    np.testing.assert_allclose(one, other, atol=1e-5 * scale, rtol=0)
+
+
+@needed
+def test_sum_and_relu_is_that_of_flax():
+  x, shortcut = random(0, 3, 5, 5, 40), random(1, 3, 5, 5, 40)
+  assert_agree(
+    jax.vjp(batch_norm.add_relu, x, shortcut)[1](x),
+    jax.vjp(lambda x, y: nn.relu(x + y), x, shortcut)[1](x),
+  )
+  np.testing.assert_array_equal(
+    batch_norm.add_relu(x, shortcut), nn.relu(x + shortcut)
+  )
+
+
+@needed
+def test_batch_norm_over_devices_is_that_of_the_whole_batch():
+  x, shortcut = random(0, 8, 4, 4, 16), random(1, 8, 4, 4, 16)
+  whole = batch_norm.BatchNorm(use_running_average=False, activation="relu")
+  variables = norm_variables(whole, x)
+  parts = whole.clone(axis_name="batch")
+
+  def run(module, x, shortcut, weights):
+    def output(x, shortcut):
+      y, seen = module.apply(
+        variables, x, shortcut=shortcut, mutable=["batch_stats"]
+      )
+      return (y * weights).sum(), (y, seen)
+
+    return jax.grad(output, (0, 1), has_aux=True)(x, shortcut)
+
+  arrays = x, shortcut, random(2, *x.shape)
+  gradients, (y, seen) = run(whole, *arrays)
+  split = [array.reshape(4, 2, 4, 4, 16) for array in arrays]
+  of_parts, (y_of_parts, seen_of_parts) = jax.pmap(
+    lambda *arrays: run(parts, *arrays), axis_name="batch"
+  )(*split)
+  for one, other in zip((y_of_parts, *of_parts), (y, *gradients), strict=True):
+    np.testing.assert_allclose(one.reshape(x.shape), other, atol=1e-5)
+  jax.tree.map(
+    lambda one, all: np.testing.assert_allclose(one[0], all, atol=1e-6),
+    seen_of_parts,
+    seen,
+  )
+
+
+@needed
+def test_what_comes_out_of_a_block_is_not_computed_again():
+  """XLA would, of all blocks before: work by the square of the depth."""
+  model = models.create("resnet34", 7)
+  x = random(0, 2, 32, 32, 1)
+  variables = jax.eval_shape(model.init, jax.random.key(0), x)
+  run = jax.jit(model.apply).lower(variables, x).compile()
+  sizes = [
+    line.count("%") - 1
+    for line in (run.as_text() or "").splitlines()
+    if " fusion(" in line
+  ]
+  assert sizes and max(sizes) < 12
+
+
+@needed
+def test_kernels_can_be_forbidden_for_a_while():
+  x, kernel = random(0, 2, 8, 8, 32), random(1, 3, 3, 32, 32)
+  with cpu_kernels.forbid():
+    assert not uses(
+      "fer_jax", lambda x, k: convolution.convolve(x, k), x, kernel
+    )
+  assert uses("fer_jax", lambda x, k: convolution.convolve(x, k), x, kernel)
+
+
+@pytest.mark.parametrize(
+  ("settings", "reason"),
+  [
+    ({"FER_JAX_KERNELS": "off"}, "FER_JAX_KERNELS=off"),
+    ({"CXX": "/nowhere/c++"}, "/nowhere/c++"),
+    ({"CXX": "false"}, "false failed"),
+  ],
+)
+def test_without_kernels_all_is_xlas(tmp_path, monkeypatch, settings, reason):
+  for name, value in {**settings, "XDG_CACHE_HOME": str(tmp_path)}.items():
+    monkeypatch.setenv(name, value)
+  code = (
+    "from fer_jax.models import kernels, ops; import jax.numpy as jnp, jax;"
+    "x, k = jnp.ones((2, 6, 6, 32)), jnp.ones((3, 3, 32, 32));"
+    "print(kernels.why_not());"
+    "print('fer_jax' in jax.jit(ops.convolve).lower(x, k).as_text())"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True
+  )
+  why, used = done.stdout.strip().splitlines()
+  assert reason in why and used == "False"
+
+
+@needed
+def test_a_convolution_of_a_model_is_our_own_where_xla_is_slow():
+  x, kernel = random(0, 2, 12, 12, 32), random(1, 3, 3, 32, 32)
+  text = jax.jit(convolution.convolve).lower(x, kernel).as_text()
+  assert "fer_jax_convolution" in text
+  with convolution.use(convolution.Rule.all(lowerings.native)):
+    text = (
+      jax.jit(lambda x, k: convolution.convolve(x, k))
+      .lower(x, kernel)
+      .as_text()
+    )
+  assert "fer_jax" not in text
+  expected = lax.conv_general_dilated(
+    x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+  np.testing.assert_allclose(
+    convolution.convolve(x, kernel), expected, atol=1e-4
+  )

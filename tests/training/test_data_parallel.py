@@ -1,0 +1,159 @@
+"""One device and four give the same training."""
+
+import jax
+import numpy as np
+import pytest
+import tiny_run
+
+from fer_jax.data import pipeline
+from fer_jax.errors import UserError
+from fer_jax.training import data_parallel, train_setup
+from fer_jax.training.metrics import Sums
+
+NUM_STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+  return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch):
+  tiny_run.register(monkeypatch)
+
+
+def trained(config, stacked=False):
+  """State and metrics after some steps, and metrics of the validation set."""
+  parts = train_setup.build(config)
+  spread = parts.spread
+  state = spread.replicate(parts.init_state())
+  split = parts.dataset.split("train")
+  data = parts.resident(split)
+  inputs = spread.replicate(parts.inputs)
+  sums = spread.replicate(Sums.zeros())
+  batches = list(
+    next(it)
+    for it in [pipeline.training_batches(split, parts.order, config.feed)]
+    for _ in range(NUM_STEPS)
+  )
+  call = data_parallel.training_call(spread, parts.steps, stacked)
+  if stacked:
+    batch = jax.tree.map(lambda *x: np.stack(x), *batches)
+    state, sums = call(state, sums, data, spread.shard(batch, True), inputs)
+  else:
+    for batch in batches:
+      state, sums = call(state, sums, data, spread.shard(batch), inputs)
+  evaluate = data_parallel.evaluation_call(spread, parts.steps)
+  validation = parts.dataset.split("validation")
+  held = parts.resident(validation)
+  seen = spread.replicate(Sums.zeros())
+  for batch in pipeline.evaluation_batches(validation, 32, config.feed):
+    seen = evaluate(state.eval_variables(), seen, held, spread.shard(batch))
+  return spread.fetch(state), spread.fetch(sums), spread.fetch(seen)
+
+
+def options(mode, **fields):
+  return {
+    "parallel": mode,
+    "augment__shift": 0.1,
+    "augment__flip": True,
+    "augment__mixup": 0.2,
+    "optimizer__name": "sgd",
+    "optimizer__learning_rate": 0.05,
+    "loss__class_weights": "balanced",
+    "ema_decay": 0.9,
+    **fields,
+  }
+
+
+def assert_changed_alike(start, one, other):
+  """What training did to an array is the same, but for rounding.
+
+  Element by element it is not: where rounding turns a ReLU on or off in one
+  of the two, a few gradients differ by more.
+  """
+  change = np.linalg.norm(other - start)
+  assert np.linalg.norm(one - other) <= 5e-3 * change + 1e-6
+
+
+@pytest.fixture(scope="module")
+def one_device(prepared):
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    tiny_run.register(monkeypatch)
+    return trained(tiny_run.config(prepared, **options("jit")))
+
+
+@pytest.mark.parametrize(
+  ("mode", "feed", "stacked"),
+  [
+    ("pmap", "resident", False),
+    ("pmap", "stream", True),
+    ("shard_map", "resident", True),
+    ("shard_map", "stream", False),
+  ],
+)
+def test_four_devices_equal_one(prepared, one_device, mode, feed, stacked):
+  assert jax.device_count() == 4
+  config = tiny_run.config(prepared, **options(mode, feed=feed))
+  state, sums, seen = trained(config, stacked)
+  expected_state, expected_sums, expected_seen = one_device
+  start = jax.device_get(train_setup.build(config).init_state())
+  jax.tree.map(assert_changed_alike, start, state, expected_state)
+  assert state.step == expected_state.step == NUM_STEPS
+  assert sums.count == expected_sums.count == NUM_STEPS * 32
+  np.testing.assert_allclose(sums.loss, expected_sums.loss, rtol=1e-5)
+  assert seen.count == expected_seen.count == tiny_run.NUM_VALIDATION
+  np.testing.assert_allclose(seen.loss, expected_seen.loss, rtol=1e-3)
+
+
+def test_batch_statistics_are_of_the_global_batch(prepared, one_device):
+  """With statistics of each device's share alone, this would differ."""
+  config = tiny_run.config(prepared, **options("pmap"))
+  state, _, _ = trained(config)
+  expected = one_device[0].batch_stats["bn1"]["var"]
+  np.testing.assert_allclose(
+    state.batch_stats["bn1"]["var"], expected, rtol=1e-5
+  )
+  assert np.ptp(expected) > 0
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
+  fields = {"freeze__patterns": "conv1", "feed": "resident"}
+  config = tiny_run.config(prepared, **options("jit", **fields))
+  expected, _, _ = trained(config)
+  start = jax.device_get(train_setup.build(config).init_state())
+  config = tiny_run.config(prepared, **options(mode, **fields))
+  state, _, _ = trained(config)
+  jax.tree.map(assert_changed_alike, start, state, expected)
+  for tree in (state.params, state.ema):
+    for layer in ("conv1", "bn1"):
+      jax.tree.map(
+        np.testing.assert_array_equal, tree[layer], start.params[layer]
+      )
+
+
+def test_auto_is_pmap_over_several_devices():
+  spread = data_parallel.Spread("auto")
+  assert (spread.mode, spread.num_devices) == ("pmap", 4)
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap", "shard_map"])
+def test_what_is_replicated_can_be_fetched(mode):
+  spread = data_parallel.Spread(mode)
+  tree = {"a": np.arange(6.0).reshape(2, 3), "b": np.int32(7)}
+  fetched = spread.fetch(spread.replicate(tree))
+  jax.tree.map(np.testing.assert_array_equal, fetched, tree)
+  fetched["a"][0, 0] = 5.0  # A copy: donated buffers are never looked at.
+
+
+def test_a_batch_that_does_not_divide_is_refused(prepared):
+  config = tiny_run.config(prepared, parallel="pmap", batch_size=30)
+  with pytest.raises(UserError, match="batch_size=30.*multiple of the 4"):
+    train_setup.build(config)
+
+
+def test_unknown_mode_lists_the_choices():
+  with pytest.raises(UserError, match="shard_map"):
+    data_parallel.Spread("threads")

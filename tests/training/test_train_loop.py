@@ -1,0 +1,293 @@
+"""Whole runs: what they leave, how they stop and how they go on."""
+
+import contextlib
+import json
+import pathlib
+import signal
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_run
+from ml_collections import ConfigDict
+
+from fer_jax import config as configs
+from fer_jax.data import normalization
+from fer_jax.errors import UserError
+from fer_jax.models import resnet
+from fer_jax.training import train_loop, train_setup
+from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.logging import curves, metric_writer, progress
+from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.training.split_evaluation import Evaluator
+from fer_jax.training.workdir import claim
+
+TIMINGS = ("seconds", "images_per_second")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+  tiny_run.register(monkeypatch)
+
+
+def untimed(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """The records of a run, without what a clock says."""
+  return [
+    {k: v for k, v in record.items() if k not in TIMINGS}
+    for record in metric_writer.read(workdir)
+  ]
+
+
+def final_state(config: ConfigDict, workdir: pathlib.Path) -> Any:
+  """The arrays of the latest checkpoint."""
+  with contextlib.closing(
+    train_loop.Run(train_setup.build(config), workdir)
+  ) as run:
+    return run.setup.spread.fetch(run.state)
+
+
+def assert_same_run(
+  config: ConfigDict, one: pathlib.Path, other: pathlib.Path
+) -> None:
+  """Two workdirs hold the same run to the last bit."""
+  assert untimed(one) == untimed(other)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    final_state(config, one),
+    final_state(config, other),
+  )
+
+
+def test_a_run_leaves_a_whole_workdir(tmp_path, prepared, capsys):
+  config = tiny_run.config(prepared)
+  summary = train_loop.train(config, tmp_path / "run")
+  workdir = tmp_path / "run"
+
+  written = configs.from_json(json.loads((workdir / "config.json").read_text()))
+  assert written == config
+  assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+  assert list((workdir / "tensorboard").iterdir())
+  kinds = [record["kind"] for record in metric_writer.read(workdir)]
+  assert kinds == ["train"] * 2 + ["epoch"] + ["train"] * 3 + [
+    "epoch",
+    "summary",
+  ]
+  for split in ("validation", "test"):
+    assert 0 <= summary[f"{split}_accuracy"] <= 1
+    assert np.isfinite(summary[f"{split}_loss"])
+  assert summary["images_per_second"] > 0
+  shown = capsys.readouterr().err
+  assert "epoch 2/2" in shown and "images/s" in shown
+  assert "train 160, validation 50, test 30" in shown
+
+
+def test_curves_are_drawn_now_and_then_and_at_the_end(
+  tmp_path, prepared, monkeypatch
+):
+  drawn = []
+
+  def draw(told, path, title):
+    time.sleep(0.3)  # A hundredth of the time that passes until the next.
+    drawn.append([r["epoch"] for r in told if r["kind"] == "epoch"])
+
+  monkeypatch.setattr(curves, "draw", draw)
+  train_loop.train(tiny_run.config(prepared, num_epochs=4), tmp_path)
+  assert drawn == [[1], [1, 2, 3, 4]]
+
+
+def test_checkpoints_explain_themselves(tmp_path, prepared):
+  config = tiny_run.config(prepared, num_epochs=1)
+  train_loop.train(config, tmp_path)
+  info = Checkpoints(tmp_path).info()
+  assert configs.from_json(info["config"]) == config
+  assert info["class_names"] == list("abcdefg")
+  assert info["image_shape"] == [48, 48, 1]
+  best = Checkpoints(tmp_path)
+  assert best.best_step == tiny_run.STEPS_PER_EPOCH
+
+
+def test_predictions_and_labels_keep_together(tmp_path, prepared):
+  """The accuracy a run reports is that of its rows, in their own order.
+
+  A loader that shuffled labels apart from images, or an evaluation that
+  compared predictions with another order of labels, would be at chance.
+  """
+  config = tiny_run.config(
+    prepared, num_epochs=8, optimizer__learning_rate=1e-2
+  )
+  train_loop.train(config, tmp_path)
+  state = final_state(config, tmp_path)
+  parts = train_setup.build(config)
+  reported = Evaluator(parts)(
+    parts.spread.replicate(state.eval_variables()), "train"
+  )["accuracy"]
+
+  train = parts.dataset.split("train").arrays()
+  images = normalization.prepare(jnp.asarray(train["image"]), config.input)
+  logits = parts.model.apply(state.eval_variables(), images, train=False)
+  predicted = np.argmax(np.asarray(logits), axis=-1)
+  assert reported == pytest.approx(np.mean(predicted == train["target"]))
+  assert reported > 0.8
+  shuffled = np.random.default_rng(0).permutation(train["target"])
+  assert np.mean(predicted == shuffled) < 0.4
+
+
+def test_a_finished_run_is_not_run_again(tmp_path, prepared, monkeypatch):
+  config = tiny_run.config(prepared)
+  first = train_loop.train(config, tmp_path)
+  before = untimed(tmp_path)
+
+  def fail(*_: object) -> None:
+    raise AssertionError("trained again")
+
+  monkeypatch.setattr(train_loop.Run, "_train_epoch", fail)
+  second = train_loop.train(config, tmp_path)
+  assert untimed(tmp_path) == before
+  for name in TIMINGS:
+    first.pop(name), second.pop(name)
+  assert first == second
+
+
+@pytest.mark.parametrize("feed", ["resident", "stream"])
+def test_an_interrupted_run_goes_on_exactly(
+  tmp_path, prepared, monkeypatch, feed
+):
+  config = tiny_run.config(
+    prepared, feed=feed, augment__shift=0.1, augment__flip=True
+  )
+  train_loop.train(config, tmp_path / "whole")
+
+  update, calls = progress.Progress.update, []
+
+  def interrupt(self: progress.Progress, steps: int) -> None:
+    update(self, steps)
+    calls.append(steps)
+    if len(calls) == tiny_run.STEPS_PER_EPOCH + 3:
+      signal.raise_signal(signal.SIGTERM)
+
+  monkeypatch.setattr(progress.Progress, "update", interrupt)
+  with pytest.raises(Interrupted, match="epoch 2 at step 8") as stopped:
+    train_loop.train(config, tmp_path / "stopped")
+  assert stopped.value.exit_code == 128 + signal.SIGTERM
+  monkeypatch.undo()
+  tiny_run.register(monkeypatch)
+  train_loop.train(config, tmp_path / "stopped")
+  assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_another_configuration_is_refused(tmp_path, prepared):
+  config = tiny_run.config(prepared, num_epochs=1)
+  train_loop.train(config, tmp_path)
+  other = tiny_run.config(prepared, num_epochs=1, batch_size=16)
+  with pytest.raises(UserError, match="batch_size: 32 -> 16.*--workdir"):
+    train_loop.train(other, tmp_path)
+  runtime = tiny_run.config(
+    prepared, num_epochs=1, log_every_steps=1, eval_batch_size=16
+  )
+  train_loop.train(runtime, tmp_path)
+
+
+def test_a_workdir_is_one_processs_at_a_time(tmp_path, prepared):
+  config = tiny_run.config(prepared, num_epochs=1)
+  with claim(tmp_path, config, write=True):
+    with pytest.raises(UserError, match="another process is training in"):
+      train_loop.train(config, tmp_path)
+  train_loop.train(config, tmp_path)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path, prepared):
+  config = tiny_run.config(
+    prepared,
+    optimizer__name="sgd",
+    optimizer__learning_rate=1e3,
+    schedule__name="step",
+    schedule__step_epochs=(1.0,),
+    num_epochs=3,
+  )
+  with pytest.raises(UserError, match="loss is nan.*learning_rate below"):
+    train_loop.train(config, tmp_path)
+  assert all(np.isfinite(r["loss"]) for r in untimed(tmp_path) if "loss" in r)
+
+
+def test_early_stopping_stops(tmp_path, prepared):
+  config = tiny_run.config(
+    prepared,
+    num_epochs=20,
+    early_stopping__patience=1,
+    early_stopping__min_delta=100.0,
+  )
+  summary = train_loop.train(config, tmp_path)
+  assert summary["epoch"] == 2
+
+
+def test_plateau_lowers_the_learning_rate_and_survives(tmp_path, prepared):
+  fields = {
+    "schedule__name": "plateau",
+    "schedule__plateau_patience": 1,
+    "schedule__plateau_min_delta": 100.0,
+    "num_epochs": 4,
+  }
+  config = tiny_run.config(prepared, **fields)
+  train_loop.train(config, tmp_path)
+  epochs = [r for r in untimed(tmp_path) if r["kind"] == "epoch"]
+  rates = [record["learning_rate"] for record in epochs]
+  np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4, 1e-5], rtol=1e-5)
+
+
+def test_several_steps_a_call_train_the_same(tmp_path, prepared):
+  params = []
+  for steps_per_call in (1, 3):
+    config = tiny_run.config(prepared, steps_per_call=steps_per_call)
+    workdir = tmp_path / str(steps_per_call)
+    train_loop.train(config, workdir)
+    params.append(jax.tree.leaves(final_state(config, workdir).params))
+  for x, y in zip(*params, strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_compiles_once(tmp_path, prepared, monkeypatch):
+  traced = []
+  call = resnet.ResNet.__call__
+
+  def counted(self, x, train=False):
+    traced.append(train)
+    return call(self, x, train)
+
+  monkeypatch.setattr(resnet.ResNet, "__call__", counted)
+  fields = {"num_epochs": 3, "optimizer__b2": 0.95}  # of no other test
+  train_loop.train(tiny_run.config(prepared, **fields), tmp_path / "one")
+  assert traced.count(True) == 1
+  # Made, summed up, and evaluated by a program for each split's arrays.
+  assert traced.count(False) == 4
+  fields |= {"optimizer__learning_rate": 0.01, "seed": 1}
+  train_loop.train(tiny_run.config(prepared, **fields), tmp_path / "two")
+  assert traced.count(True) == 1
+  assert traced.count(False) == 6  # Made, and summed up.
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"dtype": "bfloat16", "ema_decay": 0.9},
+    {"optimizer__accumulate_steps": 2, "optimizer__clip_norm": 1.0},
+    {"loss__class_weights": "balanced", "loss__label_smoothing": 0.1},
+    {"augment__mixup": 0.2, "augment__cutmix": 1.0, "input__channels": 3},
+    {"optimizer__name": "adafactor", "input__image_size": 48},
+    {"profile": True, "num_epochs": 4},
+  ],
+  ids=lambda fields: next(iter(fields)),
+)
+def test_options_train(tmp_path, prepared, fields):
+  config = tiny_run.config(prepared, **fields)
+  summary = train_loop.train(config, tmp_path)
+  assert np.isfinite(summary["validation_loss"])
+  if config.profile:
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))

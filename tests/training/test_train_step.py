@@ -1,0 +1,78 @@
+"""Runs share compiled steps, and differ in what is given to them."""
+
+import jax
+import numpy as np
+import pytest
+import tiny_run
+
+from fer_jax.training import data_parallel, train_setup
+from fer_jax.training.metrics import Sums
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch):
+  tiny_run.register(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+  return tmp_path_factory.mktemp("prepared")
+
+
+def after_a_step(parts, train):
+  state = parts.init_state()
+  rows = {"index": np.arange(8, dtype=np.int32)}
+  data = parts.resident(parts.dataset.split("train"))
+  state, _ = train(state, Sums.zeros(), data, rows, parts.inputs)
+  return jax.device_get(state)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adafactor"])
+def test_runs_of_other_rates_seeds_and_lengths_share_a_step(prepared, name):
+  fields = {"optimizer__name": name, "augment__shift": 0.1}
+  first = tiny_run.config(prepared, **fields)
+  other = tiny_run.config(
+    prepared,
+    **fields,
+    optimizer__learning_rate=0.3,
+    optimizer__weight_decay=0.2,
+    schedule__name="cosine",
+    schedule__warmup_epochs=0.0,
+    num_epochs=7,
+    seed=5,
+  )
+  states = []
+  for config in (first, other):
+    parts = train_setup.build(config)
+    shared = data_parallel.training_call(parts.spread, parts.steps, False)
+    state = after_a_step(parts, shared)
+    alone = after_a_step(parts, jax.jit(parts.steps.train))
+    for one, two in zip(
+      jax.tree.leaves(state), jax.tree.leaves(alone), strict=True
+    ):
+      np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+    states.append((shared, state))
+  assert states[0][0] is states[1][0]
+  assert not np.allclose(
+    states[0][1].params["fc"]["kernel"], states[1][1].params["fc"]["kernel"]
+  )
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"optimizer__name": "sgd"},
+    {"optimizer__b1": 0.8},
+    {"augment__flip": True},
+    {"loss__label_smoothing": 0.1},
+    {"ema_decay": 0.9},
+    {"dtype": "bfloat16"},
+    {"freeze__patterns": "conv1"},
+    {"optimizer__lr_multipliers": "fc:10"},
+  ],
+  ids=str,
+)
+def test_what_is_compiled_in_is_not_shared(prepared, fields):
+  usual = train_setup.build(tiny_run.config(prepared)).steps
+  assert usual == train_setup.build(tiny_run.config(prepared)).steps
+  assert usual != train_setup.build(tiny_run.config(prepared, **fields)).steps
