@@ -1,0 +1,85 @@
+"""Atomic file writing.
+
+`atomic_write` is for files in places of our own (workdirs, caches). Files
+written beside the user's go through `fer_jax.output_folder`, which also never
+overwrites an input or a file that the package did not make.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_LONGEST_NAME = 200  # bytes of a temporary file's name; systems allow 255
+
+
+@contextlib.contextmanager
+def atomic_write(
+  path: str | os.PathLike[str],
+  *,
+  parents: bool = False,
+  before_rename: Callable[[Path], None] | None = None,
+) -> Iterator[Path]:
+  """Yields a temporary file to write, which replaces `path` at the end.
+
+  The temporary file lies in the same folder and has the same suffix. It is
+  flushed to the disk and renamed when the block ends, and removed when the
+  block raises, so that `path` is always complete: the old content or the new.
+  A symbolic link is followed, and an existing file keeps its permissions.
+
+  Args:
+    path: the file to write.
+    parents: whether to create the folders above it.
+    before_rename: called with the complete temporary file, whose size and time
+      the rename keeps.
+
+  Raises:
+    OSError: it cannot be written; `filename` is `path`.
+
+  >>> import tempfile
+  >>> folder = Path(tempfile.mkdtemp())
+  >>> with atomic_write(folder / "scores.json") as temporary:
+  ...   _ = temporary.write_text("{}")
+  >>> [file.name for file in folder.iterdir()]
+  ['scores.json']
+  """
+  target = Path(os.path.realpath(path))
+  temporary = target.with_name(_temporary_name(target))
+  try:
+    if parents:
+      target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+      raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    yield temporary
+    with contextlib.suppress(FileNotFoundError):
+      os.chmod(temporary, target.stat().st_mode & 0o7777)
+    _flush(temporary)
+    if before_rename:
+      before_rename(temporary)
+    os.replace(temporary, target)
+    with contextlib.suppress(OSError):  # Not all systems flush folders.
+      _flush(target.parent)
+  except OSError as e:
+    if e.filename in (None, str(temporary), temporary):
+      e.filename = str(path)
+    raise
+  finally:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(target: Path) -> str:
+  suffix = target.suffix if len(os.fsencode(target.suffix)) < 32 else ""
+  stem = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
+  return f".{stem}.{secrets.token_hex(4)}{suffix}"
+
+
+def _flush(path: Path) -> None:
+  """Writes what the system still holds in memory to the disk."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

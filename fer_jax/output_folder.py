@@ -1,0 +1,243 @@
+"""Output folders beside the user's files, which overwrite only their own.
+
+Everything that is written where a user's files may lie (pictures with boxes,
+aligned faces, videos, exported models, reports) goes through `OutputFolder` or,
+for one file, `write_output`.
+"""
+
+import contextlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+
+from fer_jax.errors import UserError
+from fer_jax.files import atomic_write
+
+# Lists what the package made in a folder: one JSON object per line.
+MANIFEST = ".fer_jax_files.jsonl"
+
+_TIME_TOLERANCE_NS = 2_000_000_000  # FAT stores times in steps of 2 s
+
+
+class OutputFolder:
+  """A folder for files made from the user's; overwrites only its own.
+
+  What it writes is noted in a hidden file of that folder (`MANIFEST`), by
+  name, size and time, so that a second run may replace the files of the first
+  and nothing else.
+
+  Args:
+    folder: need not exist.
+    inputs: files that must stay as they are.
+    kind: what is written, "drawing" for pictures that must not be taken for
+      inputs later.
+  """
+
+  def __init__(
+    self,
+    folder: str | os.PathLike[str],
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    kind: str = "drawing",
+  ):
+    self.folder = Path(folder)
+    self._inputs = {os.path.realpath(path) for path in inputs}
+    self._manifest = _Manifest(self.folder, kind)
+
+  def path(self, name: str | os.PathLike[str]) -> Path:
+    """Returns the path of an output after checking that it may be written.
+
+    Args:
+      name: of the file, relative to the folder.
+
+    Raises:
+      UserError: it is an input, or a file that the package did not make.
+    """
+    path = self.folder / name
+    if os.path.realpath(path) in self._inputs:
+      raise UserError(
+        f"{path} is an input and would be overwritten: give another output"
+      )
+    if os.path.lexists(path) and not self._manifest.made(path):
+      raise UserError(
+        f"{path} exists and was not made by fer_jax (or was changed since):"
+        " remove it, or give another output"
+      )
+    return path
+
+  @contextlib.contextmanager
+  def write(self, name: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary file, which becomes an output when the block ends.
+
+    Args:
+      name: of the file, relative to the folder; folders are made.
+
+    Raises:
+      UserError: as `path` does, or the file cannot be written.
+    """
+    path = self.path(name)
+    try:
+      with atomic_write(
+        path,
+        parents=True,
+        before_rename=lambda made: self._manifest.add(path, made.stat()),
+      ) as temporary:
+        yield temporary
+    except OSError as e:
+      raise UserError(
+        f"cannot write {e.filename or path}: {e.strerror or e}; give another"
+        " output or free space"
+      ) from e
+
+  def targets(
+    self, sources: Mapping[Path, Path], suffix: str
+  ) -> dict[Path, Path]:
+    """Returns the file that each source's output goes to, checked.
+
+    Folder structure is kept, and two sources never share a file.
+
+    Args:
+      sources: file -> the input it was found by: itself or a folder above.
+      suffix: of the outputs: ".png", or "_annotated.mp4".
+
+    Returns:
+      Source -> path of the output.
+
+    Raises:
+      UserError: as `path` does.
+    """
+    names = output_names(sources, suffix)
+    return {source: self.path(name) for source, name in names.items()}
+
+
+@contextlib.contextmanager
+def write_output(
+  path: str | os.PathLike[str],
+  inputs: Iterable[str | os.PathLike[str]] = (),
+  kind: str = "drawing",
+) -> Iterator[Path]:
+  """Writes one output file as `OutputFolder.write` does.
+
+  Args:
+    path: of the output.
+    inputs: files that must stay as they are.
+    kind: as for `OutputFolder`.
+
+  Raises:
+    UserError: it is an input, a file that the package did not make, or it
+      cannot be written.
+  """
+  path = Path(path)
+  folder = OutputFolder(path.parent, inputs, kind)
+  with folder.write(path.name) as temporary:
+    yield temporary
+
+
+def output_names(
+  sources: Mapping[Path, Path], suffix: str
+) -> dict[Path, PurePath]:
+  """Returns a name for each source's output, none twice.
+
+  The name is the source's, relative to the folder it was found in. Where two
+  would be the same, also on systems that ignore case, it is relative to what
+  all folders have in common, and where that is the same too (a.jpg and a.png)
+  keeps the source's suffix.
+
+  Args:
+    sources: file -> the input it was found by: itself or a folder above.
+    suffix: of the outputs.
+
+  >>> sources = {Path(p): Path(p) for p in ("x/a.png", "y/a.jpg", "y/a.png")}
+  >>> [str(name) for name in output_names(sources, ".png").values()]
+  ['x/a.png', 'y/a.jpg.png', 'y/a.png.png']
+  """
+  bases = {
+    path: given if given != path else given.parent
+    for path, given in sources.items()
+  }
+  names = {path: path.relative_to(bases[path]) for path in sources}
+  if _repeated(names, suffix):
+    absolute = {path: path.absolute() for path in sources}
+    common = os.path.commonpath([b.absolute() for b in bases.values()])
+    names = {path: absolute[path].relative_to(common) for path in sources}
+  repeated = _repeated(names, suffix)
+  return {
+    path: name.with_name(
+      (name.name if path in repeated else name.stem) + suffix
+    )
+    for path, name in names.items()
+  }
+
+
+def _repeated(names: Mapping[Path, Path], suffix: str) -> set[Path]:
+  """Returns the sources whose outputs would share a file."""
+  found: dict[str, list[Path]] = {}
+  for path, name in names.items():
+    key = str(name.with_name(name.stem + suffix))
+    key = unicodedata.normalize("NFC", key).casefold()
+    found.setdefault(key, []).append(path)
+  return {path for group in found.values() if len(group) > 1 for path in group}
+
+
+def made_files(folder: Path, kind: str = "") -> set[Path]:
+  """Returns the files that the package made in a folder and below.
+
+  Args:
+    folder: an output folder; other folders have none.
+    kind: only those of this kind, such as "drawing".
+  """
+  manifest = _Manifest(folder, kind)
+  return {path for path in manifest.paths(kind) if manifest.made(path)}
+
+
+class _Manifest:
+  """The list of what the package made in a folder; see `MANIFEST`."""
+
+  def __init__(self, folder: Path, kind: str):
+    self._folder = folder
+    self._kind = kind
+    self._path = folder / MANIFEST
+    self._entries: dict[str, list[tuple[str, int, int]]] = {}
+    with contextlib.suppress(OSError):
+      for line in self._path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+          entry = json.loads(line)
+          of = entry["kind"], int(entry["size"]), int(entry["mtime_ns"])
+          self._entries.setdefault(entry["file"], []).append(of)
+
+  def paths(self, kind: str) -> list[Path]:
+    """Returns the files that are listed, of a kind unless it is ""."""
+    return [
+      self._folder / name
+      for name, entries in self._entries.items()
+      if not kind or kind in {of for of, _, _ in entries}
+    ]
+
+  def made(self, path: Path) -> bool:
+    """Returns whether a file is as the package made it."""
+    name = path.relative_to(self._folder).as_posix()
+    try:
+      stat = path.lstat()
+    except OSError:
+      return False
+    return any(
+      size == stat.st_size
+      and abs(mtime_ns - stat.st_mtime_ns) <= _TIME_TOLERANCE_NS
+      for _, size, mtime_ns in self._entries.get(name, ())
+    )
+
+  def add(self, path: Path, stat: os.stat_result) -> None:
+    """Notes a file before it gets its name."""
+    name = path.relative_to(self._folder).as_posix()
+    entry = {
+      "file": name,
+      "kind": self._kind,
+      "size": stat.st_size,
+      "mtime_ns": stat.st_mtime_ns,
+    }
+    # Escaped, so that names that are no UTF-8 come through as well.
+    with open(self._path, "ab") as file:
+      file.write(json.dumps(entry).encode("ascii") + b"\n")
+    of = self._kind, stat.st_size, stat.st_mtime_ns
+    self._entries.setdefault(name, []).append(of)

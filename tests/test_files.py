@@ -1,0 +1,162 @@
+"""Atomic writes, and output folders that overwrite nothing of the user's."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from fer_jax import output_folder
+from fer_jax.errors import UserError
+from fer_jax.files import atomic_write
+from fer_jax.output_folder import OutputFolder, output_names, write_output
+
+
+def names(folder):
+  return sorted(os.listdir(folder))
+
+
+def test_a_write_replaces_the_whole_file(tmp_path):
+  path = tmp_path / "a.json"
+  path.write_text("old")
+  path.chmod(0o640)
+  with atomic_write(path) as temporary:
+    assert temporary.suffix == ".json" and temporary.parent == tmp_path
+    temporary.write_text("new")
+    assert path.read_text() == "old"
+  assert path.read_text() == "new" and names(tmp_path) == ["a.json"]
+  assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+def test_a_failed_write_leaves_the_old_file(tmp_path, error):
+  path = tmp_path / "a.json"
+  path.write_text("old")
+  with pytest.raises(error):
+    with atomic_write(path) as temporary:
+      temporary.write_text("half")
+      raise error
+  assert path.read_text() == "old" and names(tmp_path) == ["a.json"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+  (tmp_path / "real").mkdir()
+  link = tmp_path / "link.txt"
+  link.symlink_to("real/file.txt")
+  with atomic_write(link) as temporary:
+    temporary.write_text("new")
+  assert link.is_symlink()
+  assert (tmp_path / "real/file.txt").read_text() == "new"
+
+
+def test_an_error_names_the_file_not_the_temporary(tmp_path):
+  (tmp_path / "folder").mkdir()
+  for path in (tmp_path / "folder", tmp_path / "no/a.txt"):
+    with pytest.raises(OSError) as e:
+      with atomic_write(path) as temporary:
+        temporary.write_text("x")
+    assert e.value.filename == str(path)
+  with atomic_write(tmp_path / "no/a.txt", parents=True) as temporary:
+    temporary.write_text("x")
+  assert names(tmp_path / "no") == ["a.txt"]
+
+
+def test_names_of_any_bytes_and_length(tmp_path):
+  for name in ("é" * 120, "a" * 250, "caf\udce9.txt", "a\nb"):
+    with atomic_write(tmp_path / name) as temporary:
+      temporary.write_text("x")
+    assert (tmp_path / name).read_text() == "x"
+    (tmp_path / name).unlink()
+  assert names(tmp_path) == []
+
+
+def put(folder, name, text="made"):
+  with folder.write(name) as temporary:
+    temporary.write_text(text)
+
+
+def test_inputs_and_foreign_files_are_never_overwritten(tmp_path):
+  own, other = tmp_path / "me.png", tmp_path / "you.png"
+  own.write_text("mine")
+  other.write_text("yours")
+  folder = OutputFolder(tmp_path, inputs=[own])
+  with pytest.raises(UserError, match="is an input"):
+    put(folder, "me.png")
+  with pytest.raises(UserError, match="not made by fer_jax"):
+    put(folder, "you.png")
+  assert (own.read_text(), other.read_text()) == ("mine", "yours")
+  assert names(tmp_path) == ["me.png", "you.png"]
+
+
+def test_an_input_is_known_through_links(tmp_path):
+  (tmp_path / "photos").mkdir()
+  own = tmp_path / "photos/me.png"
+  own.write_text("mine")
+  (tmp_path / "out").symlink_to("photos")
+  with pytest.raises(UserError, match="is an input"):
+    put(OutputFolder(tmp_path / "out", inputs=[own]), "me.png")
+
+
+def test_a_second_run_replaces_its_own_files(tmp_path):
+  put(OutputFolder(tmp_path / "out"), "sub/a.png", "one")
+  put(OutputFolder(tmp_path / "out"), "sub/a.png", "second")
+  assert (tmp_path / "out/sub/a.png").read_text() == "second"
+  made = output_folder.made_files(tmp_path / "out", "drawing")
+  assert made == {tmp_path / "out/sub/a.png"}
+  (tmp_path / "out/sub/a.png").write_text("the user's own now")
+  with pytest.raises(UserError, match="changed since"):
+    put(OutputFolder(tmp_path / "out"), "sub/a.png")
+  assert not output_folder.made_files(tmp_path / "out")
+
+
+def test_a_damaged_manifest_is_no_traceback(tmp_path):
+  put(OutputFolder(tmp_path), "a.png")
+  manifest = tmp_path / output_folder.MANIFEST
+  manifest.write_bytes(b"\xff{\n[]\nnull\n{}\n" + manifest.read_bytes()[:-9])
+  with pytest.raises(UserError, match="not made by fer_jax"):
+    put(OutputFolder(tmp_path), "a.png")
+
+
+def test_one_output_beside_the_users_files(tmp_path):
+  for text in ("one", "two"):
+    with write_output(tmp_path / "sheet.png") as temporary:
+      temporary.write_text(text)
+  assert (tmp_path / "sheet.png").read_text() == "two"
+  with pytest.raises(UserError, match="is an input"):
+    with write_output(tmp_path / "sheet.png", [tmp_path / "sheet.png"]):
+      pass
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="cannot write .*file"):
+    put(OutputFolder(tmp_path / "file"), "a.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_full_disk_is_one_line(tmp_path):
+  with pytest.raises(UserError, match="No space left"):
+    with OutputFolder(tmp_path).write("a.png"):
+      with open("/dev/full", "w") as full:
+        full.write("x")
+  assert names(tmp_path) == []
+
+
+def test_two_sources_never_share_an_output():
+  given = {
+    Path("a/x/1.jpg"): Path("a"),
+    Path("b/x/1.jpg"): Path("b"),
+    Path("b/x/2.jpg"): Path("b"),
+    Path("b/x/2.PNG"): Path("b"),
+    Path("b/x/É.png"): Path("b"),
+    Path("b/x/e\u0301.png"): Path("b"),
+  }
+  found = [str(name) for name in output_names(given, ".png").values()]
+  assert found == [
+    "a/x/1.png",
+    "b/x/1.png",
+    "b/x/2.jpg.png",
+    "b/x/2.PNG.png",
+    "b/x/É.png.png",
+    "b/x/e\u0301.png.png",
+  ]
