@@ -134,9 +134,9 @@ def named_models(patterns: Sequence[str]) -> list[str]:
   """
   names: list[str] = []
   for pattern in patterns:
-    found = fnmatch.filter(models.available(), pattern)
+    found = fnmatch.filter(models.list_models(), pattern)
     if not found:
-      errors.choose("model", pattern, models.available())
+      errors.choose("model", pattern, models.list_models())
     names += [name for name in found if name not in names]
   return names
 

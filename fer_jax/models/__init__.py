@@ -1,5 +1,5 @@
-"""Models: `create(name, num_classes, **options)` gives a Flax module."""
+"""Networks: `create(name, num_classes, **options)` returns a Flax module."""
 
-from fer_jax.models.registry import available, create
+from fer_jax.models.registry import create, list_models, options_of
 
-__all__ = ["available", "create"]
+__all__ = ["create", "list_models", "options_of"]

@@ -1,9 +1,9 @@
-"""Every model by its name."""
+"""Registry of models: creates a Flax module from a model's name."""
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 
@@ -23,7 +23,7 @@ _CBAM_RESNETS = {
   for name, resnet in _RESNETS.items()
 }
 _BI_RESNETS = {
-  name: functools.partial(BiResNet, blocks=blocks)
+  f"bi_resnet_{name}": functools.partial(BiResNet, blocks=blocks)
   for name, blocks in ARRANGEMENTS.items()
 }
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -36,51 +36,97 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "mobilenet_v2": MobileNetV2,
 }
 
-# Set by the package or the table above, not by a user's options.
-_INTERNAL = {
-  "parent",
-  "name",
-  "num_classes",
-  "dtype",
-  "axis_name",
-  "stage_sizes",
-  "block",
-}
+# Former names; accepted everywhere a name is, but not listed.
+ALIASES = {name: f"bi_resnet_{name}" for name in ARRANGEMENTS}
+
+# Fields set by this package or by the table above, not by a user.
+_INTERNAL_FIELDS = frozenset(
+  {
+    "parent",
+    "name",
+    "num_classes",
+    "dtype",
+    "axis_name",
+    "stage_sizes",
+    "block",
+  }
+)
 
 
-def available() -> list[str]:
-  """The names `create` takes."""
+class Option(NamedTuple):
+  """An option of a model.
+
+  Attributes:
+    type: its annotation, such as `float` or `tuple[int, ...]`.
+    default: the value used when the option is not given.
+  """
+
+  type: Any
+  default: Any
+
+
+def list_models() -> list[str]:
+  """Returns the names of all models, sorted."""
   return sorted(MODELS)
 
 
+def canonical_name(name: str) -> str:
+  """Returns the listed name of a model, given that name or an alias.
+
+  Raises:
+    UserError: the name is unknown; the message lists the models.
+
+  >>> canonical_name("ri")
+  'bi_resnet_ri'
+  """
+  return choose("model", ALIASES.get(name, name), MODELS)
+
+
 def create(name: str, num_classes: int, **options: Any) -> nn.Module:
-  """Makes a model.
+  """Creates a model.
 
   Args:
-    name: one of `available()`.
-    num_classes: outputs.
-    **options: fields of that model, such as `stem`, of which None is the
-      model's own default; `dtype` and `axis_name`.
+    name: a name that `list_models` returns, or an alias.
+    num_classes: number of classes, the size of the logits.
+    **options: the model's options (see `options_of`), such as `stem`, where
+      None means the model's default; also `dtype` of the compute (default
+      float32) and `axis_name`, the device axis for BatchNorm statistics.
 
   Returns:
     A module; `module.apply(variables, x, train)` maps Float[b h w c] images to
     Float32[b k] logits.
 
   Raises:
-    UserError: the name or an option is unknown.
+    UserError: the name or an option is unknown, or an option is out of range.
+
+  >>> create("resnet18", num_classes=7, stem="small").stem
+  'small'
   """
-  make = MODELS[choose("model", name, MODELS)]
-  options = {key: value for key, value in options.items() if value is not None}
   known = options_of(name)
+  options = {key: value for key, value in options.items() if value is not None}
   for option in options:
     if option not in [*known, "dtype", "axis_name"]:
       raise UserError(
-        f"unknown option {option!r} of model {name}: it has"
+        f"unknown option {option!r} of model {name}: its options are"
         f" {', '.join(known) or 'none'}"
       )
-  return make(num_classes=num_classes, **options)
+  return MODELS[canonical_name(name)](num_classes=num_classes, **options)
 
 
-def options_of(name: str) -> list[str]:
-  """The options of a model that a user may set."""
-  return sorted(set(inspect.signature(MODELS[name]).parameters) - _INTERNAL)
+def options_of(name: str) -> dict[str, Option]:
+  """Returns the options of a model that a user may set, sorted by name.
+
+  Args:
+    name: a name that `list_models` returns, or an alias.
+
+  Raises:
+    UserError: the name is unknown.
+
+  >>> options_of("alexnet")
+  {'dropout': Option(type=<class 'float'>, default=0.0)}
+  """
+  parameters = inspect.signature(MODELS[canonical_name(name)]).parameters
+  return {
+    option: Option(parameters[option].annotation, parameters[option].default)
+    for option in sorted(parameters.keys() - _INTERNAL_FIELDS)
+  }

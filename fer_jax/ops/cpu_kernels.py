@@ -89,7 +89,7 @@ def why_not() -> str:
 
 def _library(compiler: str) -> pathlib.Path:
   """The compiled kernels, of this machine and these versions."""
-  source = importlib.resources.files("fer_jax.models") / "cpu"
+  source = importlib.resources.files("fer_jax.ops") / "cpu"
   with importlib.resources.as_file(source) as code:
     made_of = (compiler, *_FLAGS, jaxlib.__version__, _processor())
     digest = hashlib.sha256("\n".join(made_of).encode())

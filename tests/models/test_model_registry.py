@@ -7,19 +7,20 @@ import jax.numpy as jnp
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.models import available, create
+from fer_jax.models import create, list_models, options_of
+from fer_jax.models.registry import canonical_name
 from fer_jax.ops import convolution, lowerings
 
 # Trained numbers with 3 channels and 7 classes. A new model is one line here.
 PINNED = {
   "alexnet": 5_850_087,
-  "alternated": 9_811_271,
+  "bi_resnet_alternated": 9_811_271,
   "cbam_resnet101": 47_295_515,
   "cbam_resnet152": 64_792_191,
   "cbam_resnet18": 11_269_983,
   "cbam_resnet34": 21_451_059,
   "cbam_resnet50": 26_054_967,
-  "ir": 21_156_487,
+  "bi_resnet_ir": 21_156_487,
   "leaky_cnn": 1_275_207,
   "mobilenet": 3_214_151,
   "mobilenet_v2": 2_232_839,
@@ -28,7 +29,7 @@ PINNED = {
   "resnet18": 11_180_103,
   "resnet34": 21_288_263,
   "resnet50": 23_522_375,
-  "ri": 6_996_935,
+  "bi_resnet_ri": 6_996_935,
 }
 
 
@@ -46,10 +47,10 @@ def abstract(name: str, x: jax.ShapeDtypeStruct) -> tuple[Any, Any]:
 
 
 def test_every_model_is_pinned_and_every_pinned_one_a_model() -> None:
-  assert available() == sorted(PINNED)
+  assert list_models() == sorted(PINNED)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", list_models())
 def test_number_of_parameters(name: str) -> None:
   logits, variables = abstract(name, images(48, 3))
   assert sum(p.size for p in jax.tree.leaves(variables["params"])) == (
@@ -58,7 +59,7 @@ def test_number_of_parameters(name: str) -> None:
   assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", list_models())
 def test_other_sizes_and_one_channel(name: str) -> None:
   logits, variables = abstract(name, images(64, 1))
   assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
@@ -66,7 +67,7 @@ def test_other_sizes_and_one_channel(name: str) -> None:
     assert leaf.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", list_models())
 def test_gradient_has_the_parameters_tree(name: str) -> None:
   model, x = create(name, num_classes=7), images(48, 1)
   _, variables = abstract(name, x)
@@ -94,7 +95,7 @@ def test_gradient_has_the_parameters_tree(name: str) -> None:
 def test_unknown_model_lists_what_there_is() -> None:
   with pytest.raises(UserError, match="unknown model 'resnet19'") as error:
     create("resnet19", num_classes=7)
-  for name in available():
+  for name in list_models():
     assert name in str(error.value)
 
 
@@ -102,7 +103,7 @@ def test_unknown_option_lists_what_there_is() -> None:
   with pytest.raises(UserError) as error:
     create("resnet18", num_classes=7, stemm="small")
   assert str(error.value) == (
-    "unknown option 'stemm' of model resnet18: it has attention,"
+    "unknown option 'stemm' of model resnet18: its options are attention,"
     " attention_kernel_size, attention_reduction, stem, zero_init_residual"
   )
 
@@ -111,6 +112,19 @@ def test_unknown_option_lists_what_there_is() -> None:
 def test_what_a_model_fixes_is_no_option(option: str) -> None:
   with pytest.raises(UserError, match=f"unknown option '{option}'"):
     create("resnet18", num_classes=7, **{option: 1})
+
+
+@pytest.mark.parametrize("name", ["ri", "ir", "alternated"])
+def test_a_former_name_is_accepted_and_not_listed(name: str) -> None:
+  assert name not in list_models()
+  assert canonical_name(name) == f"bi_resnet_{name}"
+  assert create(name, num_classes=7) == create(f"bi_resnet_{name}", 7)
+  assert options_of(name) == options_of(f"bi_resnet_{name}")
+
+
+def test_options_have_types_and_defaults() -> None:
+  assert options_of("cbam_resnet18")["attention"] == (str, "sequential")
+  assert options_of("leaky_cnn")["widths"] == (tuple[int, ...], (32, 64, 128))
 
 
 def test_an_unset_option_is_the_models_own() -> None:
