@@ -29,7 +29,6 @@ from reporting import Column, Row
 
 from fer_jax import errors
 from fer_jax.cli import recipe_flags as command
-from fer_jax.configs import default
 from fer_jax.data import pipeline
 from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Split
@@ -211,9 +210,8 @@ def _augmentations(split: Split, size: int) -> dict[str, Callable[[], Any]]:
   index, key = jnp.arange(size), jax.random.key(0)
 
   def program(name: str) -> Callable[[], Any]:
-    config = default.get_config().augment
-    config[name] = AUGMENTATIONS[name]
-    compiled = jax.jit(lambda k, x, i: augmentation.augment(k, x, i, config))
+    options = augmentation.Augmentation(**{name: AUGMENTATIONS[name]})
+    compiled = jax.jit(lambda k, x, i: augmentation.augment(k, x, i, options))
     return lambda: compiled(key, images, index)
 
   return {f"augment: {name}": program(name) for name in AUGMENTATIONS}

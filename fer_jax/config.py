@@ -46,8 +46,8 @@ def check(config: ConfigDict) -> None:
   choose("data set", config.dataset.name, registry.available())
   choose("--config.feed", config.feed, pipeline.FEEDS)
   choose("--config.dtype", config.dtype, DTYPES)
-  normalization.check(config.input)
-  augmentation.check(config.augment)
+  normalization.check(**config.input)
+  augmentation.check(augmentation.Augmentation(**config.augment))
   losses.check(config.loss)
   at_least = {
     "batch_size": 1,

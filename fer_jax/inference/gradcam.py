@@ -147,7 +147,7 @@ def attention(
   """
 
   def run(variables: Any, images: Array) -> Any:
-    images = normalization.prepare(images, trained.config.input)
+    images = normalization.prepare(images, **trained.config.input)
     _, state = trained.model.apply(
       variables, images, train=False, mutable=["intermediates"]
     )

@@ -120,7 +120,7 @@ class Trained:
       variables: others than the model's own.
     """
     return self.prepared_logits(
-      normalization.prepare(images, self.config.input), variables
+      normalization.prepare(images, **self.config.input), variables
     )
 
   def prepared_logits(
@@ -171,12 +171,16 @@ class Trained:
     if tta not in self._steps:
 
       def step(variables: Tree, images: Array) -> Array:
-        images = normalization.to_float(images, self.config.input.channels)
-        seen = views.VIEWS[tta](images, self.config.input.image_size)
+        inputs = self.config.input
+        images = normalization.to_float(images, inputs.channels)
+        seen = views.VIEWS[tta](images, inputs.image_size)
         probabilities = [
           jax.nn.softmax(
             self.prepared_logits(
-              normalization.normalize(view, self.config.input), variables
+              normalization.normalize(
+                view, inputs.normalization, inputs.mean, inputs.std
+              ),
+              variables,
             )
           )
           for view in seen

@@ -241,7 +241,7 @@ class Steps:
   ) -> tuple[Float[Array, "b k"], Array]:
     """What a batch's softmax is taken of in evaluation, and its targets."""
     images, labels = _gather(data, batch)
-    images = normalization.prepare(images, self.config.input)
+    images = normalization.prepare(images, **self.config.input)
     logits = self.model.apply(variables, images, train=False)
     assert isinstance(logits, jax.Array)
     return losses.to_output(logits, self.config.loss.output), labels
@@ -253,17 +253,20 @@ class Steps:
     config = self.config
     augment_rng, mix_rng = jax.random.split(jax.random.fold_in(rng, 0))
     images = normalization.to_float(images, config.input.channels)
-    if augmentation.any_on(config.augment):
+    options = augmentation.Augmentation(**config.augment)
+    if augmentation.any_on(options):
       positions = self._positions(images.shape[0])
-      images = augmentation.augment(
-        augment_rng, images, positions, config.augment
-      )
+      images = augmentation.augment(augment_rng, images, positions, options)
     targets = losses.one_hot_targets(
       labels, self.num_classes, config.loss.label_smoothing
     )
     images = normalization.resize(images, config.input.image_size)
-    images = normalization.normalize(images, config.input)
-    return mixup.mix(mix_rng, images, targets, config.augment)
+    images = normalization.normalize(
+      images, config.input.normalization, config.input.mean, config.input.std
+    )
+    return mixup.mix(
+      mix_rng, images, targets, mixup=options.mixup, cutmix=options.cutmix
+    )
 
   def _positions(self, share: int) -> Int[Array, " b"]:
     """Where this device's images lie in the global batch."""

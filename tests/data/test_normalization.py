@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_jax.configs import default
 from fer_jax.data import normalization
 from fer_jax.errors import UserError
 
@@ -17,11 +16,15 @@ def stored(channels, size=(12, 12), batch=3):
   return jnp.asarray(rng.integers(0, 256, shape, dtype=np.uint8))
 
 
-def section(**fields):
-  config = default.get_config().input
-  with config.ignore_type():
-    config.update(fields)
-  return config
+def inputs(**fields):
+  defaults = {
+    "image_size": 48,
+    "channels": 1,
+    "normalization": "unit",
+    "mean": (0.5077,),
+    "std": (0.2551,),
+  }
+  return {**defaults, **fields}
 
 
 def test_bytes_become_0_to_1():
@@ -47,7 +50,7 @@ def test_colour_becomes_the_grey_that_pillow_makes():
 
 
 def test_channels_that_cannot_be_made_are_named():
-  with pytest.raises(UserError, match="--config.input.channels=3 .* have 4"):
+  with pytest.raises(UserError, match="input.channels=3 .* have 4"):
     normalization.to_float(stored(4), 3)
 
 
@@ -71,7 +74,7 @@ def test_resize_to_the_same_size_is_nothing():
 
 def test_unit_leaves_the_images():
   x = normalization.to_float(stored(1), 1)
-  assert normalization.normalize(x, section(normalization="unit")) is x
+  assert normalization.normalize(x, "unit", 0.5, 0.25) is x
 
 
 @pytest.mark.parametrize(
@@ -80,60 +83,57 @@ def test_unit_leaves_the_images():
 )
 def test_mean_std(mean, std):
   x = normalization.to_float(stored(3), 3)
-  config = section(normalization="mean_std", mean=mean, std=std)
   want = (np.asarray(x) - np.asarray(mean)) / np.asarray(std)
   np.testing.assert_allclose(
-    normalization.normalize(x, config), want, atol=1e-5
+    normalization.normalize(x, "mean_std", mean, std), want, atol=1e-5
   )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_dtype_is_kept(dtype):
   x = normalization.to_float(stored(1), 1).astype(dtype)
-  config = section(normalization="mean_std")
-  assert (
-    normalization.normalize(normalization.resize(x, 8), config).dtype == dtype
-  )
+  x = normalization.resize(x, 8)
+  assert normalization.normalize(x, "mean_std", 0.5, 0.25).dtype == dtype
 
 
 def test_prepare_is_all_three_in_order():
-  config = section(normalization="mean_std", image_size=8, channels=3)
-  got = jax.jit(lambda x: normalization.prepare(x, config))(stored(1))
+  config = inputs(normalization="mean_std", image_size=8, channels=3)
+  got = jax.jit(lambda x: normalization.prepare(x, **config))(stored(1))
   x = normalization.resize(normalization.to_float(stored(1), 3), 8)
-  want = normalization.normalize(x, config)
+  want = normalization.normalize(x, "mean_std", (0.5077,), (0.2551,))
   assert got.shape == (3, 8, 8, 3)
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_the_defaults_pass():
-  normalization.check(section())
+  normalization.check(**inputs())
 
 
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"image_size": 0}, "--config.input.image_size=0"),
-    ({"image_size": 4.5}, "--config.input.image_size=4.5"),
-    ({"channels": 2}, "--config.input.channels=2 must be 1"),
+    ({"image_size": 0}, "input.image_size=0"),
+    ({"image_size": 4.5}, "input.image_size=4.5"),
+    ({"channels": 2}, "input.channels=2 must be 1"),
     (
       {"normalization": "z"},
-      "--config.input.normalization 'z'.*mean_std, unit",
+      "input.normalization 'z'.*mean_std, unit",
     ),
-    ({"mean": (0.1, 0.2)}, "--config.input.mean=.*one number"),
-    ({"channels": 3, "std": (0.1, 0.2)}, "--config.input.std=.*channel .3."),
-    ({"std": (0.0,)}, "--config.input.std=.*above 0"),
-    ({"std": (-1.0,)}, "--config.input.std=.*above 0"),
-    ({"mean": ()}, "--config.input.mean=.*one number"),
-    ({"mean": (float("nan"),)}, "--config.input.mean=.*numbers"),
-    ({"mean": "grey"}, "--config.input.mean=grey must be numbers"),
+    ({"mean": (0.1, 0.2)}, "input.mean=.*one number"),
+    ({"channels": 3, "std": (0.1, 0.2)}, "input.std=.*channel .3."),
+    ({"std": (0.0,)}, "input.std=.*above 0"),
+    ({"std": (-1.0,)}, "input.std=.*above 0"),
+    ({"mean": ()}, "input.mean=.*one number"),
+    ({"mean": (float("nan"),)}, "input.mean=.*numbers"),
+    ({"mean": "grey"}, "input.mean=grey must be numbers"),
   ],
 )
 def test_what_is_wrong_is_named(fields, message):
-  config = section(**{"normalization": "mean_std", **fields})
+  config = inputs(**{"normalization": "mean_std", **fields})
   with pytest.raises(UserError, match=message) as caught:
-    normalization.check(config)
+    normalization.check(**config)
   assert "\n" not in str(caught.value)
 
 
 def test_statistics_are_not_asked_for_where_they_are_not_used():
-  normalization.check(section(normalization="unit", std=(0.0,)))
+  normalization.check(**inputs(normalization="unit", std=(0.0,)))

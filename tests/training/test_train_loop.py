@@ -131,7 +131,7 @@ def test_predictions_and_labels_keep_together(tmp_path, prepared):
   )["accuracy"]
 
   train = parts.dataset.split("train").arrays()
-  images = normalization.prepare(jnp.asarray(train["image"]), config.input)
+  images = normalization.prepare(jnp.asarray(train["image"]), **config.input)
   logits = parts.model.apply(state.eval_variables(), images, train=False)
   predicted = np.argmax(np.asarray(logits), axis=-1)
   assert reported == pytest.approx(np.mean(predicted == train["target"]))

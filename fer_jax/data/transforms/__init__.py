@@ -1,1 +1,1 @@
-"""Augmentation of training images, inside the compiled step."""
+"""Augmentation of training images inside the compiled step."""

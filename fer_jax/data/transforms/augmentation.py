@@ -1,11 +1,12 @@
-"""Random changes of training images, inside the compiled step.
+"""Random augmentation of training images, inside the compiled step.
 
-Order: mirrored, warped (resized crop, zoom, rotation, then shift and padded
-crop, with one interpolation for all of them), blurred, erased, contrast,
-brightness. What is off costs nothing: the configuration is read when the step
-is traced. Mixing of images with one another is in `mixing`.
+Order: flip, warp (resized crop, zoom, rotation, then shift and padded crop,
+with one interpolation for all of them), blur, erasing, contrast, brightness.
+An augmentation that is off costs nothing: the options are read when the step
+is traced. Mixing images with one another is in `mixup`.
 """
 
+import dataclasses
 import math
 from numbers import Real
 from typing import NamedTuple
@@ -13,7 +14,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
-from ml_collections import ConfigDict
 
 from fer_jax.data.transforms import warping
 from fer_jax.errors import choose, require
@@ -24,13 +24,13 @@ CROP_ASPECT = (3 / 4, 4 / 3)
 ERASED_ASPECT = (0.3, 1 / 0.3)
 ERASED_AREA = (0.02, 0.4)
 
-# The highest value of each field that is a number, and what it means.
+# Highest value of each numeric option, and its meaning.
 _HIGHEST = {
   "shift": (1, "a fraction of the sides"),
   "rotation": (180, "degrees"),
   "zoom": (0.9, "a change of scale"),
   "resized_crop": (1, "the smallest area of the crop, or 0"),
-  "crop_padding": (math.inf, "a whole number of pixels"),
+  "crop_padding": (math.inf, "an integer number of pixels"),
   "brightness": (1, "a fraction of white"),
   "contrast": (1, "a change of scale"),
   "blur": (10, "pixels"),
@@ -40,11 +40,46 @@ _HIGHEST = {
 }
 
 
-class Draws(NamedTuple):
-  """One image's random numbers, uniform on 0..1.
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """Options of augmentation; 0 or False is off.
 
-  All are drawn whatever is on, so that turning one augmentation on or off
-  leaves the others' draws as they are.
+  Attributes:
+    shift: up to this fraction of width and height, in each direction.
+    fill: pixels beyond the edge, "nearest" or "zero".
+    flip: mirror left-right with probability 0.5.
+    rotation: up to this many degrees in each direction.
+    zoom: scale by `1 - zoom` to `1 + zoom`.
+    resized_crop: crop an area of `resized_crop` to 1 and resize it.
+    crop_padding: pad by this many pixels and crop to the original size.
+    brightness: add up to this, on the scale of 0 to 1, in each direction.
+    contrast: scale the contrast by `1 - contrast` to `1 + contrast`.
+    blur: Gaussian blur with a sigma of 0 to `blur` pixels.
+    erasing: probability of erasing one rectangle.
+    mixup: alpha of mixup's Beta(alpha, alpha), see `mixup.mix`.
+    cutmix: alpha of CutMix's Beta(alpha, alpha), see `mixup.mix`.
+  """
+
+  shift: float = 0.0
+  fill: str = "nearest"
+  flip: bool = False
+  rotation: float = 0.0
+  zoom: float = 0.0
+  resized_crop: float = 0.0
+  crop_padding: int = 0
+  brightness: float = 0.0
+  contrast: float = 0.0
+  blur: float = 0.0
+  erasing: float = 0.0
+  mixup: float = 0.0
+  cutmix: float = 0.0
+
+
+class Draws(NamedTuple):
+  """Random numbers of each image, uniform on 0..1.
+
+  All are drawn whichever augmentations are on, so that turning one of them on
+  or off does not change the draws of the others.
   """
 
   flip: Float[Array, "b"]
@@ -72,72 +107,73 @@ def augment(
   rng: Key[Array, ""],
   images: Float[Array, "b h w c"],
   index: Int[Array, "b"],
-  config: ConfigDict,
+  options: Augmentation,
 ) -> Float[Array, "b h w c"]:
-  """Changes each image at random, as `config` says.
+  """Augments each image at random.
 
-  What happens to an image depends on `rng` and its `index` only: four devices
-  with 16 images each give what one device gives with 64.
+  The result depends on `rng` and the image's `index` only: four devices with
+  16 images each give the same result as one device with 64.
 
   Args:
     rng: the step's key, the same on all devices, used for nothing else.
     images: from 0 to 1.
     index: the position of each image in the global batch.
-    config: the `augment` section, as `check` accepts it.
+    options: the augmentations, as `check` accepts them.
 
   Returns:
-    Images from 0 to 1, of the shape and dtype given.
+    Images from 0 to 1, in the shape and dtype of `images`.
 
   Raises:
     UserError: `crop_padding` is as wide as the images.
   """
-  if not any_on(config):
+  if not any_on(options):
     return images
-  return apply(draw(rng, index), images, config)
+  return apply(draw(rng, index), images, options)
 
 
 def apply(
-  u: Draws, images: Float[Array, "b h w c"], config: ConfigDict
+  u: Draws, images: Float[Array, "b h w c"], options: Augmentation
 ) -> Float[Array, "b h w c"]:
-  """Does what `augment` does, with random numbers already drawn."""
-  if config.flip:
+  """Applies `augment` with random numbers that are already drawn."""
+  if options.flip:
     images = warping.flip(images, u.flip < 0.5)
-  images = _warp(images, u, config)
-  if config.blur:
-    images = blur(images, u.blur * config.blur)
-  if config.erasing:
+  images = _warp(images, u, options)
+  if options.blur:
+    images = blur(images, u.blur * options.blur)
+  if options.erasing:
     _, h, w, _ = images.shape
-    images = erase(images, _erased(u, config.erasing, h, w))
-  if config.contrast:
-    factor = 1 + _either_way(u.contrast, config.contrast)
+    images = erase(images, _erased(u, options.erasing, h, w))
+  if options.contrast:
+    factor = 1 + _symmetric(u.contrast, options.contrast)
     images = adjust_contrast(images, factor)
-  if config.brightness:
-    delta = _either_way(u.brightness, config.brightness)
+  if options.brightness:
+    delta = _symmetric(u.brightness, options.brightness)
     images += delta.astype(images.dtype)[:, None, None, None]
   # Brightness and contrast leave 0..1, and interpolation does by a rounding.
   return jnp.clip(images, 0, 1)
 
 
-def any_on(config: ConfigDict) -> bool:
-  """Returns whether `augment` changes images (`mix` is not asked)."""
+def any_on(options: Augmentation) -> bool:
+  """Returns whether `augment` changes images; mixup and CutMix do not count."""
   off = ("fill", "mixup", "cutmix")
-  return any(bool(config[name]) for name in config if name not in off)
+  fields = dataclasses.asdict(options)
+  return any(bool(value) for name, value in fields.items() if name not in off)
 
 
-def check(config: ConfigDict) -> None:
-  """Checks the `augment` section before anything compiles.
+def check(options: Augmentation) -> None:
+  """Checks the options before anything compiles.
 
   Raises:
-    UserError: a field is out of its range; the message names it as typed.
+    UserError: an option is out of its range.
   """
-  flip = config.flip
+  flip = options.flip
   require(isinstance(flip, bool), "augment.flip", flip, "be True or False")
-  choose("--config.augment.fill", config.fill, warping.FILLS)
+  choose("augment.fill", options.fill, warping.FILLS)
   for name, (highest, meaning) in _HIGHEST.items():
-    value = config[name]
+    value = getattr(options, name)
     number = isinstance(value, Real) and not isinstance(value, bool)
-    whole = name != "crop_padding" or isinstance(value, int)
-    ok = number and whole and math.isfinite(value) and 0 <= value <= highest
+    integer = name != "crop_padding" or isinstance(value, int)
+    ok = number and integer and math.isfinite(value) and 0 <= value <= highest
     span = f"0 to {highest}" if math.isfinite(highest) else "0 or more"
     require(ok, f"augment.{name}", value, f"be {meaning}, {span}")
 
@@ -154,15 +190,15 @@ def draw(rng: Key[Array, ""], index: Int[Array, "b"]) -> Draws:
 def blur(
   images: Float[Array, "b h w c"], sigma: Float[Array, "b"]
 ) -> Float[Array, "b h w c"]:
-  """Blurs with a Gaussian of each image's own width.
+  """Applies a Gaussian blur with a sigma of its own to each image.
 
-  At the edges the kernel is cut off and its rest sums to 1. As a product with
-  a matrix along each axis it needs no bound on sigma, and on a CPU what comes
-  before is not computed anew for every tap.
+  At the edges the kernel is truncated and renormalized. As a matrix product
+  along each axis it needs no bound on sigma, and on CPU its input is not
+  recomputed for every tap.
 
   Args:
     images: the images.
-    sigma: in pixels; 0 leaves an image as it is.
+    sigma: in pixels; 0 leaves an image unchanged.
 
   Returns:
     The blurred images, in the dtype of `images`.
@@ -171,14 +207,14 @@ def blur(
   def kernels(n):
     i = jnp.arange(n, dtype=jnp.float32)
     distance = (i[:, None] - i[None, :])[None, :, :]
-    # Where sigma is 0 all but the middle of the kernel underflows to 0.
+    # Where sigma is 0, all weights but the center underflow to 0.
     unit = distance / jnp.maximum(sigma, 1e-3)[:, None, None]
     weights = jnp.exp(-0.5 * unit**2)
     weights /= weights.sum(axis=2, keepdims=True)
     return weights.astype(images.dtype)
 
   _, h, w, _ = images.shape
-  # The highest precision: else some devices round to fewer bits.
+  # The highest precision: otherwise some devices round to fewer bits.
   x = jnp.einsum("bih,bhwc->biwc", kernels(h), images, precision="highest")
   return jnp.einsum("bjw,biwc->bijc", kernels(w), x, precision="highest")
 
@@ -196,73 +232,75 @@ def adjust_contrast(
 def erase(
   images: Float[Array, "b h w c"], erased: Bool[Array, "b h w"]
 ) -> Float[Array, "b h w c"]:
-  """Sets the erased pixels of an image to the mean of that image."""
+  """Replaces the erased pixels of an image by the mean of that image."""
   mean = images.mean(axis=(1, 2), keepdims=True)
   return jnp.where(erased[..., None], mean, images)
 
 
-def _either_way(u: Float[Array, "b"], most: float) -> Float[Array, "b"]:
+def _symmetric(u: Float[Array, "b"], most: float) -> Float[Array, "b"]:
   return (2 * u - 1) * most
 
 
 def _warp(
-  images: Float[Array, "b h w c"], u: Draws, config: ConfigDict
+  images: Float[Array, "b h w c"], u: Draws, options: Augmentation
 ) -> Float[Array, "b h w c"]:
-  """Crops, zooms, turns and shifts, in this order, by one interpolation."""
+  """Crops, zooms, rotates and shifts, in this order, by one interpolation."""
   _, h, w, _ = images.shape
-  padding = config.crop_padding
+  padding = options.crop_padding
   side = min(h, w)
-  must = f"be less than the {side} pixels that the images have"
+  must = f"be less than the image size of {side} pixels"
   require(padding < side, "augment.crop_padding", padding, must)
-  if config.rotation or config.zoom or config.resized_crop:
-    offset = _offset(u, config, h, w)
-    matrix, centre = _crop_zoom_turn(u, config, h, w)
+  if options.rotation or options.zoom or options.resized_crop:
+    offset = _offset(u, options, h, w)
+    matrix, center = _crop_zoom_rotate(u, options, h, w)
     # Not a matrix product, which may round to bfloat16 on some devices.
-    source = centre - (matrix * offset[:, None, :]).sum(-1)
-    return warping.affine(images, matrix, source, fill=config.fill)
-  if config.shift or padding:
-    limit = config.shift * max(h, w) + padding
-    offset = _offset(u, config, h, w)
-    return warping.translate(images, offset, limit=limit, fill=config.fill)
+    source = center - (matrix * offset[:, None, :]).sum(-1)
+    return warping.affine(images, matrix, source, fill=options.fill)
+  if options.shift or padding:
+    limit = options.shift * max(h, w) + padding
+    offset = _offset(u, options, h, w)
+    return warping.translate(images, offset, limit=limit, fill=options.fill)
   return images
 
 
 def _offset(
-  u: Draws, config: ConfigDict, h: int, w: int
+  u: Draws, options: Augmentation, h: int, w: int
 ) -> Float[Array, "b 2"]:
-  """Returns pixels down and to the right, by `shift` and `crop_padding`."""
+  """Returns the translation in pixels (down, right)."""
 
   def one(shift, padded, side):
-    # Cropping a padded image back to its size moves it by whole pixels.
-    whole = jnp.floor(padded * (2 * config.crop_padding + 1))
-    return _either_way(shift, config.shift * side) + whole - config.crop_padding
+    # Cropping a padded image to its original size shifts it by whole pixels.
+    whole = jnp.floor(padded * (2 * options.crop_padding + 1))
+    return (
+      _symmetric(shift, options.shift * side) + whole - options.crop_padding
+    )
 
   y = one(u.shift_y, u.padded_y, h)
   return jnp.stack([y, one(u.shift_x, u.padded_x, w)], axis=-1)
 
 
-def _crop_zoom_turn(
-  u: Draws, config: ConfigDict, h: int, w: int
+def _crop_zoom_rotate(
+  u: Draws, options: Augmentation, h: int, w: int
 ) -> tuple[Float[Array, "b 2 2"], Float[Array, "b 2"]]:
-  """Returns where output pixels come from: matrix, and crop's centre."""
-  smallest = config.resized_crop or 1.0
+  """Returns the map from output to source pixels: matrix and crop center."""
+  smallest = options.resized_crop or 1.0
   area = smallest + u.crop_area * (1 - smallest)
   crop_h, crop_w = warping.fitting_sides(area, u.crop_aspect, CROP_ASPECT, h, w)
-  # From the place where the first pixel's centre is met to that of the last:
-  # a crop reads nothing of what `fill` puts outside.
-  centre_y = (u.crop_y - 0.5) * (1 - crop_h / h) * (h - 1)
-  centre_x = (u.crop_x - 0.5) * (1 - crop_w / w) * (w - 1)
-  # One zoom for both sides: a face keeps its proportions.
-  zoom = 1 + _either_way(u.zoom, config.zoom)
-  angle = jnp.deg2rad(_either_way(u.rotation, config.rotation))
-  matrix = warping.turn_and_scale(angle, crop_h / h / zoom, crop_w / w / zoom)
-  return matrix, jnp.stack([centre_y, centre_x], axis=-1)
+  # The crop ranges from the first pixel's center to the last one's, so it never
+  # reads the pixels that `fill` adds.
+  center_y = (u.crop_y - 0.5) * (1 - crop_h / h) * (h - 1)
+  center_x = (u.crop_x - 0.5) * (1 - crop_w / w) * (w - 1)
+  # One zoom for both axes keeps a face's proportions.
+  zoom = 1 + _symmetric(u.zoom, options.zoom)
+  angle = jnp.deg2rad(_symmetric(u.rotation, options.rotation))
+  matrix = warping.rotate_and_scale(angle, crop_h / h / zoom, crop_w / w / zoom)
+  return matrix, jnp.stack([center_y, center_x], axis=-1)
 
 
 def _erased(
   u: Draws, probability: float, h: int, w: int
 ) -> Bool[Array, "b h w"]:
-  """Draws each image's rectangle to erase; empty where none is."""
+  """Returns the rectangle to erase in each image; empty where it is off."""
   low, high = ERASED_AREA
   area = low + u.erased_area * (high - low)
   tall, wide = warping.fitting_sides(area, u.erased_aspect, ERASED_ASPECT, h, w)

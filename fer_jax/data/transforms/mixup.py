@@ -1,10 +1,14 @@
-"""Mixing pairs of images and their targets: mixup and CutMix."""
+"""Mixup and CutMix: convex combinations of pairs of images and targets.
+
+Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization",
+https://arxiv.org/abs/1710.09412; Yun et al. 2019, "CutMix: Regularization
+Strategy to Train Strong Classifiers", https://arxiv.org/abs/1905.04899
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
-from ml_collections import ConfigDict
 from scipy import special
 
 
@@ -12,38 +16,41 @@ def mix(
   rng: Key[Array, ""],
   images: Float[Array, "b h w c"],
   targets: Float[Array, "b k"],
-  config: ConfigDict,
+  *,
+  mixup: float = 0.0,
+  cutmix: float = 0.0,
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
-  """Mixes every image with its neighbour, as `mixup` and `cutmix` say.
+  """Mixes every image with its neighbor in the batch.
 
-  With both on, each step takes one of them, either as likely as the other.
-  One lambda (and one rectangle) holds for the batch, as in both papers' code.
+  With both on, each step applies one of them with probability 0.5. One lambda
+  (and one rectangle) is drawn per batch, as in both papers' code.
 
-  The partner is the neighbour in the batch: images 0 and 1 mix with each
-  other, 2 and 3, and so on; the last one of an odd number stays as it is. The
-  order of an epoch is random, so neighbours are random pairs. Under data
-  parallelism the partner is in the same device's share, and with the same key
-  on all devices n of them give what one does where a share is a run of an
-  even number of rows.
+  The partner is the neighbor in the batch: images 0 and 1 are mixed with each
+  other, 2 and 3, and so on; the last one of an odd batch stays unchanged. The
+  order of an epoch is random, so neighbors are random pairs. Under data
+  parallelism the partner is on the same device; with the same key on all
+  devices, n devices give the same result as one where each of them has an
+  even number of consecutive examples.
 
   Args:
     rng: the step's key, the same on all devices, used for nothing else.
     images: the images.
     targets: a distribution over the classes for each image.
-    config: the `augment` section.
+    mixup: alpha of mixup's Beta(alpha, alpha); 0 is off.
+    cutmix: alpha of CutMix's Beta(alpha, alpha); 0 is off.
 
   Returns:
-    Mixed images and targets, or both unchanged where neither is on.
+    Mixed images and targets; unchanged where both are off.
   """
-  if not (config.mixup or config.cutmix):
+  if not (mixup or cutmix):
     return images, targets
   lambda_rng, box_rng, choice_rng = jax.random.split(rng, 3)
   _, h, w, _ = images.shape
   weight = None
-  if config.mixup:
-    weight = jnp.full((h, w), beta(lambda_rng, config.mixup))
-  if config.cutmix:
-    kept = cutmix_mask(box_rng, beta(lambda_rng, config.cutmix), (h, w))
+  if mixup:
+    weight = jnp.full((h, w), beta(lambda_rng, mixup))
+  if cutmix:
+    kept = cutmix_mask(box_rng, beta(lambda_rng, cutmix), (h, w))
     if weight is None:
       weight = kept
     else:
@@ -57,39 +64,39 @@ def blend(
   targets: Float[Array, "b k"],
   weight: Float[Array, "h w"],
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
-  """Blends neighbours: `weight` of an image, `1 - weight` of its partner.
+  """Blends neighbors: `weight` of an image, `1 - weight` of its partner.
 
   Args:
     images: the images.
     targets: a distribution over the classes for each image.
-    weight: of each pixel, the same in all images; the targets are weighted
-      with its mean, lambda.
+    weight: weight of each pixel, the same for all images; the weight of the
+      targets is its mean, lambda.
 
   Returns:
-    Blended images and targets, in their dtypes.
+    Blended images and targets, in the dtypes of the arguments.
   """
   b = images.shape[0]
   partner = np.minimum(np.arange(b) ^ 1, b - 1)
   pixel = weight.astype(images.dtype)[None, :, :, None]
-  share = weight.mean().astype(targets.dtype)
+  fraction = weight.mean().astype(targets.dtype)
   return (
     images * pixel + images[partner] * (1 - pixel),
-    targets * share + targets[partner] * (1 - share),
+    targets * fraction + targets[partner] * (1 - fraction),
   )
 
 
 def cutmix_mask(
   rng: Key[Array, ""], keep: Float[Array, ""], size: tuple[int, int]
 ) -> Float[Array, "h w"]:
-  """Draws the rectangle that CutMix replaces: 0 in it and 1 elsewhere.
+  """Draws the mask of CutMix: 0 in the replaced rectangle and 1 elsewhere.
 
-  Its sides are sqrt(1 - keep) of the image's and its centre is uniform; what
-  sticks out is cut off, so that more than `keep` may stay (Yun et al. 2019,
+  Its sides are sqrt(1 - keep) of the image's and its center is uniform. It is
+  clipped to the image, so that more than `keep` may remain (Yun et al. 2019,
   section 3.1 and algorithm 1).
 
   Args:
-    rng: the key of the centre.
-    keep: the fraction of the image to keep, at least.
+    rng: key of the center.
+    keep: the smallest fraction of the image to keep.
     size: height and width.
   """
   cut = jnp.sqrt(1 - keep)
@@ -103,10 +110,10 @@ def cutmix_mask(
 
 
 def beta(rng: Key[Array, ""], alpha: float) -> Float[Array, ""]:
-  """Draws from Beta(alpha, alpha) by a table of its quantiles.
+  """Draws from Beta(alpha, alpha) with a table of its quantiles.
 
-  `jax.random.beta` samples by rejection, in loops of unknown length, which
-  are long to compile and make a GPU wait in every step.
+  `jax.random.beta` uses rejection sampling, whose loops of unknown length are
+  slow to compile and stall a GPU in every step.
   """
   steps = np.linspace(0.0, 1.0, 1025)
   quantiles = special.betaincinv(alpha, alpha, steps).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Moving, turning and scaling images: each with one interpolation."""
+"""Translation, rotation and scaling of images with one interpolation each."""
 
 import math
 
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-# How `jnp.pad` fills what comes in at the edge, by the name users type.
+# Name of a fill, as users type it -> mode of `jnp.pad`.
 FILLS = {"nearest": "edge", "zero": "constant"}
 
 
 def flip(
   images: Float[Array, "b h w c"], mirrored: Bool[Array, "b"]
 ) -> Float[Array, "b h w c"]:
-  """Mirrors left-right the images where `mirrored` is true."""
+  """Mirrors the images left-right where `mirrored` is true."""
   return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
@@ -25,19 +25,19 @@ def translate(
   limit: float,
   fill: str = "nearest",
 ) -> Float[Array, "b h w c"]:
-  """Moves each image by its own, possibly fractional, number of pixels.
+  """Translates each image by its own, possibly fractional, offset.
 
   `affine` can do the same, but gathers pixel by pixel; this reads one slice
   of the padded image.
 
   Args:
     images: the images.
-    offset: pixels down and to the right; whole ones move pixels unchanged.
-    limit: the longest offset there can be, in pixels, known when traced.
-    fill: what comes in at the edge, a key of `FILLS`.
+    offset: pixels (down, right); an integer offset copies pixels unchanged.
+    limit: the largest possible offset, in pixels, known when traced.
+    fill: pixels beyond the edge, a key of `FILLS`.
 
   Returns:
-    The moved images, in the dtype of `images`.
+    The translated images, in the dtype of `images`.
   """
   _, h, w, c = images.shape
   margin = math.ceil(limit)
@@ -45,7 +45,7 @@ def translate(
   whole = jnp.floor(source)
   part = (source - whole).astype(images.dtype)[:, :, None, None, None]
   start = whole.astype(jnp.int32) + margin
-  # One pixel more below and right: the neighbour to interpolate with.
+  # One more pixel below and right: the neighbor to interpolate with.
   sides = (margin, margin + 1)
   padded = jnp.pad(images, ((0, 0), sides, sides, (0, 0)), mode=FILLS[fill])
   x = jax.vmap(
@@ -67,14 +67,14 @@ def affine(
   """Samples each image bilinearly at an affine map of its pixel grid.
 
   The output pixel at `p` is the image at `matrix @ p + offset`; both are
-  (row, column) in pixels, counted from the centre of the image. Shrinking is
-  not smoothed.
+  (row, column) in pixels, relative to the center of the image. Shrinking is
+  not antialiased.
 
   Args:
     images: the images.
-    matrix: per image, from output to source positions.
-    offset: per image, the source position of the output's centre.
-    fill: what lies outside the image, a key of `FILLS`.
+    matrix: of each image, from output to source positions.
+    offset: of each image, the source position of the output's center.
+    fill: pixels outside the image, a key of `FILLS`.
 
   Returns:
     The warped images, in the dtype of `images`.
@@ -87,19 +87,19 @@ def affine(
   source_y = m[:, 0, 0] * y + m[:, 0, 1] * x + o[:, 0] + (h - 1) / 2
   source_x = m[:, 1, 0] * y + m[:, 1, 1] * x + o[:, 1] + (w - 1) / 2
   if fill == "zero":
-    # A ring of zeros, of which the nearest is all that lies outside.
+    # With a border of zeros, the nearest pixel is zero everywhere outside.
     images = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     source_y, source_x = source_y + 1, source_x + 1
 
-  def neighbours(source, n):
+  def neighbors(source, n):
     source = jnp.clip(source, 0, n - 1)
     first = jnp.floor(source)
     part = (source - first).astype(images.dtype)[..., None]
     first = first.astype(jnp.int32)
     return first, jnp.minimum(first + 1, n - 1), part
 
-  top, bottom, down = neighbours(source_y, images.shape[1])
-  left, right, across = neighbours(source_x, images.shape[2])
+  top, bottom, down = neighbors(source_y, images.shape[1])
+  left, right, across = neighbors(source_x, images.shape[2])
 
   @jax.vmap
   def at(image, rows, columns):
@@ -112,17 +112,17 @@ def affine(
   return along(top) * (1 - down) + along(bottom) * down
 
 
-def turn_and_scale(
+def rotate_and_scale(
   angle: Float[Array, "b"],
   scale_y: Float[Array, "b"],
   scale_x: Float[Array, "b"],
 ) -> Float[Array, "b 2 2"]:
-  """Returns the matrices of a turn followed by a scale of each axis.
+  """Returns the matrices of a rotation followed by a scaling of each axis.
 
   Args:
-    angle: radians; the picture that `affine` makes is turned clockwise.
-    scale_y: source rows for each output row; below 1 enlarges.
-    scale_x: source columns for each output column.
+    angle: radians; the image that `affine` returns is rotated clockwise.
+    scale_y: source rows per output row; below 1 enlarges.
+    scale_x: source columns per output column; below 1 enlarges.
   """
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   row_y = jnp.stack([scale_y * cos, -scale_y * sin], axis=-1)
@@ -139,18 +139,18 @@ def fitting_sides(
 ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
   """Returns height and width of rectangles that fit into an image.
 
-  Paper: Inception's crop and random erasing redraw area and aspect until the
-  rectangle fits. Here the aspect is drawn, log-uniformly, among those that fit
-  for the area.
+  Paper: Inception's crop and random erasing redraw area and aspect ratio until
+  the rectangle fits. Here the aspect ratio is drawn, log-uniformly, among those
+  that fit for the area.
 
   Args:
-    area: as a fraction of the image's, above 0 and at most 1.
-    u: where the logarithm of the aspect lies in its range, 0..1.
-    aspect: lowest and highest height over width.
-    h: the image's height.
-    w: the image's width.
+    area: fraction of the image's area, above 0 and at most 1.
+    u: position of the logarithm of the aspect ratio in its range, 0..1.
+    aspect: lowest and highest aspect ratio, height over width.
+    h: the image's height in pixels.
+    w: the image's width in pixels.
   """
-  # At these aspects the rectangle is as wide, or as high, as the image.
+  # At these aspect ratios the rectangle is as wide, or as high, as the image.
   fitting = (area * h / w, h / w / area)
   low, high = (jnp.log(jnp.clip(a, *fitting)) for a in aspect)
   ratio = jnp.exp(low + u * (high - low))

@@ -1,5 +1,6 @@
 """Augmentation: its parts against references, and what holds for the whole."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
-from fer_jax.configs import default
 from fer_jax.data.transforms import augmentation, mixup, warping
 from fer_jax.errors import UserError
 
@@ -36,13 +36,6 @@ def pictures(batch=8, h=14, w=12, c=1, seed=0):
   return jnp.asarray(rng.random((batch, h, w, c), dtype=np.float32))
 
 
-def section(**fields):
-  config = default.get_config().augment
-  with config.ignore_type():
-    config.update(fields)
-  return config
-
-
 def run(fields, images, index=None, rng=KEY):
   if index is None:
     index = jnp.arange(images.shape[0])
@@ -62,14 +55,13 @@ def mix(images, targets, rng=KEY, **fields):
 
 @functools.cache
 def compiled_mix(fields):
-  config = section(**dict(fields))
-  return jax.jit(lambda k, x, t: mixup.mix(k, x, t, config))
+  return jax.jit(lambda k, x, t: mixup.mix(k, x, t, **dict(fields)))
 
 
 @functools.cache
 def compiled(fields):
-  config = section(**dict(fields))
-  return jax.jit(lambda u, x: augmentation.apply(u, x, config))
+  options = augmentation.Augmentation(**dict(fields))
+  return jax.jit(lambda u, x: augmentation.apply(u, x, options))
 
 
 # The parts.
@@ -137,14 +129,14 @@ def test_affine_without_turning_is_translate(fill):
 def test_a_quarter_turn_is_clockwise():
   x = pictures(1, 9, 9)
   one = jnp.ones(1)
-  matrix = warping.turn_and_scale(jnp.deg2rad(90 * one), one, one)
+  matrix = warping.rotate_and_scale(jnp.deg2rad(90 * one), one, one)
   y = affine(x, matrix, jnp.zeros((1, 2)))
   np.testing.assert_allclose(y[0], np.rot90(x[0], -1), atol=1e-5)
 
 
 def test_scale_below_one_enlarges():
   one = jnp.ones(1)
-  matrix = warping.turn_and_scale(0 * one, 0.5 * one, one)
+  matrix = warping.rotate_and_scale(0 * one, 0.5 * one, one)
   x = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0)
   y = affine(x, matrix, jnp.zeros((1, 2)))
   np.testing.assert_allclose(y[0, 2:7, 4, 0], [0, 0.5, 1, 0.5, 0], atol=1e-6)
@@ -218,18 +210,18 @@ def test_rectangles_fit_and_have_their_area(area, u, h, w, aspect):
 
 def test_nothing_is_on_by_default():
   x = pictures()
-  config = section()
-  assert not augmentation.any_on(config)
-  assert augmentation.augment(KEY, x, jnp.arange(8), config) is x
+  options = augmentation.Augmentation()
+  assert not augmentation.any_on(options)
+  assert augmentation.augment(KEY, x, jnp.arange(8), options) is x
   targets = jnp.eye(8)
-  assert mixup.mix(KEY, x, targets, config) == (x, targets)
+  assert mixup.mix(KEY, x, targets) == (x, targets)
 
 
 @pytest.mark.parametrize("name", STRENGTHS)
 def test_each_changes_images_and_keeps_their_range(name):
   fields = {name: STRENGTHS[name]}
-  augmentation.check(section(**fields))
-  assert augmentation.any_on(section(**fields))
+  augmentation.check(augmentation.Augmentation(**fields))
+  assert augmentation.any_on(augmentation.Augmentation(**fields))
   x = pictures()
   y = run(fields, x)
   assert not np.array_equal(y, x)
@@ -241,9 +233,9 @@ def test_each_changes_images_and_keeps_their_range(name):
 def test_shape_and_dtype_are_kept(fill, dtype):
   x = pictures(8, c=3).astype(dtype)
   for fields in ({**STRENGTHS, "fill": fill}, {"shift": 0.1, "fill": fill}):
-    config = section(**fields)
+    options = augmentation.Augmentation(**fields)
     y = jax.eval_shape(
-      lambda x, c=config: augmentation.augment(KEY, x, jnp.arange(8), c), x
+      lambda x, c=options: augmentation.augment(KEY, x, jnp.arange(8), c), x
     )
     assert (y.shape, y.dtype) == (x.shape, dtype)
 
@@ -325,8 +317,8 @@ def test_with_all_on_images_stay_in_range(seed, first):
   ids=["all", "shifts"],
 )
 def test_four_shares_give_what_one_batch_gives(fields):
-  config = section(**fields)
-  step = jax.jit(lambda x, i: augmentation.augment(KEY, x, i, config))
+  options = augmentation.Augmentation(**fields)
+  step = jax.jit(lambda x, i: augmentation.augment(KEY, x, i, options))
   x, index = np.asarray(pictures(16)), np.arange(16)
   shares = [step(x[i : i + 4], index[i : i + 4]) for i in range(0, 16, 4)]
   np.testing.assert_allclose(jnp.concatenate(shares), step(x, index), atol=1e-5)
@@ -358,7 +350,9 @@ def test_compiles_once():
   @jax.jit
   def step(rng, images, index):
     traces.append(1)
-    return augmentation.augment(rng, images, index, section(**STRENGTHS))
+    return augmentation.augment(
+      rng, images, index, augmentation.Augmentation(**STRENGTHS)
+    )
 
   for i in range(3):
     step(jax.random.key(i), pictures(4, seed=i), 4 * i + jnp.arange(4))
@@ -457,14 +451,12 @@ def test_lambda_has_its_distribution(alpha):
 
 
 def test_check_knows_every_field():
-  augmentation.check(section())
-  for name, value in section().items():
+  augmentation.check(augmentation.Augmentation())
+  for name, value in dataclasses.asdict(augmentation.Augmentation()).items():
     if isinstance(value, str):
       continue
-    with pytest.raises(
-      UserError, match=f"--config.augment.{name}=-1(.0)? must"
-    ):
-      augmentation.check(section(**{name: -1}))
+    with pytest.raises(UserError, match=f"augment.{name}=-1(.0)? must"):
+      augmentation.check(augmentation.Augmentation(**{name: -1}))
 
 
 @pytest.mark.parametrize(
@@ -487,11 +479,11 @@ def test_check_knows_every_field():
   ],
 )
 def test_out_of_range_is_named_in_one_line(field, value):
-  with pytest.raises(UserError, match=f"--config.augment.{field}[ =]") as e:
-    augmentation.check(section(**{field: value}))
+  with pytest.raises(UserError, match=f"augment.{field}[ =]") as e:
+    augmentation.check(augmentation.Augmentation(**{field: value}))
   assert "\n" not in str(e.value)
 
 
 def test_padding_as_wide_as_the_images_is_refused():
-  with pytest.raises(UserError, match="--config.augment.crop_padding=12 must"):
+  with pytest.raises(UserError, match="augment.crop_padding=12 must"):
     run(dict(crop_padding=12), pictures())
