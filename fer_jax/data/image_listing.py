@@ -1,0 +1,210 @@
+"""The images in a folder, with an account of every file that is not taken.
+
+Everything that reads a folder of images (datasets, predict, align) lists it
+here, so that the same folder always means the same images.
+"""
+
+import dataclasses
+import os
+import stat
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from fer_jax.data import image_reader
+
+HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+HEIC_REASON = "HEIC needs the package pillow-heif: pip install 'fer_jax[heic]'"
+NOT_AN_IMAGE = "not an image"
+BROKEN_LINK = "broken link"
+NOT_REGULAR = "not a regular file"
+SEEN_BEFORE = "link to a folder that is already listed"
+_UNREADABLE_FOLDER = "folder cannot be read"
+# Written by operating systems into folders and archives; of no use to anyone.
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_SHOWN = 10  # names in a message
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+  """A file or folder that is not taken.
+
+  Attributes:
+    path: its path.
+    reason: why it is not taken.
+  """
+
+  path: Path
+  reason: str
+
+  @property
+  def is_image(self) -> bool:
+    """Returns whether it is meant to be an image, but cannot be read as one."""
+    return self.reason in (HEIC_REASON, BROKEN_LINK, NOT_REGULAR) and (
+      suffix_of(self.path) in image_reader.SUFFIXES | HEIC_SUFFIXES
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageListing:
+  """The result of `list_images`.
+
+  Attributes:
+    images: regular files with an image's suffix, sorted; not opened yet.
+    skipped: everything else that is not hidden, sorted, with the reason.
+  """
+
+  images: tuple[Path, ...]
+  skipped: tuple[Skipped, ...]
+
+  def __repr__(self) -> str:
+    return (
+      f"ImageListing({len(self.images)} images, {len(self.skipped)} skipped)"
+    )
+
+
+def list_images(
+  folder: str | os.PathLike[str],
+  *,
+  exclude: Collection[str | os.PathLike[str]] = (),
+) -> ImageListing:
+  """Lists the images in a folder and in the folders below it.
+
+  Hidden files, `__MACOSX` and what operating systems leave in folders are
+  ignored. Links are followed; a folder that is reached twice is listed once.
+
+  Args:
+    folder: the folder.
+    exclude: folders to leave out, such as the one that results go to.
+
+  Raises:
+    OSError: `folder` itself cannot be read.
+
+  >>> import tempfile
+  >>> folder = Path(tempfile.mkdtemp())
+  >>> (folder / "notes.txt").touch(), (folder / "a.png").touch()
+  (None, None)
+  >>> listing = list_images(folder)
+  >>> [path.name for path in listing.images], listing.skipped[0].reason
+  (['a.png'], 'not an image')
+  """
+  root = Path(folder)
+  os.listdir(root)  # Raises where the folder itself cannot be read.
+  images: list[Path] = []
+  skipped: list[Skipped] = []
+  seen = {_identity(path) for path in exclude if os.path.isdir(path)}
+  # Folders before links to folders, so that a folder keeps its own name.
+  folders, links = [root], list[Path]()
+  while folders or links:
+    current = folders.pop() if folders else links.pop(0)
+    identity = _identity(current)
+    if identity in seen:
+      if current.is_symlink():
+        skipped.append(Skipped(current, SEEN_BEFORE))
+      continue
+    seen.add(identity)
+    try:
+      entries = sorted(os.scandir(current), key=lambda entry: entry.name)
+    except OSError:
+      skipped.append(Skipped(current, _UNREADABLE_FOLDER))
+      continue
+    for entry in entries:
+      if is_hidden(entry.name):
+        continue
+      path = current / entry.name
+      if entry.is_dir():
+        (links if entry.is_symlink() else folders).append(path)
+      elif reason := why_skipped(path):
+        skipped.append(Skipped(path, reason))
+      else:
+        images.append(path)
+  skipped.sort(key=lambda item: item.path)
+  return ImageListing(tuple(sorted(images)), tuple(skipped))
+
+
+def why_skipped(path: Path) -> str:
+  """Returns why a file is not taken as an image; "" where it is taken."""
+  suffix = suffix_of(path)
+  supported = suffix in image_reader.SUFFIXES
+  if not supported and suffix not in HEIC_SUFFIXES:
+    return NOT_AN_IMAGE
+  try:
+    mode = path.stat().st_mode
+  except OSError:
+    return BROKEN_LINK
+  if not stat.S_ISREG(mode):  # Reading a FIFO would wait forever.
+    return NOT_REGULAR
+  return "" if supported else HEIC_REASON
+
+
+def suffix_of(path: Path) -> str:
+  """Returns a file's suffix in lower case."""
+  return path.suffix.lower()
+
+
+def is_hidden(name: str) -> bool:
+  """Returns whether a name is hidden, or left by an operating system.
+
+  >>> is_hidden(".DS_Store"), is_hidden("__MACOSX"), is_hidden("face.png")
+  (True, True, False)
+  """
+  return name.startswith((".", "__MACOSX")) or name.lower() in _SYSTEM_FILES
+
+
+def describe_skipped(
+  skipped: Iterable[Skipped], root: str | os.PathLike[str] = ""
+) -> str:
+  """Returns one line that names the skipped files, grouped by reason.
+
+  Args:
+    skipped: of a listing.
+    root: paths are shown relative to this folder.
+
+  >>> items = [Skipped(Path("d/a.txt"), NOT_AN_IMAGE)]
+  >>> describe_skipped(items, "d")
+  '1 not an image (a.txt)'
+  """
+  by_reason: dict[str, list[str]] = {}
+  for item in skipped:
+    path = item.path
+    if root and path.is_relative_to(root):
+      path = path.relative_to(root)
+    by_reason.setdefault(item.reason, []).append(printable(path))
+  return "; ".join(
+    f"{len(names):,} {reason} ({some(names)})"
+    for reason, names in by_reason.items()
+  )
+
+
+def some(names: list[str]) -> str:
+  """Returns the first names, and how many more there are.
+
+  >>> some(["a", "b"])
+  'a, b'
+  """
+  more = len(names) - _SHOWN
+  shown = ", ".join(names[:_SHOWN])
+  return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+  r"""Returns a name that any terminal and any UTF-8 file can hold.
+
+  Bytes that are no UTF-8, and control characters, are shown as escapes.
+
+  >>> printable("caf\udce9.jpg"), printable("a\nb"), printable("高兴")
+  ('caf\\xe9.jpg', 'a\\x0ab', '高兴')
+  """
+  text = os.fsencode(name).decode("utf-8", "backslashreplace")
+  return "".join(
+    c
+    if c.isprintable()
+    else c.encode("unicode_escape").decode()
+    if ord(c) > 0xFF
+    else f"\\x{ord(c):02x}"
+    for c in text
+  )
+
+
+def _identity(path: str | os.PathLike[str]) -> tuple[int, int]:
+  status = os.stat(path)
+  return status.st_dev, status.st_ino

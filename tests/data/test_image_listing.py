@@ -1,0 +1,94 @@
+"""The listing of folders: every file is taken, or skipped with a reason."""
+
+import os
+import sys
+
+import pytest
+
+from fer_jax.data import image_listing, image_reader
+from fer_jax.data.image_listing import list_images
+
+
+def touch(root, *names):
+  for name in names:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(b"?")
+
+
+def names(listing, root):
+  return [path.relative_to(root).as_posix() for path in listing.images]
+
+
+def reasons(listing, root):
+  return {
+    item.path.relative_to(root).as_posix(): item.reason
+    for item in listing.skipped
+  }
+
+
+def test_every_file_is_taken_or_skipped_with_a_reason(tmp_path):
+  touch(tmp_path, "b.png", "a/B.JPG", "a/c/d.webp", "notes.txt", "a/x.heic")
+  touch(tmp_path, ".DS_Store", "a/._b.png", "__MACOSX/b.png", "Thumbs.db")
+  listing = list_images(tmp_path)
+  assert names(listing, tmp_path) == ["a/B.JPG", "a/c/d.webp", "b.png"]
+  expected = {"notes.txt": image_listing.NOT_AN_IMAGE}
+  if ".heic" not in image_reader.SUFFIXES:
+    expected["a/x.heic"] = image_listing.HEIC_REASON
+    assert "fer_jax[heic]" in image_listing.describe_skipped(listing.skipped)
+  assert reasons(listing, tmp_path) == expected
+
+
+def test_links_are_followed_once(tmp_path):
+  touch(tmp_path, "real/1.png", "elsewhere/2.png")
+  root = tmp_path / "root"
+  touch(root, "b/3.png")
+  (root / "a").symlink_to(root / "b")  # sorts first, but b keeps its name
+  (root / "loop").symlink_to(root)
+  (root / "far").symlink_to(tmp_path / "elsewhere")
+  (root / "file.png").symlink_to(tmp_path / "real/1.png")
+  listing = list_images(root)
+  assert names(listing, root) == ["b/3.png", "far/2.png", "file.png"]
+  assert reasons(listing, root) == {
+    "a": image_listing.SEEN_BEFORE,
+    "loop": image_listing.SEEN_BEFORE,
+  }
+
+
+def test_broken_links_and_fifos_do_not_hang(tmp_path):
+  (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+  os.mkfifo(tmp_path / "pipe.png")
+  touch(tmp_path, "a.png")
+  listing = list_images(tmp_path)
+  assert names(listing, tmp_path) == ["a.png"]
+  assert reasons(listing, tmp_path) == {
+    "gone.png": image_listing.BROKEN_LINK,
+    "pipe.png": image_listing.NOT_REGULAR,
+  }
+  assert all(item.is_image for item in listing.skipped)
+
+
+def test_an_output_folder_is_left_out(tmp_path):
+  touch(tmp_path, "a.png", "out/a.png")
+  listing = list_images(tmp_path, exclude=[tmp_path / "out"])
+  assert names(listing, tmp_path) == ["a.png"] and not listing.skipped
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
+def test_names_that_are_not_utf8_are_listed_and_printable(tmp_path):
+  name = os.fsdecode(b"caf\xe9.png")
+  touch(tmp_path, name, os.fsdecode(b"r\xe9sum\xe9.txt"))
+  listing = list_images(tmp_path)
+  assert names(listing, tmp_path) == [name]
+  line = image_listing.describe_skipped(listing.skipped, tmp_path)
+  assert line == r"1 not an image (r\xe9sum\xe9.txt)"
+  line.encode()  # any UTF-8 terminal or file can hold it
+
+
+def test_many_names_are_counted():
+  line = image_listing.some([str(i) for i in range(1500)])
+  assert line.endswith("9 and 1,490 more")
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+  with pytest.raises(FileNotFoundError):
+    list_images(tmp_path / "nowhere")
