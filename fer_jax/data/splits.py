@@ -1,8 +1,9 @@
-"""What a prepared data set is: splits of rows that are read by place."""
+"""Prepared datasets: splits of examples with random access."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -17,34 +18,38 @@ _CHUNK = 1024
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-  """One split of a prepared data set, in the order of its release.
+  """One split of a prepared dataset, in the order of its release.
 
   Attributes:
     name: "train", "validation" or "test".
     source: the data source of its array_record files (`len`, `[i]` and
-      `__getitems__([i, ...])`), a fit source for grain.
-    places: the rows of `source` that the split has, in order; None for all.
-    classes: the classes of `source` that targets here are numbered by; None
-      for all, as they are.
+      `__getitems__([i, ...])`), which grain can read too.
+    places: the positions in `source` of the split's examples, in order; None
+      for all.
+    classes: the classes of `source` that the split keeps, in their new order;
+      None for all.
+    source_fingerprint: hash of the contents of `source`, as
+      `fingerprint_of` computes it; "" where it has not been computed yet.
   """
 
   name: str
   source: Any
   places: Int[np.ndarray, " n"] | None = None
   classes: Int[np.ndarray, " k"] | None = None
+  source_fingerprint: str = ""
 
   def __len__(self) -> int:
     return len(self.source) if self.places is None else len(self.places)
 
   def read(self, indices: Integer[np.ndarray, " b"]) -> Arrays:
-    """Reads rows by their place in the split.
+    """Reads examples by their position in the split.
 
     Args:
-      indices: places, 0 to `len(self) - 1`, in any order.
+      indices: positions, 0 to `len(self) - 1`, in any order.
 
     Returns:
       `image` uint8 `[b h w c]`, `target` int32 `[b]` or float32 `[b k]` and
-      `row`, the place in the release, int32 `[b]`.
+      `row`, the position in the release, int32 `[b]`.
     """
     indices = np.asarray(indices)
     if self.places is not None:
@@ -63,11 +68,11 @@ class Split:
     }
 
   def arrays(self) -> Arrays:
-    """Returns the whole split as `read` does; read once, not to be written."""
+    """Returns the whole split, as `read` does; cached and read-only."""
     return dict(self._arrays)
 
   def targets(self) -> np.ndarray:
-    """Returns the targets of the whole split, without keeping its images."""
+    """Returns the targets of the whole split, without caching its images."""
     return self._targets
 
   def pick(
@@ -76,12 +81,13 @@ class Split:
     classes: Int[np.ndarray, " k"] | None = None,
     name: str = "",
   ) -> Self:
-    """Returns some rows of this split, as a split of their own.
+    """Returns a subset of this split as a split.
 
     Args:
-      places: which, in order.
-      classes: those that targets are numbered by; every row's must be one.
-      name: another name.
+      places: positions of the examples, in order.
+      classes: the classes to keep, in their new order; every example's class
+        must be one of them. None keeps all.
+      name: name of the new split; "" keeps the name.
     """
     if self.places is not None:
       places = self.places[places]
@@ -92,6 +98,25 @@ class Split:
     return dataclasses.replace(
       self, name=name or self.name, places=places, classes=classes
     )
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Returns a hash of the images and targets, in their order."""
+    source = self.source_fingerprint or fingerprint_of(
+      digest
+      for start in range(0, len(self.source), _CHUNK)
+      for digest in _digests(
+        Split(self.name, self.source).read(
+          np.arange(start, min(start + _CHUNK, len(self.source)))
+        )
+      )
+    )
+    if self.places is None and self.classes is None:
+      return source
+    digest = hashlib.blake2b(source.encode(), digest_size=16)
+    for part in (self.places, self.classes):
+      digest.update(b"-" if part is None else part.astype("<i8").tobytes())
+    return digest.hexdigest()
 
   @functools.cached_property
   def _arrays(self) -> Arrays:
@@ -125,13 +150,13 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-  """A prepared data set.
+  """A prepared dataset.
 
   Attributes:
     name: the name it was loaded by.
-    class_names: what target `i`, or place `i` of a target, stands for.
+    class_names: names of the classes, in the order of the targets.
     image_shape: height, width and channels.
-    splits: the splits that have rows, by name.
+    splits: the splits that have examples, by name.
   """
 
   name: str
@@ -144,29 +169,107 @@ class Dataset:
     """Returns the number of classes."""
     return len(self.class_names)
 
+  def __repr__(self) -> str:
+    sizes = ", ".join(f"{name}: {len(s):,}" for name, s in self.splits.items())
+    shape = " x ".join(map(str, self.image_shape))
+    return f"Dataset({self.name}, {shape}, {self.num_classes} classes, {sizes})"
+
   def split(self, name: str) -> Split:
     """Returns a split.
 
     Raises:
-      UserError: it is missing or has no rows; the message lists those there.
+      UserError: it is missing or empty; the message lists the others.
     """
     if name not in self.splits:
       raise UserError(
-        f"data set {self.name} has no rows in split {name!r}: there are "
-        f"{', '.join(self.splits)}; --config.dataset.holdout_validation and "
-        "holdout_test cut splits from train"
+        f"dataset {self.name} has no examples in split {name!r}: there are "
+        f"{', '.join(self.splits)}; dataset.holdout_validation=0.1 or "
+        "dataset.holdout_test=0.1 takes a split from train"
       )
     return self.splits[name]
 
   def replace(self, **changes: Any) -> Self:
-    """Returns the data set with other fields."""
+    """Returns the dataset with other fields."""
     return dataclasses.replace(self, **changes)
+
+  def description(self) -> dict[str, Any]:
+    """Returns what a checkpoint records of the data, in JSON's types.
+
+    Returns:
+      `name`, `class_names`, `image_shape`, and by split `num_examples` and
+      `fingerprints`, which depend on the contents only: the same data from
+      another folder have the same.
+    """
+    return {
+      "name": self.name,
+      "class_names": list(self.class_names),
+      "image_shape": list(self.image_shape),
+      "num_examples": {name: len(s) for name, s in self.splits.items()},
+      "fingerprints": {name: s.fingerprint for name, s in self.splits.items()},
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+  """Compares two descriptions of data.
+
+  Args:
+    old: as `Dataset.description` returned it; fields that are not there are
+      not compared, and neither are splits that `old` does not list.
+    new: the description of the data now.
+
+  Returns:
+    One line per difference, "class_names: happy, sad -> sad, zhappy"; empty
+    where the data are the same.
+
+  >>> old = {"class_names": ["a", "b"], "num_examples": {"train": 4}}
+  >>> differences(old, {"class_names": ["a", "c"], "num_examples": {}})
+  ['class_names: a, b -> a, c', 'train: 4 -> 0 examples']
+  """
+  found = []
+  if (a := old.get("name", new.get("name"))) != (b := new.get("name")):
+    found.append(f"dataset: {a} -> {b}")
+  for field, separator in (("class_names", ", "), ("image_shape", " x ")):
+    a, b = old.get(field), new.get(field)
+    if a is not None and list(a) != list(b or ()):
+      before, after = (separator.join(map(str, x or ())) for x in (a, b))
+      found.append(f"{field}: {before} -> {after}")
+  counts, prints = new.get("num_examples", {}), new.get("fingerprints", {})
+  for split, count in old.get("num_examples", {}).items():
+    if count != (now := counts.get(split, 0)):
+      found.append(f"{split}: {count:,} -> {now:,} examples")
+  for split, fingerprint in old.get("fingerprints", {}).items():
+    same_count = old.get("num_examples", {}).get(split) == counts.get(split)
+    if same_count and fingerprint != prints.get(split):
+      found.append(f"{split}: other images or labels, or another order")
+  return found
+
+
+def example_digest(image: np.ndarray, target: Any) -> bytes:
+  """Returns a hash of one example's image and target."""
+  digest = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16)
+  target = np.asarray(target)
+  soft = np.issubdtype(target.dtype, np.floating)
+  digest.update(target.astype("<f4" if soft else "<i4").tobytes())
+  return digest.digest()
+
+
+def fingerprint_of(digests: Iterable[bytes]) -> str:
+  """Returns the hash of a split from those of its examples, in order."""
+  digest = hashlib.blake2b(digest_size=16)
+  for example in digests:
+    digest.update(example)
+  return digest.hexdigest()
+
+
+def _digests(arrays: Arrays) -> list[bytes]:
+  pairs = zip(arrays["image"], arrays["target"], strict=True)
+  return [example_digest(image, target) for image, target in pairs]
 
 
 def _stack(
   records: list[dict[str, Any]], key: str, shape: tuple[int, ...], dtype: type
 ) -> np.ndarray:
-  """Stacks one feature of the records, which may be none."""
+  """Stacks one feature of the records; there may be no records."""
   out: np.ndarray = np.empty((len(records), *shape), dtype)
   for i, record in enumerate(records):
     out[i] = record[key]
