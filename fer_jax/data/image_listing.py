@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from fer_jax.data import image_reader
+from fer_jax.text_output import printable
 
-HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-HEIC_REASON = "HEIC needs the package pillow-heif: pip install 'fer_jax[heic]'"
+HEIC_SUFFIXES = image_reader.HEIC_SUFFIXES
+HEIC_REASON = image_reader.HEIC_MISSING
 NOT_AN_IMAGE = "not an image"
 BROKEN_LINK = "broken link"
 NOT_REGULAR = "not a regular file"
@@ -125,7 +126,9 @@ def why_skipped(path: Path) -> str:
   """Returns why a file is not taken as an image; "" where it is taken."""
   suffix = suffix_of(path)
   supported = suffix in image_reader.SUFFIXES
-  if not supported and suffix not in HEIC_SUFFIXES:
+  if suffix in HEIC_SUFFIXES:
+    supported = image_reader.reads_heic()
+  elif not supported:
     return NOT_AN_IMAGE
   try:
     mode = path.stat().st_mode
@@ -184,25 +187,6 @@ def some(names: list[str]) -> str:
   more = len(names) - _SHOWN
   shown = ", ".join(names[:_SHOWN])
   return f"{shown} and {more:,} more" if more > 0 else shown
-
-
-def printable(name: str | os.PathLike[str]) -> str:
-  r"""Returns a name that any terminal and any UTF-8 file can hold.
-
-  Bytes that are no UTF-8, and control characters, are shown as escapes.
-
-  >>> printable("caf\udce9.jpg"), printable("a\nb"), printable("高兴")
-  ('caf\\xe9.jpg', 'a\\x0ab', '高兴')
-  """
-  text = os.fsencode(name).decode("utf-8", "backslashreplace")
-  return "".join(
-    c
-    if c.isprintable()
-    else c.encode("unicode_escape").decode()
-    if ord(c) > 0xFF
-    else f"\\x{ord(c):02x}"
-    for c in text
-  )
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -1,63 +1,99 @@
-"""Any image file as a uint8 array, grey or in colour."""
+"""One reader for images, whatever they come in: uint8 arrays, gray or color.
 
+A path, bytes, an open file, a PIL image and an array of the same picture give
+the same pixels: turned upright where EXIF says so, 16 bits per channel reduced
+to 8, transparent parts on white.
+"""
+
+import importlib
+import io
 import os
-import warnings
-from typing import IO
+import stat
+from typing import IO, Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Ending -> what may be in the file is decided by its content, of these formats
-# only: some of the library's others start programs (EPS) or fetch files.
+from fer_jax.data import image_arrays
+from fer_jax.data.pillow_warnings import pillow_warnings_hidden
+from fer_jax.errors import UserError
+from fer_jax.text_output import printable
+
+# What may be in a file is decided by its content, of these formats only: some
+# of Pillow's others start programs (EPS) or fetch files.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(
-  ".bmp .gif .jfif .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+  ".avif .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff"
+  " .webp".split()
 )
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+HEIC_MISSING = "HEIC needs the package pillow-heif: pip install 'fer_jax[heic]'"
+
+# Bounds on the decoded image, checked before decoding: phones have photos of
+# 108 megapixels, which take 4 bytes per pixel in Pillow.
+MAX_PIXELS = 2**27
+MAX_BYTES = 2**29
+_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+
+# Brands of the box that HEIC files begin with (ISO/IEC 23008-12).
+_HEIC_BRANDS = frozenset(
+  (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+)
+
+Source = (
+  str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray | Any
+)
 
 
-class UnreadableError(Exception):
-  """A file is no image, or a damaged one; the message says in what way."""
+class UnreadableError(UserError):
+  """An image that cannot be read; the message says in what way."""
 
 
-def read(
-  file: str | os.PathLike[str] | IO[bytes], *, color: bool = False
-) -> UInt8[np.ndarray, "h w c"]:
+class TooLargeError(UnreadableError):
+  """An image of more pixels or bytes than are decoded."""
+
+
+class UnknownFormatError(UnreadableError):
+  """No image, or one of a format that is not read."""
+
+
+def read(source: Source, *, color: bool = False) -> UInt8[np.ndarray, "h w c"]:
   """Reads an image of any size and kind.
 
-  Turned upright where EXIF says how; 16 bits a pixel become 8, the full range
-  for the full range; what is transparent becomes white; of several pictures
-  in a file, the first.
+  Of several pictures in a file, the first.
 
   Args:
-    file: its path, or the file itself, open.
-    color: three channels, red first, instead of grey (ITU-R 601-2 luma).
+    source: a path, the content as bytes, a binary file open for reading, a PIL
+      image, or an array `[h w]` or `[h w 1|3|4]` of uint8, uint16 (0..65535) or
+      floats (0..1).
+    color: three channels (RGB) instead of one (ITU-R 601-2 luma).
 
   Raises:
-    UnreadableError: it is no image, damaged, or larger than Pillow's limit.
+    UnreadableError: it is no image, damaged, or larger than `MAX_PIXELS` or
+      `MAX_BYTES`.
   """
-  return _array(_read(file, color))
+  return _array(_load(source, color))
 
 
 def read_square(
-  file: str | os.PathLike[str] | IO[bytes], size: int, *, color: bool = False
+  source: Source, size: int, *, color: bool = False
 ) -> UInt8[np.ndarray, "size size c"]:
   """Reads an image as `read` does, and makes it a square.
 
-  The square in its middle is cut out, so faces keep their shape and none gets
-  borders that say how it was photographed; then it is resized, smoothed where
-  it shrinks (bilinear over as many pixels as fall on one). An image of that
-  size already is left as it is.
+  The largest centered square is cropped, so faces keep their shape and none
+  gets borders that say how it was photographed, and resized (bilinear, with
+  antialiasing). An image of that size already is left as it is.
 
   Args:
-    file: its path, or the file itself, open.
+    source: as in `read`.
     size: height and width to resize to, in pixels.
     color: as in `read`.
 
   Raises:
     UnreadableError: as in `read`.
   """
-  return _fit(_read(file, color), size)
+  return _fit(_load(source, color), size)
 
 
 def square(
@@ -66,12 +102,20 @@ def square(
   """Makes an image a square, as `read_square` does.
 
   Args:
-    image: grey (c = 1) or colour (c = 3).
+    image: gray (c = 1) or color (c = 3).
     size: height and width to resize to, in pixels.
   """
-  return _fit(
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image), size
-  )
+  return _fit(image_arrays.to_pillow(image), size)
+
+
+def reads_heic() -> bool:
+  """Returns whether HEIC files can be read: pillow-heif is installed."""
+  try:
+    pillow_heif = importlib.import_module("pillow_heif")
+  except ImportError:
+    return False
+  pillow_heif.register_heif_opener()
+  return True
 
 
 def _fit(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size c"]:
@@ -80,31 +124,101 @@ def _fit(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size c"]:
   )
 
 
-def _read(file: str | os.PathLike[str] | IO[bytes], color: bool) -> Image.Image:
+def _load(source: Source, color: bool) -> Image.Image:
+  """Returns an image upright, of mode L or RGB."""
+  mode = "RGB" if color else "L"
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # of odd metadata, in a line each
-      with Image.open(file, formats=_FORMATS) as image:
-        upright = ImageOps.exif_transpose(image)
-        return _eight_bits(upright).convert("RGB" if color else "L")
+    with pillow_warnings_hidden():
+      if isinstance(source, Image.Image):
+        if source.format == "EPS":  # whose pixels Ghostscript would make
+          raise UnknownFormatError("EPS is not read")
+        return _converted(source, mode)
+      if isinstance(source, str | os.PathLike):
+        with _open_regular(source) as file:
+          return _decoded(file, mode)
+      if isinstance(source, bytes | bytearray | memoryview):
+        return _decoded(io.BytesIO(source), mode)
+      if hasattr(source, "read"):
+        return _decoded(cast(IO[bytes], source), mode)
+      pixels = image_arrays.eight_bits(source)
+      return _converted(image_arrays.to_pillow(pixels), mode)
+  except UnreadableError:
+    raise
+  except UserError as e:
+    raise UnreadableError(str(e)) from e
   except Exception as e:
     # Readers of damaged files raise almost anything.
-    raise UnreadableError(" ".join(str(e).split()) or type(e).__name__) from e
+    why = " ".join(printable(e).split()) or type(e).__name__
+    raise UnreadableError(why) from e
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-  if image.mode == "F":
-    raise ValueError("floating-point pixels, whose range is not known")
+def _open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
+  """Opens a file that is no pipe, device or folder, without waiting for it."""
+  try:
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+  except OSError as e:
+    link = os.path.islink(path) and not os.path.exists(path)
+    why = "a link to a file that does not exist" if link else e.strerror
+    raise UnreadableError(why or str(e)) from e
+  if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    os.close(descriptor)
+    raise UnreadableError("not a regular file")
+  return os.fdopen(descriptor, "rb")
+
+
+def _decoded(file: IO[bytes], mode: str) -> Image.Image:
+  start = file.read(32)
+  file.seek(-len(start), os.SEEK_CUR)
+  if not isinstance(start, bytes):
+    raise UnreadableError("a file must be opened in binary mode")
+  formats: tuple[str, ...] = FORMATS
+  if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
+    # The brand mif1 is also used for AVIF.
+    if b"avif" not in start and not reads_heic():
+      raise UnknownFormatError(HEIC_MISSING)
+    formats += ("HEIF",) if b"avif" not in start else ()
+  try:
+    with Image.open(file, formats=formats) as image:
+      return _converted(image, mode)
+  except UnidentifiedImageError as e:
+    what = "empty" if not start else f"not an image ({', '.join(FORMATS)})"
+    raise UnknownFormatError(what) from e
+  except Image.DecompressionBombError as e:
+    raise TooLargeError(_too_large(str(e))) from e
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+  _check_size(image)
+  # A copy only where EXIF asks for a turn: images may be large.
+  if image.getexif().get(0x0112, 1) != 1:
+    image = ImageOps.exif_transpose(image)
   if image.mode.startswith("I"):  # 16 bits, in one of several modes
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
-      raise ValueError("pixels of more than 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-  if image.has_transparency_data:
+    image = image_arrays.gray_from_16_bits(image)
+  elif image.mode == "F":
+    raise UnreadableError("floating-point pixels, whose range is not known")
+  elif image.has_transparency_data:
     visible = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, visible)
-  return image
+    image = Image.new("RGBA", image.size, "white")
+    image.alpha_composite(visible)
+  image.load()
+  return image if image.mode == mode else image.convert(mode)
+
+
+def _check_size(image: Image.Image) -> None:
+  width, height = image.size
+  if not width or not height:
+    raise UnreadableError(f"{width} x {height} pixels")
+  pixels = width * height
+  size = pixels * _BYTES_PER_PIXEL.get(image.mode, 4)
+  if pixels > MAX_PIXELS or size > MAX_BYTES:
+    raise TooLargeError(_too_large(f"{width:,} x {height:,} pixels"))
+
+
+def _too_large(what: str) -> str:
+  return (
+    f"{what}: at most {MAX_PIXELS // 10**6} megapixels are read; scale it down"
+  )
 
 
 def _array(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:

@@ -1,0 +1,62 @@
+r"""Text from files and users, made safe for terminals and spreadsheets.
+
+File and class names may hold anything: escape sequences that drive a terminal,
+bytes that are no UTF-8, formulas that a spreadsheet would run.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+
+# A spreadsheet takes cells that begin with one of these for formulas.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def printable(text: object) -> str:
+  r"""Returns text with what a terminal must not see written as escapes.
+
+  Args:
+    text: what to print; paths with bytes that are no UTF-8 are fine.
+
+  >>> printable("happy 高兴 \x1b[31m \udce9")
+  'happy 高兴 \\x1b[31m \\xe9'
+  """
+  return "".join(map(_printable_character, str(text)))
+
+
+def _printable_character(character: str) -> str:
+  code = ord(character)
+  if 0xDC80 <= code <= 0xDCFF:  # a byte that os.fsdecode could not decode
+    return f"\\x{code - 0xDC00:02x}"
+  if character.isprintable() or character in "\u200c\u200d":  # joins emoji
+    return character
+  if code <= 0xFF:
+    return f"\\x{code:02x}"
+  return character.encode("unicode_escape").decode("ascii")
+
+
+def csv_line(cells: Iterable[object]) -> str:
+  r"""Returns a line of CSV, without formulas and line breaks.
+
+  A text cell that a spreadsheet would take for a formula gets an apostrophe
+  before it (https://owasp.org/www-community/attacks/CSV_Injection); numbers
+  are left alone.
+
+  Args:
+    cells: None is an empty cell.
+
+  >>> csv_line(["=1+1", -0.5, None, 'a "b", c'])
+  '\'=1+1,-0.5,,"a ""b"", c"'
+  """
+  line = io.StringIO()
+  writer = csv.writer(line, lineterminator="")
+  writer.writerow([_csv_cell(cell) for cell in cells])
+  return line.getvalue()
+
+
+def _csv_cell(cell: object) -> object:
+  if cell is None or isinstance(cell, int | float):
+    return cell
+  text = str(cell)
+  # Judged before escaping, which would hide a leading tab.
+  return ("'" if text.startswith(_FORMULA) else "") + printable(text)
