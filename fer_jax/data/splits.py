@@ -246,7 +246,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def example_digest(image: np.ndarray, target: Any) -> bytes:
   """Returns a hash of one example's image and target."""
-  digest = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16)
+  digest = hashlib.blake2b(image.tobytes(), digest_size=16)
   target = np.asarray(target)
   soft = np.issubdtype(target.dtype, np.floating)
   digest.update(target.astype("<f4" if soft else "<i4").tobytes())
