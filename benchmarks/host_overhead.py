@@ -132,7 +132,7 @@ def _config(
   config = default.get_config()
   config.model.name = MODEL
   config.dataset.name = "synthetic_faces"
-  config.dataset.prepared_dir = f"{folder}/prepared"
+  config.dataset.data_dir = f"{folder}/prepared"
   config.dataset.num_train = steps * batch_size
   config.dataset.num_validation = config.dataset.num_test = 7
   config.batch_size = batch_size

@@ -49,7 +49,7 @@ AUGMENTATIONS: dict[str, Any] = {
   "brightness": 0.2,
   "contrast": 0.2,
   "blur": 1.0,
-  "erasing": 0.5,
+  "random_erasing": 0.5,
 }
 
 
@@ -59,8 +59,8 @@ def define_flags() -> None:
   flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "The model's.")
   flags.DEFINE_list("batch_sizes", "64,256", "Images of a batch.")
   flags.DEFINE_string("dataset", "synthetic_faces", "What is read.")
-  flags.DEFINE_string("data_dir", "", "Where its release lies.")
-  flags.DEFINE_string("prepared_dir", "", "Its files; a temporary folder.")
+  flags.DEFINE_string("manual_dir", "", "Where its release lies.")
+  flags.DEFINE_string("data_dir", "", "Its files; a temporary folder.")
   flags.DEFINE_integer("rows", 4096, "Synthetic faces.", lower_bound=1)
   flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=1)
   flags.DEFINE_integer("calls", 5, "Of each turn.", lower_bound=1)
@@ -79,8 +79,8 @@ def main(argv: Sequence[str]) -> None:
     reporting.progress("the data set is opened ...")
     split = open_split(
       given.dataset,
-      given.data_dir,
-      given.prepared_dir or folder,
+      given.manual_dir,
+      given.data_dir or folder,
       max(given.rows, *sizes),
     )
     for size in sizes:
@@ -92,14 +92,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def open_split(
-  dataset: str, data_dir: str, prepared_dir: str, rows: int
+  dataset: str, manual_dir: str, data_dir: str, rows: int
 ) -> Split:
   """Opens, or prepares, the training split of a data set."""
   options: dict[str, Any] = {}
   if dataset == "synthetic_faces":
     options = {"num_train": rows, "num_validation": 7, "num_test": 7}
   opened = registry.load(
-    dataset, data_dir=data_dir, prepared_dir=prepared_dir, **options
+    dataset, manual_dir=manual_dir, data_dir=data_dir, **options
   )
   return opened.split("train")
 
@@ -193,7 +193,7 @@ def _feeds(split: Split, size: int) -> dict[str, Callable[[], Any]]:
       order = pipeline.BatchOrder(len(split), size, 1000, seed)
       yield from pipeline.training_batches(split, order, feed)
 
-  stream, resident = batches("stream"), batches("resident")
+  stream, resident = batches("streaming"), batches("in_memory")
   images = jax.device_put(split.arrays()["image"])
   gather = jax.jit(lambda images, index: images[index])
   return {

@@ -1,6 +1,6 @@
 r"""Times training and inference beside PyTorch and plain Flax.
 
-python benchmarks/peers.py [--models=resnet*,mobilenet*,ri,ir,alexnet] \
+python benchmarks/peers.py [--models=resnet*,mobilenet*,bi_resnet_*,alexnet] \
   [--batch_size=64] [--inference=1,256] [--image_size=48] \
   [--dtypes=float32] [--torch_dtypes=float32,bfloat16] \
   [--modes=eager,compiled] [--layouts=contiguous,channels_last] \

@@ -46,9 +46,9 @@ def get_config() -> ConfigDict:
   config.dataset.name = "fer2013"  # a name that fer_jax.data lists
   # Where the release's files lie; "" is the manual folder of
   # tensorflow-datasets, ~/tensorflow_datasets/downloads/manual.
-  config.dataset.data_dir = ""
+  config.dataset.manual_dir = ""
   # Where the prepared array_record files go; "" is ~/tensorflow_datasets.
-  config.dataset.prepared_dir = ""
+  config.dataset.data_dir = ""
   # Options of data sets, unset as those of models.
   # ferplus: majority | distribution | multi_target
   config.dataset.target = placeholder(str)
@@ -75,10 +75,10 @@ def get_config() -> ConfigDict:
   # Leave out training images that also stand in validation or test.
   config.dataset.drop_duplicates = False
 
-  # resident: the split lies on the device, the host sends row numbers.
-  # stream: the host reads uint8 batches from array_record, for sets that do
-  # not fit. Both give the same batches.
-  config.feed = "resident"
+  # in_memory: the whole split lies on the device, the host sends indices.
+  # streaming: the host reads uint8 batches from array_record, for datasets
+  # that do not fit. Both give the same batches.
+  config.data_loader = "in_memory"
 
   # What the weights of a new run start from: the workdir of another run (its
   # best epoch), a folder of python -m fer_jax.pretrained.convert, or published
@@ -112,7 +112,7 @@ def get_config() -> ConfigDict:
   config.augment.brightness = 0.0  # add up to this (on 0..1) either way
   config.augment.contrast = 0.0  # scale it by 1 - contrast .. 1 + contrast
   config.augment.blur = 0.0  # Gaussian blur of sigma 0 .. blur pixels
-  config.augment.erasing = 0.0  # probability of one erased rectangle
+  config.augment.random_erasing = 0.0  # probability of one erased rectangle
   config.augment.mixup = 0.0  # alpha of mixup's Beta(alpha, alpha)
   config.augment.cutmix = 0.0  # alpha of cutmix's Beta(alpha, alpha)
 

@@ -20,7 +20,9 @@ from fer_jax.errors import choose
 DATASETS = ("ferplus", "ckplus")
 
 
-def get_config(model: str = "ri", dataset: str = "ferplus") -> ConfigDict:
+def get_config(
+  model: str = "bi_resnet_ri", dataset: str = "ferplus"
+) -> ConfigDict:
   choose("data set of Jiang's recipe", dataset, DATASETS)
   config = default.get_config()
   config.model.name = model

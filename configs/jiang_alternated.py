@@ -12,4 +12,4 @@ from fer_jax.configs import jiang
 
 
 def get_config(dataset: str = "ferplus") -> ConfigDict:
-  return jiang.get_config("alternated", dataset)
+  return jiang.get_config("bi_resnet_alternated", dataset)

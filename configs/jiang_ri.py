@@ -13,4 +13,4 @@ from fer_jax.configs import jiang
 
 
 def get_config(dataset: str = "ferplus") -> ConfigDict:
-  return jiang.get_config("ri", dataset)
+  return jiang.get_config("bi_resnet_ri", dataset)

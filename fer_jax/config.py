@@ -1,18 +1,21 @@
 """Configurations: checked once, before anything is read or compiled."""
 
+import functools
 import json
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import models
+from fer_jax import models, renamed_fields
 from fer_jax.configs import default
 from fer_jax.data import normalization, pipeline
 from fer_jax.data.datasets import registry
 from fer_jax.data.transforms import augmentation
 from fer_jax.errors import choose, require
+from fer_jax.models import registry as model_registry
 from fer_jax.training import losses
 
 DTYPES = ("float32", "bfloat16")
@@ -22,10 +25,10 @@ DTYPES = ("float32", "bfloat16")
 RUNTIME_FIELDS = (
   "checkpoint",
   "compilation_cache",
+  "dataset.manual_dir",
   "dataset.data_dir",
-  "dataset.prepared_dir",
   "eval_batch_size",
-  "feed",
+  "data_loader",
   "log_every_steps",
   "parallel",
   "profile",
@@ -44,7 +47,7 @@ def check(config: ConfigDict) -> None:
   """
   models.create(num_classes=2, **config.model)
   choose("data set", config.dataset.name, registry.available())
-  choose("--config.feed", config.feed, pipeline.FEEDS)
+  choose("--config.data_loader", config.data_loader, pipeline.DATA_LOADERS)
   choose("--config.dtype", config.dtype, DTYPES)
   normalization.check(**config.input)
   augmentation.check(augmentation.Augmentation(**config.augment))
@@ -76,7 +79,8 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
 def from_json(fields: dict[str, Any]) -> ConfigDict:
   """What `to_json` made, as a locked configuration.
 
-  Fields that did not exist then have their defaults.
+  Fields that did not exist then have their defaults, and old names of fields
+  are accepted.
   """
 
   def with_tuples(value: Any) -> Any:
@@ -87,7 +91,38 @@ def from_json(fields: dict[str, Any]) -> ConfigDict:
     return value
 
   defaults = to_json(default.get_config())
-  return ConfigDict(with_tuples(_merged(defaults, fields))).lock()
+  upgraded = renamed_fields.upgrade(flatten(fields), "the configuration")
+  return ConfigDict(with_tuples(_merged(defaults, _nested(upgraded)))).lock()
+
+
+def upgrade(config: ConfigDict, source: str) -> ConfigDict:
+  """Renames fields that a recipe sets by old names, in place.
+
+  Args:
+    config: what the recipe returned.
+    source: the recipe, for the warning.
+  """
+  old = flatten(config)
+  new = renamed_fields.upgrade(old, source)
+  with config.unlocked():
+    for field in old.keys() - new.keys():
+      *sections, name = field.split(".")
+      del functools.reduce(operator.getitem, sections, config)[name]
+    changed = {f: v for f, v in new.items() if f not in old or old[f] != v}
+    config.update_from_flattened_dict(changed)
+  return config
+
+
+def _nested(fields: dict[str, Any]) -> dict[str, Any]:
+  """The inverse of `flatten`."""
+  nested: dict[str, Any] = {}
+  for field, value in fields.items():
+    *sections, name = field.split(".")
+    section = nested
+    for key in sections:
+      section = section.setdefault(key, {})
+    section[name] = value
+  return nested
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +160,8 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     new: the one it would be resumed with.
   """
   before, after = flatten(to_json(old)), flatten(to_json(new))
+  for fields in (before, after):  # An alias is the same model.
+    fields["model.name"] = model_registry.canonical_name(fields["model.name"])
   changed = []
   for field in sorted(before.keys() | after.keys()):
     runtime = any(

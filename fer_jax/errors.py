@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -118,10 +119,25 @@ def _spelled(argument: str) -> str:
   return f"--{name}{equals}{value}"
 
 
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+  """Shows warnings meant for users as one line, without a place in code."""
+  if issubclass(category, FutureWarning):
+    print(f"warning: {message}", file=file or sys.stderr)
+  else:
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr)
+
+
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses flags; a wrong one is one line, not a page of usage."""
   try:
-    return flags.FLAGS([argv[0], *map(_spelled, argv[1:])])
+    from fer_jax.cli import old_flags
+
+    warnings.showwarning = _show_warning
+    arguments = [_spelled(argument) for argument in argv[1:]]
+    # Where ml_collections looks for the fields that are set.
+    sys.argv = [argv[0], *old_flags.rename(arguments)]
+    return flags.FLAGS(sys.argv)
   except UserError as e:  # of a recipe's argument
     print(f"error: {e}", file=sys.stderr)
     sys.exit(1)

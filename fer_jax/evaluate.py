@@ -31,8 +31,8 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "output", "", "The folder; the first workdir's report if not given."
   )
-  flags.DEFINE_string("data_dir", None, "Where the release lies now.")
-  flags.DEFINE_string("prepared_dir", None, "Where prepared data lie now.")
+  flags.DEFINE_string("manual_dir", None, "Where the release lies now.")
+  flags.DEFINE_string("data_dir", None, "Where prepared data lie now.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
   trained = [Trained.load(name, given.checkpoint) for name in given.workdir]
   found = report.results_of(
     predictions.predict(
-      trained, given.split, given.tta, given.data_dir, given.prepared_dir
+      trained, given.split, given.tta, given.manual_dir, given.data_dir
     ),
     given.tta,
   )

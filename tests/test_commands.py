@@ -57,7 +57,7 @@ def config(folder: pathlib.Path) -> ConfigDict:
   tiny.model.dense = 16
   tiny.dataset.name = "synthetic_faces"
   tiny.dataset.update(SIZES)
-  tiny.dataset.prepared_dir = str(folder / "prepared")
+  tiny.dataset.data_dir = str(folder / "prepared")
   tiny.input.image_size = 16
   tiny.parallel = "jit"
   tiny.eval_batch_size = 8
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 def validation(folder: pathlib.Path) -> dict[str, np.ndarray]:
   prepared = str(folder / "prepared")
-  data = load("synthetic_faces", prepared_dir=prepared, **SIZES)
+  data = load("synthetic_faces", data_dir=prepared, **SIZES)
   return data.split("validation").arrays()
 
 

@@ -50,7 +50,7 @@ def test_recipe_trains_in_the_abstract(name, prepared):
   config.dataset = ConfigDict(
     {
       "name": "synthetic_faces",
-      "prepared_dir": str(prepared),
+      "data_dir": str(prepared),
       "num_train": 256,
       "num_validation": 16,
       "num_test": 16,
@@ -124,11 +124,19 @@ def test_suttons_runs_are_the_papers(
 
 @pytest.mark.parametrize(
   "model",
-  ["alternated", "ri", "ir", "resnet50", "mobilenet", "mobilenet_v2"],
+  [
+    "bi_resnet_alternated",
+    "bi_resnet_ri",
+    "bi_resnet_ir",
+    "resnet50",
+    "mobilenet",
+    "mobilenet_v2",
+  ],
 )
 def test_jiangs_recipes_are_the_papers(model):
   for arguments in ((), ("ferplus",), ("ckplus",)):
-    config = load(f"jiang_{model}", *arguments)
+    recipe = "jiang_" + model.removeprefix("bi_resnet_")
+    config = load(recipe, *arguments)
     assert config.model.name == model
     assert config.optimizer.learning_rate == 1e-4
     assert config.optimizer.b1 == 0.5 and config.batch_size == 64
@@ -215,7 +223,7 @@ def test_every_option_of_a_data_set_has_its_field():
     builder = getattr(importlib.import_module(module), name)
     options |= set(builder.default_options)
   fields = set(default.get_config().dataset)
-  assert fields == {"name", "data_dir", "prepared_dir"} | options
+  assert fields == {"name", "manual_dir", "data_dir"} | options
 
 
 def test_recipes_are_packaged():
@@ -234,7 +242,7 @@ def test_recipes_are_packaged():
   [
     ("model.name", "resnet20", "unknown model 'resnet20'.*resnet18"),
     ("dataset.name", "fer", "unknown data set 'fer'.*fer2013"),
-    ("feed", "pipe", "feed.*resident, stream"),
+    ("data_loader", "pipe", "data_loader.*in_memory, streaming"),
     ("dtype", "float16", "dtype.*bfloat16, float32"),
     ("batch_size", 0, "--config.batch_size=0"),
     ("ema_decay", 1.0, "--config.ema_decay=1.0"),
@@ -276,7 +284,7 @@ def test_differences_leave_out_how_a_run_is_run():
   old, new = default.get_config(), default.get_config()
   new.log_every_steps = 7
   new.checkpoint.keep = 9
-  new.dataset.data_dir = "elsewhere"
+  new.dataset.manual_dir = "elsewhere"
   assert configs.differences(old, new) == []
   new.optimizer.learning_rate = 0.5
   assert configs.differences(old, new) == [

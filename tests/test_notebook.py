@@ -135,7 +135,7 @@ def executed(notebook, folder) -> nbformat.NotebookNode:
     "FIELDS": " ".join(
       [
         *TINY.split(),
-        f"--config.dataset.prepared_dir={folder / 'prepared'}",
+        f"--config.dataset.data_dir={folder / 'prepared'}",
         f"--config.compilation_cache={folder / 'compiled'}",
       ]
     ),

@@ -39,7 +39,7 @@ def command(folder: pathlib.Path, *flags: str) -> list[str]:
     "-m",
     "fer_jax.train",
     f"--config={RECIPE}",
-    f"--config.dataset.prepared_dir={folder / 'prepared'}",
+    f"--config.dataset.data_dir={folder / 'prepared'}",
     f"--config.compilation_cache={folder / 'compiled'}",
     *flags,
   ]
@@ -144,7 +144,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, whole):
     (["--config.model.activation=tanh"], "unknown activation 'tanh'"),
     (["--config.batch_size=three"], "batch_size"),
     (
-      ["--config.dataset.name=fer2013", "--config.dataset.data_dir=nowhere"],
+      ["--config.dataset.name=fer2013", "--config.dataset.manual_dir=nowhere"],
       "nowhere",
     ),
     (["--workdir=/proc/nothing"], "/proc/nothing"),
@@ -174,7 +174,7 @@ def test_a_missing_recipe_is_one_line(folder):
 def test_training_needs_neither_tensorflow_nor_torch(folder):
   code = (
     "import sys; import fer_jax.train, fer_jax.training.train_loop;"
-    "from fer_jax.data import fer2013, synthetic_faces;"
+    "from fer_jax.data.datasets import fer2013, synthetic_faces;"
     "sys.exit(bool({'tensorflow', 'torch'} & set(sys.modules)))"
   )
   assert subprocess.run([sys.executable, "-c", code]).returncode == 0

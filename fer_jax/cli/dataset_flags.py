@@ -14,7 +14,7 @@ from fer_jax.errors import UserError, choose
 
 
 def define(values: flags.FlagValues = flags.FLAGS) -> None:
-  """Defines --dataset, --data_dir, --prepared_dir and --option.
+  """Defines --dataset, --manual_dir, --data_dir and --option.
 
   Not as the file is imported: other commands may have flags of these names.
   A command's --help lists them once it has called `adopt_module_key_flags`.
@@ -29,13 +29,13 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
     flag_values=values,
   )
   flags.DEFINE_string(
-    "data_dir",
+    "manual_dir",
     "",
     "Where the release's files lie, if not in the usual folder.",
     flag_values=values,
   )
   flags.DEFINE_string(
-    "prepared_dir",
+    "data_dir",
     "",
     "Where prepared data go, if not to the usual folder.",
     flag_values=values,
@@ -67,8 +67,8 @@ def load(values: flags.FlagValues, name: str = "", **options: Any) -> Dataset:
   try:
     return registry.load(
       name,
+      manual_dir=values.manual_dir,
       data_dir=values.data_dir,
-      prepared_dir=values.prepared_dir,
       **options,
     )
   except UserError as e:
@@ -136,8 +136,8 @@ def _value(flag: str, text: str, default: Any) -> Any:
 
 def _in_flags(message: str, name: str) -> str:
   """Tells of a recipe's fields by the flags that stand for them here."""
-  for flag in ("data_dir", "prepared_dir"):
-    message = message.replace(f"--config.dataset.{flag}", f"--{flag}")
+  for flag in ("manual_dir", "data_dir"):
+    message = message.replace(f"dataset.{flag}", f"--{flag}")
   for option in (*registry.default_options(name), *views.OPTIONS):
     message = re.sub(
       rf"--config\.dataset\.{option}\b", f"--option={option}", message

@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from fer_jax import config as configs
 from fer_jax import errors
 from fer_jax.training.runtime import compilation_cache as compilation
 
@@ -44,7 +45,7 @@ def read_flags() -> tuple[ConfigDict, pathlib.Path]:
       f"there is no recipe --config={name}: give a file such as"
       " configs/resnet50.py"
     )
-  config = flags.FLAGS.config
+  config = configs.upgrade(flags.FLAGS.config, f"--config={name}")
   run = "-".join(filter(None, (recipe.stem, argument, config.dataset.name)))
   start(config.compilation_cache)
   return config, pathlib.Path(flags.FLAGS.workdir or f"runs/{run}")

@@ -1,10 +1,10 @@
 """The order of training batches, decided by grain; and evaluation batches.
 
 Grain's elements are whole batches: item `i` of its source is batch `i` of a
-seeded permutation, since grain's cost per element would starve a GPU. In the
-`resident` feed a batch is row numbers, and the rows are gathered on the
-device; in the `stream` feed grain's threads read those rows. Both feeds give
-the same batches for the same seed, and the iterator's state is one number.
+seeded permutation, since grain's cost per element would starve a GPU. With the
+`in_memory` data loader a batch is row numbers, and the rows are gathered on the
+device; with `streaming` grain's threads read those rows. Both loaders give the
+same batches for the same seed, and the iterator's state is one number.
 """
 
 import functools
@@ -17,7 +17,7 @@ from jaxtyping import Int32
 from fer_jax.data.splits import Split
 from fer_jax.errors import UserError, choose, require
 
-FEEDS = ("resident", "stream")
+DATA_LOADERS = ("in_memory", "streaming")
 Batch = dict[str, np.ndarray]
 
 
@@ -83,25 +83,25 @@ class BatchOrder:
 
 
 def training_batches(
-  split: Split, order: BatchOrder, feed: str
+  split: Split, order: BatchOrder, data_loader: str
 ) -> grain.DatasetIterator:
   """Iterates over training batches.
 
   Args:
     split: where rows are read from.
     order: which rows make which batch.
-    feed: "resident" or "stream".
+    data_loader: "in_memory" or "streaming".
 
   Returns:
     An iterator with `get_state` and `set_state`; its elements hold `index`
-    int32 `[b]` (resident) or `image` uint8 `[b h w c]` and `target` (stream).
+    int32 `[b]` (in_memory), or `image` uint8 `[b h w c]` and `target`.
 
   Raises:
-    UserError: the feed is unknown.
+    UserError: the data loader is unknown.
   """
-  choose("--config.feed", feed, FEEDS)
+  choose("--config.data_loader", data_loader, DATA_LOADERS)
   batches = grain.MapDataset.source(order)
-  if feed == "resident":
+  if data_loader == "in_memory":
     batches = batches.map(lambda rows: {"index": rows})
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=0)))
   batches = batches.map(functools.partial(_read, split))
@@ -113,7 +113,10 @@ def training_batches(
 
 
 def take(
-  iterator: grain.DatasetIterator, order: BatchOrder, feed: str, count: int
+  iterator: grain.DatasetIterator,
+  order: BatchOrder,
+  data_loader: str,
+  count: int,
 ) -> Batch:
   """The next batches of `training_batches`, stacked.
 
@@ -123,11 +126,11 @@ def take(
   Args:
     iterator: goes on behind them.
     order: as `training_batches` was given it.
-    feed: likewise.
+    data_loader: as `training_batches` was given it.
     count: how many batches.
   """
   state = iterator.get_state()
-  if feed == "resident" and state.keys() == {_NEXT}:
+  if data_loader == "in_memory" and state.keys() == {_NEXT}:
     start = state[_NEXT]
     iterator.set_state({_NEXT: start + count})
     return {"index": np.stack([order[start + i] for i in range(count)])}
@@ -141,7 +144,7 @@ _NEXT = "next_index"  # grain's name of the one number
 def evaluation_batches(
   split: Split,
   batch_size: int,
-  feed: str,
+  data_loader: str,
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[Batch]:
@@ -150,7 +153,7 @@ def evaluation_batches(
   Args:
     split: where rows are read from.
     batch_size: rows of a batch, over all processes.
-    feed: "resident" or "stream".
+    data_loader: "in_memory" or "streaming".
     process_index: which share of each batch this process takes.
     process_count: how many processes share a batch.
 
@@ -159,15 +162,18 @@ def evaluation_batches(
     padding, which repeats row 0.
 
   Raises:
-    UserError: the feed is unknown, or a batch does not divide over processes.
+    UserError: the data loader is unknown, or a batch does not divide over the
+      processes.
   """
-  choose("--config.feed", feed, FEEDS)
+  choose("--config.data_loader", data_loader, DATA_LOADERS)
   share = _share(batch_size, process_index, process_count)
   for start in range(0, len(split), batch_size):
     rows = np.arange(start, start + batch_size, dtype=np.int32)[share]
     mask = rows < len(split)
     rows = np.where(mask, rows, 0)
-    batch = {"index": rows} if feed == "resident" else _read(split, rows)
+    batch = (
+      {"index": rows} if data_loader == "in_memory" else _read(split, rows)
+    )
     yield batch | {"mask": mask}
 
 

@@ -80,8 +80,8 @@ def predict(
   trained: Sequence[Trained],
   split: str = "test",
   tta: str = "none",
+  manual_dir: str | None = None,
   data_dir: str | None = None,
-  prepared_dir: str | None = None,
 ) -> Predictions:
   """Runs one model, or the mean of several, over a split.
 
@@ -89,8 +89,8 @@ def predict(
     trained: of the same classes. Each sees the images as it was trained to.
     split: a split of the first one's data set, or several: "validation+test".
     tta: test-time augmentation, see `Trained.probabilities`.
-    data_dir: where the release lies, if not where it lay in training.
-    prepared_dir: where prepared data lie, likewise.
+    manual_dir: where the release lies, if not where it lay in training.
+    data_dir: where prepared data lie, likewise.
 
   Raises:
     UserError: the models' classes differ, or the split has no rows.
@@ -103,7 +103,7 @@ def predict(
         f" {first.workdir} {', '.join(first.class_names)}: an ensemble needs"
         " the same, in the same order"
       )
-  dataset = open_dataset(first, data_dir, prepared_dir)
+  dataset = open_dataset(first, manual_dir, data_dir)
   names = split.split("+")
   if len(set(names)) < len(names):
     raise UserError(
@@ -140,7 +140,7 @@ def predict(
 
 
 def open_dataset(
-  trained: Trained, data_dir: str | None, prepared_dir: str | None
+  trained: Trained, manual_dir: str | None, data_dir: str | None
 ) -> Dataset:
   """Opens the data set a model was trained on.
 
@@ -148,10 +148,10 @@ def open_dataset(
     UserError: it is not there, or has other classes now.
   """
   options = trained.config.dataset.to_dict()
+  if manual_dir is not None:
+    options["manual_dir"] = manual_dir
   if data_dir is not None:
     options["data_dir"] = data_dir
-  if prepared_dir is not None:
-    options["prepared_dir"] = prepared_dir
   dataset = registry.load(options.pop("name"), **options)
   if dataset.class_names != trained.class_names:
     raise UserError(

@@ -95,7 +95,7 @@ def load_recipe(recipe: str) -> ConfigDict:
   config = recipe_flags.call_file(
     "configs", recipe, "get_config", "configs/resnet50.py"
   )
-  return config.lock()
+  return configs.upgrade(config, f"configs={recipe}").lock()
 
 
 def _name(recipe: str) -> str:

@@ -150,8 +150,8 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
   predicted = predictions.predict(
     [trained],
     split,
+    manual_dir=run.config.dataset.manual_dir,
     data_dir=run.config.dataset.data_dir,
-    prepared_dir=run.config.dataset.prepared_dir,
   )
   report.write(report.results_of(predicted), [trained], path.parent)
   size = run.config.input.image_size

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
+from fer_jax import renamed_fields
 from fer_jax.cli import recipe_flags
 from fer_jax.configs import default
 from fer_jax.errors import UserError
@@ -126,6 +127,7 @@ def plan(
       f"--space={space_file}: get_space() must return a mapping of fields to"
       f" values, not {fields!r:.60}"
     )
+  fields = renamed_fields.upgrade(fields, f"space={space_file}")
   space = Space.of(fields, given)
   for field, values in fields.items():
     _check_field(config, field, values)

@@ -75,7 +75,7 @@ class Evaluator:
     for batch in pipeline.evaluation_batches(
       split,
       setup.config.eval_batch_size,
-      setup.config.feed,
+      setup.config.data_loader,
       jax.process_index(),
       jax.process_count(),
     ):

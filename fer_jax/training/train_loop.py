@@ -94,7 +94,7 @@ class Run(Stepper):
     self.checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     self.evaluator = Evaluator(self.setup)
     self.iterator = pipeline.training_batches(
-      self.setup.dataset.split("train"), self.setup.order, config.feed
+      self.setup.dataset.split("train"), self.setup.order, config.data_loader
     )
     self.position = Position()
     self.state = self._restored_state()
@@ -230,7 +230,7 @@ class Run(Stepper):
     """The next batch, or `count` of them stacked, over the devices."""
     if count == 1:
       return self.setup.spread.shard(next(self.iterator))
-    order, feed = self.setup.order, self.setup.config.feed
+    order, feed = self.setup.order, self.setup.config.data_loader
     batches = pipeline.take(self.iterator, order, feed, count)
     return self.setup.spread.shard(batches, stacked=True)
 

@@ -103,7 +103,7 @@ class Setup:
 
   def resident(self, split: Split) -> Tree:
     """A split on every device, or {} where batches carry the images."""
-    if self.config.feed != "resident":
+    if self.config.data_loader != "in_memory":
       return {}
     arrays = split.arrays()
     return self.spread.replicate(

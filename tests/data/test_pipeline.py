@@ -22,7 +22,7 @@ def dataset(tmp_path_factory):
   usages = ["Training"] * NUM_TRAIN + ["PublicTest"] * NUM_VALIDATION
   (folder / "fer2013.csv").write_bytes(challenge_csv(make_faces(*usages)))
   return load(
-    "fer2013", data_dir=str(folder), prepared_dir=str(folder / "prepared")
+    "fer2013", manual_dir=str(folder), data_dir=str(folder / "prepared")
   )
 
 
@@ -180,7 +180,7 @@ def test_too_few_rows_name_the_batch_size_to_give():
 def test_both_feeds_give_the_same_batches(train):
   resident, stream = (
     list(pipeline.training_batches(train, order_of(), feed))
-    for feed in pipeline.FEEDS
+    for feed in pipeline.DATA_LOADERS
   )
   assert [set(batch) for batch in resident] == [{"index"}] * 15
   assert [batch["index"].tolist() for batch in resident] == [
@@ -192,7 +192,7 @@ def test_both_feeds_give_the_same_batches(train):
   assert stream[0]["target"].dtype == np.int32
 
 
-@pytest.mark.parametrize("feed", pipeline.FEEDS)
+@pytest.mark.parametrize("feed", pipeline.DATA_LOADERS)
 @pytest.mark.parametrize("seen", [0, 2, STEPS_PER_EPOCH, 7, 14, 15])
 def test_another_iterator_goes_on_from_a_state(train, feed, seen):
   wanted = list(pipeline.training_batches(train, order_of(), feed))
@@ -207,7 +207,7 @@ def test_another_iterator_goes_on_from_a_state(train, feed, seen):
   assert_same(second, wanted[seen:])
 
 
-@pytest.mark.parametrize("feed", pipeline.FEEDS)
+@pytest.mark.parametrize("feed", pipeline.DATA_LOADERS)
 def test_an_iterator_goes_back_and_forth(train, feed):
   wanted = list(pipeline.training_batches(train, order_of(), feed))
   iterator = pipeline.training_batches(train, order_of(), feed)
@@ -222,7 +222,7 @@ def test_an_iterator_goes_back_and_forth(train, feed):
   assert_same(iterator, wanted[5:])
 
 
-@pytest.mark.parametrize("feed", pipeline.FEEDS)
+@pytest.mark.parametrize("feed", pipeline.DATA_LOADERS)
 def test_several_batches_are_those_that_come_next(train, feed):
   order = order_of()
   wanted = list(pipeline.training_batches(train, order, feed))
@@ -237,9 +237,9 @@ def test_several_batches_are_those_that_come_next(train, feed):
   assert_same(iterator, wanted[start:])
 
 
-@pytest.mark.parametrize("feed", pipeline.FEEDS)
+@pytest.mark.parametrize("feed", pipeline.DATA_LOADERS)
 def test_a_run_goes_on_with_the_other_feed(train, feed):
-  (other,) = set(pipeline.FEEDS) - {feed}
+  (other,) = set(pipeline.DATA_LOADERS) - {feed}
   iterator = pipeline.training_batches(train, order_of(), feed)
   for _ in range(7):
     next(iterator)
@@ -251,7 +251,7 @@ def test_a_run_goes_on_with_the_other_feed(train, feed):
   )
 
 
-@pytest.mark.parametrize("feed", pipeline.FEEDS)
+@pytest.mark.parametrize("feed", pipeline.DATA_LOADERS)
 def test_processes_share_training_batches(train, feed):
   shares = [
     pipeline.training_batches(
@@ -269,7 +269,7 @@ def test_processes_share_training_batches(train, feed):
 # Evaluation batches.
 
 
-@pytest.mark.parametrize("feed", pipeline.FEEDS)
+@pytest.mark.parametrize("feed", pipeline.DATA_LOADERS)
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 10, 16])
 def test_evaluation_sees_every_row_once_in_order(validation, feed, batch_size):
   batches = list(pipeline.evaluation_batches(validation, batch_size, feed))
@@ -294,7 +294,7 @@ def test_evaluation_sees_every_row_once_in_order(validation, feed, batch_size):
 def test_feeds_evaluate_the_same(validation, batch_size):
   resident, stream = (
     list(pipeline.evaluation_batches(validation, batch_size, feed))
-    for feed in pipeline.FEEDS
+    for feed in pipeline.DATA_LOADERS
   )
   assert {frozenset(batch) for batch in resident} == {
     frozenset(("index", "mask"))
@@ -303,7 +303,7 @@ def test_feeds_evaluate_the_same(validation, batch_size):
   assert_same(stream, (with_images(validation, batch) for batch in resident))
 
 
-@pytest.mark.parametrize("feed", pipeline.FEEDS)
+@pytest.mark.parametrize("feed", pipeline.DATA_LOADERS)
 @pytest.mark.parametrize("batch_size", [4, 10, 16])
 def test_processes_share_evaluation_batches(validation, feed, batch_size):
   shares = [
@@ -326,14 +326,14 @@ def test_unknown_feed_lists_both(train, feed):
     lambda: pipeline.training_batches(train, order_of(), feed),
     lambda: list(pipeline.evaluation_batches(train, 4, feed)),
   ):
-    with pytest.raises(UserError, match=f"--config.feed '{feed}'.*resident, s"):
+    with pytest.raises(UserError, match=f"data_loader '{feed}'.*in_memory, s"):
       make()
 
 
 def test_batch_that_does_not_divide_over_processes_is_refused(train):
   for make in (
     lambda: order_of(process_index=0, process_count=3),
-    lambda: list(pipeline.evaluation_batches(train, 4, "resident", 0, 3)),
+    lambda: list(pipeline.evaluation_batches(train, 4, "in_memory", 0, 3)),
   ):
     with pytest.raises(UserError, match="4 does not divide over 3 processes"):
       make()

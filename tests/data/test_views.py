@@ -62,7 +62,7 @@ def load(tmp_path_factory):
       name = cls.__name__.lower()
       patch.setitem(registry.DATASETS, name, f"{__name__}:{cls.__name__}")
     yield lambda name="numbered", **options: registry.load(
-      name, prepared_dir=folder, **options
+      name, data_dir=folder, **options
     )
 
 

@@ -25,7 +25,7 @@ def registered(monkeypatch):
 @pytest.fixture
 def images():
   prepared = str(trained_run.folder() / "prepared")
-  return load("bars", prepared_dir=prepared).split("test").arrays()["image"]
+  return load("bars", data_dir=prepared).split("test").arrays()["image"]
 
 
 def two_faces(image):

@@ -27,7 +27,7 @@ def trained():
 @pytest.fixture
 def split():
   prepared = str(trained_run.folder() / "prepared")
-  return load("bars", prepared_dir=prepared).split("validation")
+  return load("bars", data_dir=prepared).split("validation")
 
 
 def test_a_workdir_is_all_it_needs(trained):

@@ -32,7 +32,7 @@ def registered(monkeypatch):
 def images():
   """Uint8 [20 48 48 3]: the test images, one a frame, as a camera has them."""
   prepared = str(trained_run.folder() / "prepared")
-  grey = load("bars", prepared_dir=prepared).split("test").arrays()["image"]
+  grey = load("bars", data_dir=prepared).split("test").arrays()["image"]
   return np.repeat(grey[:FRAMES], 3, axis=3)
 
 

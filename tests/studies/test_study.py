@@ -196,8 +196,8 @@ def get_config(dataset="synthetic_faces"):
   if dataset == "synthetic_faces":
     config.dataset.num_train = config.dataset.num_validation = 14
     config.dataset.num_test = 7
-  config.dataset.data_dir = __file__ + "_nowhere"
-  config.dataset.prepared_dir = __file__ + "_prepared"
+  config.dataset.manual_dir = __file__ + "_nowhere"
+  config.dataset.data_dir = __file__ + "_prepared"
   config.input.image_size = 8
   config.batch_size = 8
   config.num_epochs = 1

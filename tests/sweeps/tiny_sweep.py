@@ -23,7 +23,7 @@ def config(folder: pathlib.Path) -> ConfigDict:
   tiny.dataset.name = "synthetic_faces"
   tiny.dataset.num_train = tiny.dataset.num_validation = 28
   tiny.dataset.num_test = 7
-  tiny.dataset.prepared_dir = str(folder / "prepared")
+  tiny.dataset.data_dir = str(folder / "prepared")
   tiny.input.image_size = 8
   tiny.parallel = "jit"
   tiny.batch_size = tiny.eval_batch_size = 14

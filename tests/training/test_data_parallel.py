@@ -34,7 +34,9 @@ def trained(config, stacked=False):
   sums = spread.replicate(Sums.zeros())
   batches = list(
     next(it)
-    for it in [pipeline.training_batches(split, parts.order, config.feed)]
+    for it in [
+      pipeline.training_batches(split, parts.order, config.data_loader)
+    ]
     for _ in range(NUM_STEPS)
   )
   call = data_parallel.training_call(spread, parts.steps, stacked)
@@ -48,7 +50,7 @@ def trained(config, stacked=False):
   validation = parts.dataset.split("validation")
   held = parts.resident(validation)
   seen = spread.replicate(Sums.zeros())
-  for batch in pipeline.evaluation_batches(validation, 32, config.feed):
+  for batch in pipeline.evaluation_batches(validation, 32, config.data_loader):
     seen = evaluate(state.eval_variables(), seen, held, spread.shard(batch))
   return spread.fetch(state), spread.fetch(sums), spread.fetch(seen)
 
@@ -87,15 +89,15 @@ def one_device(prepared):
 @pytest.mark.parametrize(
   ("mode", "feed", "stacked"),
   [
-    ("pmap", "resident", False),
-    ("pmap", "stream", True),
-    ("shard_map", "resident", True),
-    ("shard_map", "stream", False),
+    ("pmap", "in_memory", False),
+    ("pmap", "streaming", True),
+    ("shard_map", "in_memory", True),
+    ("shard_map", "streaming", False),
   ],
 )
 def test_four_devices_equal_one(prepared, one_device, mode, feed, stacked):
   assert jax.device_count() == 4
-  config = tiny_run.config(prepared, **options(mode, feed=feed))
+  config = tiny_run.config(prepared, **options(mode, data_loader=feed))
   state, sums, seen = trained(config, stacked)
   expected_state, expected_sums, expected_seen = one_device
   start = jax.device_get(train_setup.build(config).init_state())
@@ -120,7 +122,7 @@ def test_batch_statistics_are_of_the_global_batch(prepared, one_device):
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
 def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
-  fields = {"freeze__patterns": "conv1", "feed": "resident"}
+  fields = {"freeze__patterns": "conv1", "data_loader": "in_memory"}
   config = tiny_run.config(prepared, **options("jit", **fields))
   expected, _, _ = trained(config)
   start = jax.device_get(train_setup.build(config).init_state())

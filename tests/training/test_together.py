@@ -133,7 +133,7 @@ def assert_same_run(
 
 # One step a call, as on CPU, and several, as on accelerators; both feeds.
 @pytest.mark.parametrize(
-  ("steps_per_call", "feed"), [(1, "resident"), (STEPS, "stream")]
+  ("steps_per_call", "feed"), [(1, "in_memory"), (STEPS, "streaming")]
 )
 def test_runs_are_those_that_they_are_alone(
   tmp_path, prepared, alone, monkeypatch, capsys, steps_per_call, feed
@@ -152,7 +152,7 @@ def test_runs_are_those_that_they_are_alone(
     return resident(self, split)
 
   monkeypatch.setattr(train_setup.Setup, "resident", place)
-  more = {"steps_per_call": steps_per_call, "feed": feed}
+  more = {"steps_per_call": steps_per_call, "data_loader": feed}
   configs = [configure(prepared, **fields, **more) for fields in RUNS]
   workdirs = [tmp_path / name for name in ("a", "b", "c")]
   told = []

@@ -156,12 +156,12 @@ def test_a_finished_run_is_not_run_again(tmp_path, prepared, monkeypatch):
   assert first == second
 
 
-@pytest.mark.parametrize("feed", ["resident", "stream"])
+@pytest.mark.parametrize("feed", ["in_memory", "streaming"])
 def test_an_interrupted_run_goes_on_exactly(
   tmp_path, prepared, monkeypatch, feed
 ):
   config = tiny_run.config(
-    prepared, feed=feed, augment__shift=0.1, augment__flip=True
+    prepared, data_loader=feed, augment__shift=0.1, augment__flip=True
   )
   train_loop.train(config, tmp_path / "whole")
 

@@ -54,7 +54,7 @@ def config(folder: pathlib.Path, **fields: object) -> ConfigDict:
   tiny = default.get_config()
   tiny.model.name = "tiny"
   tiny.dataset.name = "bars"
-  tiny.dataset.prepared_dir = str(folder)
+  tiny.dataset.data_dir = str(folder)
   tiny.input.image_size = 24
   tiny.parallel = "jit"
   tiny.batch_size = BATCH_SIZE

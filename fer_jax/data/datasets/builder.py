@@ -42,9 +42,9 @@ class FaceBuilder(
   `row` int64; the metadata hold `class_names` and `source`.
 
   Args:
-    release_dir: where the release's files lie, or one such file; "" is the
+    manual_dir: where the release's files lie, or one such file; "" is the
       data set's own choice.
-    prepared_dir: where prepared data go; "" is tensorflow-datasets' folder.
+    data_dir: where prepared data go; "" is tensorflow-datasets' folder.
     **options: fields of `default_options` with other values. Every choice of
       options is prepared on its own.
   """
@@ -61,23 +61,23 @@ class FaceBuilder(
     super().__init_subclass__(skip_registration=True, **kwargs)
 
   def __init__(
-    self, *, release_dir: str = "", prepared_dir: str = "", **options: Any
+    self, *, manual_dir: str = "", data_dir: str = "", **options: Any
   ):
     for option in options:
       choose(f"option of data set {self.name}", option, self.default_options)
     self.options = {**self.default_options, **options}
-    self.release_dir = release_dir
-    self.prepared_dir = prepared_dir
+    self.manual_dir = manual_dir
+    self.data_root = data_dir
     with preparation_progress.tfds_logs_hidden():
       super().__init__(
-        data_dir=os.path.expanduser(prepared_dir) or None,
+        data_dir=os.path.expanduser(data_dir) or None,
         config=self._options_config(),
         file_format="array_record",
       )
     # What pickling calls __init__ with (grain sends data to its workers).
     self._original_state = {
-      "release_dir": release_dir,
-      "prepared_dir": prepared_dir,
+      "manual_dir": manual_dir,
+      "data_dir": data_dir,
       **options,
     }
 
@@ -137,6 +137,7 @@ class FaceBuilder(
       source = self.source()
       try:
         if not self._is_prepared(source):
+          self._check_data_dir()
           with _lock(Path(self.data_dir).parent):
             # Another run may have prepared while this one waited.
             if not self._is_prepared(source):
@@ -144,9 +145,30 @@ class FaceBuilder(
       except OSError as e:
         raise UserError(
           f"cannot prepare data set {self.name} in {self.data_dir!r}: {e}; "
-          "set --config.dataset.prepared_dir to a folder that can be written"
+          "set dataset.data_dir to a folder that can be written"
         ) from e
       return self._again()
+
+  def has_release(self, place: Path) -> bool:
+    """Returns whether files of the dataset's release lie at `place`."""
+    del place
+    return False
+
+  def _check_data_dir(self) -> None:
+    """Refuses a `data_dir` that was meant to be `manual_dir`.
+
+    Raises:
+      UserError: it holds the files of a release.
+    """
+    if self.manual_dir or not self.data_root:
+      return
+    if self.has_release(Path(self.data_root).expanduser()):
+      raise UserError(
+        f"dataset.data_dir={self.data_root} is where prepared data go, but it"
+        f" holds a release of {self.name}: use"
+        f" dataset.manual_dir={self.data_root}, and leave data_dir unset or"
+        " give another folder"
+      )
 
   def _recorded_source(self) -> dict[str, Any] | None:
     """Returns the source that prepared data came from; None without data."""
@@ -175,8 +197,8 @@ class FaceBuilder(
     started = time.monotonic()
     staging = tempfile.mkdtemp(prefix="incomplete.", dir=place.parent)
     try:
-      staged = self._again(prepared_dir=staging)
-      staged.prepared_dir = self.prepared_dir  # also tells where releases lie
+      staged = self._again(data_dir=staging)
+      staged.data_root = self.data_root  # also tells where releases lie
       with preparation_progress.tfds_output_hidden():
         staged.download_and_prepare()
       replaces = place.exists()

@@ -89,7 +89,7 @@ class CkPlus(FaceBuilder):
 
   @functools.cached_property
   def _places(self) -> list[Path]:
-    return ckplus_releases.search_folders(self.release_dir, self.prepared_dir)
+    return ckplus_releases.search_folders(self.manual_dir, self.data_root)
 
   @functools.cached_property
   def _releases(self) -> list[Release]:
@@ -112,6 +112,10 @@ class CkPlus(FaceBuilder):
       )
     return []
 
+  def has_release(self, place: Path) -> bool:
+    """Returns whether files of CK+ lie at `place`."""
+    return bool(ckplus_releases.find([place]))
+
   def source(self) -> dict[str, Any] | None:
     """Says which release lies in the user's folders now."""
     try:
@@ -119,10 +123,10 @@ class CkPlus(FaceBuilder):
         return ckplus_releases.fingerprint(self._releases[0], self._frames)
     except OSError as e:
       raise UserError(
-        f"cannot look for CK+: {e}; set --config.dataset.data_dir to a folder "
+        f"cannot look for CK+: {e}; set dataset.manual_dir to a folder "
         "that can be read"
       ) from e
-    if self.release_dir:  # Asked for, so prepared data will not do.
+    if self.manual_dir:  # Asked for, so prepared data will not do.
       raise ckplus_releases.missing(self._places, given=True)
     return None
 

@@ -47,11 +47,11 @@ class Release(NamedTuple):
   path: Path
 
 
-def search_folders(data_dir: str, prepared_dir: str) -> list[Path]:
+def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
   """Returns the places that `find` looks in, as `releases` does."""
-  if data_dir and not Path(data_dir).expanduser().exists():
-    raise missing([Path(data_dir)], given=True)
-  return fer2013_releases.search_folders(data_dir, prepared_dir)
+  if manual_dir and not Path(manual_dir).expanduser().exists():
+    raise missing([Path(manual_dir)], given=True)
+  return fer2013_releases.search_folders(manual_dir, data_dir)
 
 
 def find(places: Iterable[Path]) -> list[Release]:
@@ -108,7 +108,7 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
     given: whether the user gave the place.
   """
   prepared = (
-    "leave --config.dataset.data_dir away to use data prepared before; "
+    "leave dataset.manual_dir away to use data prepared before; "
     if given
     else ""
   )
@@ -120,7 +120,7 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
     "extended-cohn-kanade-images.zip, Emotion_labels.zip and Landmarks.zip, "
     "need an agreement form (https://www.jeffcohn.net/Resources/) and are to "
     "be unpacked there; copies of CK+48 are on Kaggle; or set "
-    f"--config.dataset.data_dir to where it is; {prepared}to train on the "
+    f"dataset.manual_dir to where it is; {prepared}to train on the "
     "embedded set of drawn faces instead: python -m fer_jax.train "
     "--config=configs/resnet18.py --config.dataset.name=synthetic_faces"
   )

@@ -27,11 +27,15 @@ class Fer2013(FaceBuilder):
 
   @functools.cached_property
   def _places(self) -> list[Path]:
-    return fer2013_releases.search_folders(self.release_dir, self.prepared_dir)
+    return fer2013_releases.search_folders(self.manual_dir, self.data_root)
 
   @functools.cached_property
   def _releases(self) -> list[Path]:
     return fer2013_releases.find(self._places)
+
+  def has_release(self, place: Path) -> bool:
+    """Returns whether files of FER2013 lie at `place`."""
+    return bool(fer2013_releases.find([place]))
 
   def source(self) -> dict[str, Any] | None:
     """Says which release lies in the user's folders now."""
@@ -40,10 +44,10 @@ class Fer2013(FaceBuilder):
         return fer2013_releases.fingerprint(self._releases[0])
     except OSError as e:
       raise UserError(
-        f"cannot look for FER2013: {e}; set --config.dataset.data_dir to a "
+        f"cannot look for FER2013: {e}; set dataset.manual_dir to a "
         "folder that can be read"
       ) from e
-    if self.release_dir:  # Asked for, so prepared data will not do.
+    if self.manual_dir:  # Asked for, so prepared data will not do.
       raise fer2013_releases.missing(self._places, given=True)
     return None
 

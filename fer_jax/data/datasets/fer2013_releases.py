@@ -59,26 +59,24 @@ BROKEN = (
   NotImplementedError,  # a zip's unknown compression
   RuntimeError,  # a zip with a password
 )
-_OR_PREPARED = (
-  "or leave --config.dataset.data_dir away to use data prepared before"
-)
+_OR_PREPARED = "or leave dataset.manual_dir away to use data prepared before"
 
 
-def search_folders(data_dir: str, prepared_dir: str) -> list[Path]:
+def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
   """Returns the places that `find` looks in, in order.
 
   Args:
-    data_dir: the user's folder or file, which is then the only place; or "".
-    prepared_dir: the user's folder of prepared data, or "".
+    manual_dir: the user's folder or file, which is then the only place; or "".
+    data_dir: the user's folder of prepared data, or "".
 
   Raises:
-    UserError: `data_dir` does not exist.
+    UserError: `manual_dir` does not exist.
   """
-  if data_dir:
-    place = Path(data_dir).expanduser()
+  if manual_dir:
+    place = Path(manual_dir).expanduser()
     if not place.exists():
       raise UserError(
-        f"--config.dataset.data_dir={data_dir} does not exist: give the folder "
+        f"dataset.manual_dir={manual_dir} does not exist: give the folder "
         "that holds fer2013.csv, fer2013.tar.gz or another release of "
         f"FER2013, or such a file itself; {_OR_PREPARED}"
       )
@@ -86,7 +84,7 @@ def search_folders(data_dir: str, prepared_dir: str) -> list[Path]:
   default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   places = [
     Path(root).expanduser() / "downloads" / "manual"
-    for root in (prepared_dir, default)
+    for root in (data_dir, default)
     if root
   ]
   return list(dict.fromkeys(places))
@@ -134,7 +132,7 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
     "folder fer2013 there; get fer2013.csv or fer2013.tar.gz (Kaggle, "
     '"Challenges in Representation Learning: Facial Expression Recognition '
     "Challenge\"), or msambare's folder release fer2013 (Kaggle, "
-    "archive.zip), and put it there, or set --config.dataset.data_dir to where "
+    "archive.zip), and put it there, or set dataset.manual_dir to where "
     f"it is; {_OR_PREPARED + '; ' if given else ''}to train on the embedded "
     "set of drawn faces instead: python -m fer_jax.train "
     "--config=configs/resnet18.py "

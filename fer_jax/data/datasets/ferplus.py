@@ -63,7 +63,7 @@ class FerPlus(FaceBuilder):
 
   @functools.cached_property
   def _places(self) -> list[Path]:
-    return ferplus_csv.search_folders(self.release_dir, self.prepared_dir)
+    return ferplus_csv.search_folders(self.manual_dir, self.data_root)
 
   @functools.cached_property
   def _releases(self) -> list[Path]:
@@ -80,6 +80,10 @@ class FerPlus(FaceBuilder):
   def _vote_files(self) -> list[Path]:
     return ferplus_csv.find(self._places)
 
+  def has_release(self, place: Path) -> bool:
+    """Returns whether files of FER2013 or FER+ lie at `place`."""
+    return bool(fer2013_releases.find([place]) or ferplus_csv.find([place]))
+
   def source(self) -> dict[str, Any] | None:
     """Says which release and which votes lie in the user's folders now."""
     try:
@@ -90,10 +94,10 @@ class FerPlus(FaceBuilder):
         }
     except OSError as e:
       raise UserError(
-        f"cannot look for FER+: {e}; set --config.dataset.data_dir to a folder "
+        f"cannot look for FER+: {e}; set dataset.manual_dir to a folder "
         "that can be read"
       ) from e
-    if self.release_dir:  # Asked for, so prepared data will not do.
+    if self.manual_dir:  # Asked for, so prepared data will not do.
       raise self._unusable()
     return None
 
@@ -178,5 +182,5 @@ class FerPlus(FaceBuilder):
       self._places,
       faces=not self._ordered,
       votes=not self._vote_files,
-      given=bool(self.release_dir),
+      given=bool(self.manual_dir),
     )

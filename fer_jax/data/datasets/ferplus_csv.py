@@ -42,23 +42,23 @@ class VoteRow(NamedTuple):
   line: int  # of the file, from 1
 
 
-def search_folders(data_dir: str, prepared_dir: str) -> list[Path]:
+def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
   """Returns the places that releases and votes are looked for in, in order.
 
   Args:
-    data_dir: the user's folder, release or file of votes, which is then the
+    manual_dir: the user's folder, release or file of votes, which is then the
       only place (and what lies beside a file); or "".
-    prepared_dir: the user's folder of prepared data, or "".
+    data_dir: the user's folder of prepared data, or "".
 
   Raises:
-    UserError: `data_dir` does not exist.
+    UserError: `manual_dir` does not exist.
   """
-  if data_dir and not Path(data_dir).expanduser().exists():
+  if manual_dir and not Path(manual_dir).expanduser().exists():
     raise UserError(
-      f"--config.dataset.data_dir={data_dir} does not exist: give the folder "
+      f"dataset.manual_dir={manual_dir} does not exist: give the folder "
       f"that holds {FILE} and FER2013 ({_ORDERED})"
     )
-  places = fer2013_releases.search_folders(data_dir, prepared_dir)
+  places = fer2013_releases.search_folders(manual_dir, data_dir)
   return [place.parent if place.name in _NAMES else place for place in places]
 
 
@@ -101,7 +101,7 @@ def missing(
   prepared = ", or leave it away to use data prepared before" if given else ""
   return UserError(
     f"{' and '.join(what)} in {' or '.join(map(str, places))}: put both files "
-    "there, or set --config.dataset.data_dir to the folder that holds both"
+    "there, or set dataset.manual_dir to the folder that holds both"
     f"{prepared}; to train on the embedded set of drawn faces instead: python "
     "-m fer_jax.train --config=configs/resnet18.py "
     "--config.dataset.name=synthetic_faces"

@@ -56,11 +56,17 @@ class ImageFolder(FaceBuilder):
     require(ok, "dataset.color", options["color"], "be true or false")
     must = "value of --config.dataset.unreadable"
     choose(must, options["unreadable"], ("refuse", "skip"))
-    given = options.get("release_dir", "")
+    given = options.get("manual_dir", "")
     if not given:
+      data_dir = options.get("data_dir", "")
+      prepared = (
+        f" (dataset.data_dir={data_dir} is where prepared data go)"
+        if data_dir
+        else ""
+      )
       raise UserError(
-        "data set folder needs --config.dataset.data_dir=ROOT, of "
-        f"{layout.LAYOUTS}"
+        f"dataset folder needs dataset.manual_dir=ROOT, of {layout.LAYOUTS}"
+        f"{prepared}"
       )
     self._root = Path(given).expanduser()
     try:

@@ -38,7 +38,7 @@ def class_folders(
   """
   if not root.is_dir():
     raise UserError(
-      f"--config.dataset.data_dir={root} is no folder: give ROOT of {LAYOUTS}"
+      f"dataset.manual_dir={root} is no folder: give ROOT of {LAYOUTS}"
     )
   entries = visible(root)
   roots = {}

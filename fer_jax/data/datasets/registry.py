@@ -46,16 +46,16 @@ def default_options(name: str) -> dict[str, Any]:
 
 
 def load(
-  name: str, *, data_dir: str = "", prepared_dir: str = "", **options: Any
+  name: str, *, manual_dir: str = "", data_dir: str = "", **options: Any
 ) -> Dataset:
   """Opens a data set, preparing it first if that has not been done.
 
   Args:
     name: one of `available()`.
-    data_dir: where the release's files lie, or such a file itself; "" is the
+    manual_dir: where the release's files lie, or such a file itself; "" is the
       manual folder of tensorflow-datasets, or else what was prepared before.
       Data sets that need no release do not look at it.
-    prepared_dir: where prepared files go; "" is tensorflow-datasets' folder.
+    data_dir: where prepared files go; "" is tensorflow-datasets' folder.
     **options: of the data set, or of the view of it (see `views.apply`). None
       is the option's own default.
 
@@ -66,7 +66,7 @@ def load(
   options = {key: value for key, value in options.items() if value is not None}
   view = {key: options.pop(key) for key in views.OPTIONS if key in options}
   builder = builder_class(name)(
-    release_dir=data_dir, prepared_dir=prepared_dir, **options
+    manual_dir=manual_dir, data_dir=data_dir, **options
   ).prepare()
   dataset = Dataset(
     name=name,

@@ -1,7 +1,7 @@
 r"""Reports what a data set repeats, mislabels and has too few of.
 
-python -m fer_jax.data.inspect.audit --dataset=fer2013 [--data_dir=DIR] \
-  [--prepared_dir=DIR] [--option=NAME=VALUE ...] [--output=audit]
+python -m fer_jax.data.inspect.audit --dataset=fer2013 [--manual_dir=DIR] \
+  [--data_dir=DIR] [--option=NAME=VALUE ...] [--output=audit]
 
 Writes to the folder --output, beside what it prints: balance.csv (rows of each
 class), duplicates.csv (rows that share an image, byte for byte), conflicts.csv

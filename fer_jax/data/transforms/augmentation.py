@@ -34,7 +34,7 @@ _HIGHEST = {
   "brightness": (1, "a fraction of white"),
   "contrast": (1, "a change of scale"),
   "blur": (10, "pixels"),
-  "erasing": (1, "a probability"),
+  "random_erasing": (1, "a probability"),
   "mixup": (math.inf, "the alpha of Beta(alpha, alpha)"),
   "cutmix": (math.inf, "the alpha of Beta(alpha, alpha)"),
 }
@@ -55,7 +55,7 @@ class Augmentation:
     brightness: add up to this, on the scale of 0 to 1, in each direction.
     contrast: scale the contrast by `1 - contrast` to `1 + contrast`.
     blur: Gaussian blur with a sigma of 0 to `blur` pixels.
-    erasing: probability of erasing one rectangle.
+    random_erasing: probability of erasing one rectangle.
     mixup: alpha of mixup's Beta(alpha, alpha), see `mixup.mix`.
     cutmix: alpha of CutMix's Beta(alpha, alpha), see `mixup.mix`.
   """
@@ -70,7 +70,7 @@ class Augmentation:
   brightness: float = 0.0
   contrast: float = 0.0
   blur: float = 0.0
-  erasing: float = 0.0
+  random_erasing: float = 0.0
   mixup: float = 0.0
   cutmix: float = 0.0
 
@@ -96,7 +96,7 @@ class Draws(NamedTuple):
   blur: Float[Array, "b"]
   contrast: Float[Array, "b"]
   brightness: Float[Array, "b"]
-  erasing: Float[Array, "b"]
+  random_erasing: Float[Array, "b"]
   erased_area: Float[Array, "b"]
   erased_aspect: Float[Array, "b"]
   erased_y: Float[Array, "b"]
@@ -140,9 +140,9 @@ def apply(
   images = _warp(images, u, options)
   if options.blur:
     images = blur(images, u.blur * options.blur)
-  if options.erasing:
+  if options.random_erasing:
     _, h, w, _ = images.shape
-    images = erase(images, _erased(u, options.erasing, h, w))
+    images = erase(images, _erased(u, options.random_erasing, h, w))
   if options.contrast:
     factor = 1 + _symmetric(u.contrast, options.contrast)
     images = adjust_contrast(images, factor)
@@ -313,4 +313,4 @@ def _erased(
 
   rows, columns = inside(tall, u.erased_y, h), inside(wide, u.erased_x, w)
   box = rows[:, :, None] & columns[:, None, :]
-  return box & (u.erasing < probability)[:, None, None]
+  return box & (u.random_erasing < probability)[:, None, None]

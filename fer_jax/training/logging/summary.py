@@ -51,7 +51,7 @@ def opening(setup: Setup, workdir: str, step: int) -> str:
       f" {device.device_kind} ({spread.mode}),"
       f" {config.dtype}{_kernels(config.dtype)}",
       f"{setup.dataset.name}: {rows}; {setup.dataset.num_classes} classes,"
-      f" feed {config.feed}",
+      f" data_loader={config.data_loader}",
       *chosen,
       f"workdir {workdir}{resumed}",
     )

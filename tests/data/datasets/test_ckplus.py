@@ -38,8 +38,8 @@ def raw(tmp_path):
 @pytest.fixture
 def dirs(tmp_path):
   return {
-    "data_dir": str(tmp_path / "raw"),
-    "prepared_dir": str(tmp_path / "prepared"),
+    "manual_dir": str(tmp_path / "raw"),
+    "data_dir": str(tmp_path / "prepared"),
     "num_folds": 5,
   }
 
@@ -183,7 +183,7 @@ def test_forms_give_the_same_rows_and_folds(
   assert warned() == []
   other = raw.parent / "other"
   write_tree(other)
-  elsewhere = load("ckplus", **dirs | {"data_dir": str(other)})
+  elsewhere = load("ckplus", **dirs | {"manual_dir": str(other)})
   assert rows_of(elsewhere) == (rows, splits)
 
 
@@ -193,8 +193,8 @@ def test_each_subject_is_tested_once_and_in_one_split(dirs, raw):
   for fold in range(5):
     load("ckplus", **dirs, fold=fold)
     builder = CkPlus(
-      release_dir=dirs["data_dir"],
-      prepared_dir=dirs["prepared_dir"],
+      manual_dir=dirs["manual_dir"],
+      data_dir=dirs["data_dir"],
       num_folds=5,
       fold=fold,
     )
@@ -330,7 +330,7 @@ def test_faces_without_landmarks_are_detected(
   assert rows_of(load("ckplus", **dirs))[0] == expected_rows()
   assert warned() == []
   detector.add(33)
-  dirs["prepared_dir"] += "_again"
+  dirs["data_dir"] += "_again"
   with pytest.raises(UserError, match="S010_001_00000003.png: no face found"):
     load("ckplus", **dirs)
 
@@ -402,7 +402,7 @@ def test_wrong_file_of_ck48_is_named(dirs, raw, form):
       write_zip(raw / "archive.zip", root)
     where = {"zip": raw / "archive.zip", "images": root}[form]
     with pytest.raises(UserError, match=message) as error:
-      load("ckplus", **dirs | {"data_dir": str(where)})
+      load("ckplus", **dirs | {"manual_dir": str(where)})
     assert str(where) in str(error.value)
 
   file = root / "happy/S005_022_00000017.png"
@@ -430,7 +430,7 @@ def test_broken_zip(dirs, raw):
   write_images(raw / "unpacked")
   write_zip(raw / "CK+48.zip", raw / "unpacked")
   whole = (raw / "CK+48.zip").read_bytes()
-  given = dirs | {"data_dir": str(raw / "CK+48.zip")}
+  given = dirs | {"manual_dir": str(raw / "CK+48.zip")}
   (raw / "CK+48.zip").write_bytes(whole[:-100])
   with pytest.raises(UserError, match="CK.48.zip: broken or cut off"):
     load("ckplus", **given)
@@ -469,9 +469,7 @@ def test_table_has_its_own_splits(dirs, raw, warned):
   dataset = load("ckplus", **dirs, num_classes=8)
   assert [target for _, target in rows_of(dataset)[0].values()][6] == 7
   assert "neutral 3 (official: 593)" in warned()[1]
-  builder = CkPlus(
-    release_dir=dirs["data_dir"], prepared_dir=dirs["prepared_dir"]
-  )
+  builder = CkPlus(manual_dir=dirs["manual_dir"], data_dir=dirs["data_dir"])
   assert not any(builder.subjects().values())
 
 
@@ -548,7 +546,7 @@ def test_missing_release(dirs, raw, tmp_path):
     "Kaggle",
     "Emotion_labels.zip",
     "--config.dataset.name=synthetic_faces",
-    "leave --config.dataset.data_dir away",
+    "leave dataset.manual_dir away",
   ):
     assert part in str(error.value)
   assert "\n" not in str(error.value)
@@ -556,11 +554,11 @@ def test_missing_release(dirs, raw, tmp_path):
   with pytest.raises(UserError, match="no release of CK. in .*/raw: "):
     load("ckplus", **dirs)
   with pytest.raises(UserError, match="downloads/manual") as error:
-    load("ckplus", prepared_dir=dirs["prepared_dir"])
-  assert "data_dir away" not in str(error.value)
+    load("ckplus", data_dir=dirs["data_dir"])
+  assert "manual_dir away" not in str(error.value)
   write(tmp_path / "notes.txt", "?")
   with pytest.raises(UserError, match="notes.txt: not a release of CK"):
-    load("ckplus", **dirs | {"data_dir": str(tmp_path / "notes.txt")})
+    load("ckplus", **dirs | {"manual_dir": str(tmp_path / "notes.txt")})
 
 
 def test_place_that_cannot_be_looked_into_is_named(dirs, raw, monkeypatch):
@@ -589,5 +587,5 @@ def test_prepared_once_and_again_when_the_release_changes(
   assert rows[0][1] == 4
   assert "instead of data from another release" in capsys.readouterr().err
   (raw / "Emotion").rename(raw.parent / "Emotion")
-  del dirs["data_dir"]
+  del dirs["manual_dir"]
   assert len(rows_of(load("ckplus", **dirs))[0]) == 45

@@ -33,8 +33,8 @@ def no_home(tmp_path, monkeypatch):
 @pytest.fixture
 def dirs(tmp_path):
   return {
-    "data_dir": str(tmp_path / "raw"),
-    "prepared_dir": str(tmp_path / "prepared"),
+    "manual_dir": str(tmp_path / "raw"),
+    "data_dir": str(tmp_path / "prepared"),
   }
 
 
@@ -44,7 +44,7 @@ def raw(tmp_path):
 
 
 def without_release(dirs):
-  return {"prepared_dir": dirs["prepared_dir"]}
+  return {"data_dir": dirs["data_dir"]}
 
 
 def table_entries(arrays):
@@ -115,7 +115,7 @@ def test_says_once_which_release_was_taken_and_where_data_went(
   load("fer2013", **dirs)
   out, err = capsys.readouterr()
   said = [line for line in err.splitlines() if line.startswith("prepared ")]
-  place = f"{dirs['prepared_dir']}/fer2013/1.0.0"
+  place = f"{dirs['data_dir']}/fer2013/1.0.0"
   assert out == "" and len(said) == 1
   assert said[0].startswith(
     f"prepared fer2013 from {raw}/fer2013.csv (not {raw}/icml_face_data.csv) "
@@ -172,7 +172,7 @@ def test_prepared_data_need_no_release(dirs, raw, faces, caplog):
 
 @pytest.mark.parametrize("prepared_before", [False, True])
 @pytest.mark.parametrize("in_manual_folder", [False, True])
-def test_wrong_data_dir_is_refused_whatever_else_is_there(
+def test_wrong_manual_dir_is_refused_whatever_else_is_there(
   dirs, tmp_path, faces, prepared_before, in_manual_folder
 ):
   manual = tmp_path / "home/downloads/manual"
@@ -183,22 +183,22 @@ def test_wrong_data_dir_is_refused_whatever_else_is_there(
     (manual / "fer2013.csv").unlink()
   with pytest.raises(UserError) as error:
     load("fer2013", **dirs)
-  assert f"data_dir={dirs['data_dir']} does not exist" in str(error.value)
+  assert f"manual_dir={dirs['manual_dir']} does not exist" in str(error.value)
   write_files(tmp_path / "raw", {"fer2013.csv.part": b"", "notes.txt": b""})
   with pytest.raises(UserError) as error:
     load("fer2013", **dirs)
   for part in (
-    f"no release of FER2013 in {dirs['data_dir']}: looked for fer2013.csv, ",
+    f"no release of FER2013 in {dirs['manual_dir']}: looked for fer2013.csv, ",
     "--config.dataset.name=synthetic_faces",
   ):
     assert part in str(error.value)
   with pytest.raises(UserError, match="notes.txt: not a release of FER2013"):
-    load("fer2013", **dirs | {"data_dir": str(tmp_path / "raw/notes.txt")})
+    load("fer2013", **dirs | {"manual_dir": str(tmp_path / "raw/notes.txt")})
 
 
-def test_data_dir_that_cannot_be_looked_into_is_named(dirs):
+def test_manual_dir_that_cannot_be_looked_into_is_named(dirs):
   with pytest.raises(UserError, match="cannot look for FER2013: .*too long"):
-    load("fer2013", **dirs | {"data_dir": "x" * 300})
+    load("fer2013", **dirs | {"manual_dir": "x" * 300})
 
 
 def test_interrupted_reading_leaves_nothing(dirs, raw, faces, monkeypatch):

@@ -121,13 +121,13 @@ def test_missing_names_the_files_the_places_and_the_way_out(tmp_path, given):
     *(name for name in fer2013_releases.FILE_ORDER if name != "."),
     "the folders train and test",
     *map(str, places),
-    "set --config.dataset.data_dir to",
+    "set dataset.manual_dir to",
     "python -m fer_jax.train --config=configs/resnet18.py "
     "--config.dataset.name=synthetic_faces",
   ]
   for part in parts:
     assert part in message
-  assert ("leave --config.dataset.data_dir away" in message) == given
+  assert ("leave dataset.manual_dir away" in message) == given
 
 
 def test_the_command_in_messages_names_a_recipe_that_exists(tmp_path):
@@ -142,7 +142,7 @@ def test_folder_that_does_not_exist_is_named_as_typed(tmp_path):
   with pytest.raises(UserError, match="fer2013.csv") as error:
     fer2013_releases.search_folders(typed, str(tmp_path))
   message = str(error.value)
-  assert message.startswith(f"--config.dataset.data_dir={typed} does not exist")
+  assert message.startswith(f"dataset.manual_dir={typed} does not exist")
   assert "\n" not in message
 
 

@@ -58,8 +58,8 @@ def open_data(tmp_path, raw):
   return lambda **options: load(
     "ferplus",
     **{
-      "data_dir": str(raw),
-      "prepared_dir": str(tmp_path / "prepared"),
+      "manual_dir": str(raw),
+      "data_dir": str(tmp_path / "prepared"),
       **options,
     },
   )
@@ -133,7 +133,7 @@ def test_folders_beside_the_release_that_is_joined_do_not_matter(
 def test_votes_are_found_as_they_were_got(files, raw, faces, open_data):
   write_files(raw, FORMS["csv"](faces) | files)
   assert len(open_data().split("train")) == 3
-  assert len(open_data(data_dir=str(raw / "fer2013.csv")).split("test")) == 3
+  assert len(open_data(manual_dir=str(raw / "fer2013.csv")).split("test")) == 3
 
 
 def test_both_may_lie_in_the_manual_folder_or_beside(
@@ -142,10 +142,10 @@ def test_both_may_lie_in_the_manual_folder_or_beside(
   manual = tmp_path / "home/downloads/manual"
   write_files(manual, FORMS["unpacked tar"](faces))
   write_files(manual, {"fer2013/fer2013new.csv": votes_csv()})
-  assert len(open_data(data_dir="").split("train")) == 3
+  assert len(open_data(manual_dir="").split("train")) == 3
   write_files(raw, FORMS["gz"](faces) | {"fer2013new.csv": votes_csv()})
   given = str(raw / "fer2013new.csv")
-  assert len(open_data(data_dir=given).split("train")) == 3
+  assert len(open_data(manual_dir=given).split("train")) == 3
 
 
 def test_columns_go_by_their_names(raw, faces, open_data):
@@ -215,7 +215,7 @@ def test_options_and_files_are_prepared_apart(raw, faces, open_data, capsys):
   write_files(raw, {"fer2013new.csv": votes_csv(rows=changed)})
   assert open_data().split("train").targets().tolist() == [0] * 5
   assert "instead of data from another release" in capsys.readouterr().err
-  assert len(open_data(data_dir="").split("train")) == 5  # as prepared
+  assert len(open_data(manual_dir="").split("train")) == 5  # as prepared
 
 
 def prepare_and_warn(caplog, open_data, **options):
@@ -260,13 +260,13 @@ def test_missing_votes_are_counted(raw, faces, open_data, caplog, monkeypatch):
 def test_missing_files_say_what_to_get(given, tmp_path, raw, faces, open_data):
   place = raw if given else tmp_path / "home/downloads/manual"
   place.mkdir(parents=True)
-  data_dir = str(raw) if given else ""
+  manual_dir = str(raw) if given else ""
   csv = "no FER2013 in the order of fer2013.csv (get fer2013.csv, "
   new = "no votes of FER+ (get fer2013new.csv, "
 
   def message():
     with pytest.raises(UserError) as error:
-      open_data(data_dir=data_dir)
+      open_data(manual_dir=manual_dir)
     text = str(error.value)
     assert "\n" not in text and f"{place}: put both" in text
     assert "--config.dataset.name=synthetic_faces" in text
@@ -284,16 +284,16 @@ def test_missing_files_say_what_to_get(given, tmp_path, raw, faces, open_data):
   assert csv in message() and new not in message()
 
 
-def test_wrong_data_dir_is_refused_though_data_are_prepared(
+def test_wrong_manual_dir_is_refused_though_data_are_prepared(
   tmp_path, raw, faces, open_data
 ):
   write_files(raw, FORMS["csv"](faces) | {"fer2013new.csv": votes_csv()})
   open_data()
-  assert len(open_data(data_dir="").split("train")) == 3
-  with pytest.raises(UserError, match="data_dir=.*elsewhere does not exist"):
-    open_data(data_dir=str(tmp_path / "elsewhere"))
+  assert len(open_data(manual_dir="").split("train")) == 3
+  with pytest.raises(UserError, match="manual_dir=.*elsewhere does not exist"):
+    open_data(manual_dir=str(tmp_path / "elsewhere"))
   with pytest.raises(UserError, match="cannot look for FER.*too long"):
-    open_data(data_dir="x" * 300)
+    open_data(manual_dir="x" * 300)
 
 
 WRONG = {

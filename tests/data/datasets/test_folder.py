@@ -19,7 +19,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def dirs(tmp_path, root):
-  return {"data_dir": str(root), "prepared_dir": str(tmp_path / "prepared")}
+  return {"manual_dir": str(root), "data_dir": str(tmp_path / "prepared")}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_split_folders(dirs, root, validation, warned):
   ]
   assert rows == [(0, 2), (1, 3), (2, 1), (3, 5), (4, 4), (5, 6), (6, 7)]
   builder = ImageFolder(
-    release_dir=dirs["data_dir"], prepared_dir=dirs["prepared_dir"]
+    manual_dir=dirs["manual_dir"], data_dir=dirs["data_dir"]
   )
   assert builder.files()[4] == root / validation / "sad/4.png"
   assert warned() == []
@@ -150,9 +150,9 @@ def test_folder_that_may_not_be_read_is_named(dirs, root, monkeypatch):
     load("folder", **dirs)
 
 
-def test_data_dir_is_required(dirs):
-  with pytest.raises(UserError, match="folder needs --config.dataset.data_dir"):
-    load("folder", prepared_dir=dirs["prepared_dir"])
+def test_manual_dir_is_required(dirs):
+  with pytest.raises(UserError, match="folder needs dataset.manual_dir"):
+    load("folder", data_dir=dirs["data_dir"])
 
 
 @pytest.mark.parametrize(
@@ -384,12 +384,12 @@ def test_roots_of_one_name_do_not_overwrite_each_other(
       save(root / name / "1.png", grey(i))
   for _ in range(2):
     for i, root in enumerate(roots):
-      dataset = load("folder", **dirs | {"data_dir": str(root)})
+      dataset = load("folder", **dirs | {"manual_dir": str(root)})
       assert dataset.split("train").arrays()["image"].max() == i
   assert capsys.readouterr().err.count("prepared folder from") == 2
   folders = [p.name for p in (tmp_path / "prepared/folder").iterdir()]
   assert sum(name.startswith("my_faces-") for name in folders) == 2
   # The same folder by another name is the same data.
   monkeypatch.chdir(roots[0])
-  load("folder", **dirs | {"data_dir": "../my faces"})
+  load("folder", **dirs | {"manual_dir": "../my faces"})
   assert capsys.readouterr().err.count("prepared folder from") == 0

@@ -85,7 +85,7 @@ def prepared(tmp_path) -> Path:
 
 
 def load(name, prepared, **options):
-  return registry.load(name, prepared_dir=str(prepared), **options)
+  return registry.load(name, data_dir=str(prepared), **options)
 
 
 def files(folder: Path) -> list[str]:
@@ -186,7 +186,7 @@ def test_two_runs_at_once_prepare_once(prepared):
 
 def test_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="file.*--config.dataset.prepared_dir"):
+  with pytest.raises(UserError, match="file.*dataset.data_dir"):
     load("ToyFaces", tmp_path / "file")
 
 
@@ -219,7 +219,7 @@ def test_drawn_faces_need_no_release(prepared):
   dataset = load(
     "synthetic_faces",
     prepared,
-    data_dir=str(prepared / "mistyped"),
+    manual_dir=str(prepared / "mistyped"),
     num_train=8,
     num_validation=2,
     num_test=0,
@@ -232,5 +232,5 @@ def test_drawn_faces_need_no_release(prepared):
 
 def test_home_is_expanded(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
-  registry.load("ToyFaces", prepared_dir=os.path.join("~", "prepared"))
+  registry.load("ToyFaces", data_dir=os.path.join("~", "prepared"))
   assert (tmp_path / "prepared/toy_faces/1.0.0/metadata.json").exists()

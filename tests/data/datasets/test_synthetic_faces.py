@@ -26,7 +26,7 @@ def people():
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
   folder = tmp_path_factory.mktemp("prepared")
-  return registry.load("synthetic_faces", prepared_dir=str(folder), **SMALL)
+  return registry.load("synthetic_faces", data_dir=str(folder), **SMALL)
 
 
 def test_bytes_are_pinned():
@@ -173,7 +173,7 @@ def test_rows_are_redrawn_from_their_number(dataset):
 
 def test_other_seeds_share_no_split_seed(tmp_path):
   def seeds(seed):
-    builder = sf.SyntheticFaces(prepared_dir=str(tmp_path), seed=seed)
+    builder = sf.SyntheticFaces(data_dir=str(tmp_path), seed=seed)
     return set(builder.split_seeds().values())
 
   assert not seeds(0) & seeds(1) and len(seeds(0)) == 3
@@ -184,8 +184,6 @@ def test_other_seeds_share_no_split_seed(tmp_path):
 )
 def test_a_wrong_option_is_one_clear_line(tmp_path, option, value):
   with pytest.raises(UserError) as error:
-    registry.load(
-      "synthetic_faces", prepared_dir=str(tmp_path), **{option: value}
-    )
+    registry.load("synthetic_faces", data_dir=str(tmp_path), **{option: value})
   message = str(error.value)
   assert option in message and str(value) in message and "\n" not in message

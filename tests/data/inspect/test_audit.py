@@ -57,8 +57,8 @@ def run(tmp_path, raw, monkeypatch):
     values(
       [
         "audit",
-        f"--data_dir={raw}",
-        f"--prepared_dir={tmp_path / 'prepared'}",
+        f"--manual_dir={raw}",
+        f"--data_dir={tmp_path / 'prepared'}",
         f"--output={out}",
         *arguments,
       ]
@@ -99,7 +99,7 @@ def test_fer2013_without_votes(tmp_path, run, capsys):
   assert "0 of 7 (0.0 %) train rows repeat an earlier one" in said.out
   assert "1 of 2 images with copies have conflicting labels" in said.out
   (line,) = [line for line in said.err.splitlines() if "compared" in line]
-  assert "fer2013new.csv" in line and "--config.dataset.data_dir" not in line
+  assert "fer2013new.csv" in line and "--config.dataset.manual_dir" not in line
 
 
 @pytest.mark.parametrize("name", ["fer2013", "ferplus"])
@@ -158,9 +158,7 @@ def test_a_place_that_cannot_be_written(run, tmp_path):
 
 def _load(name, raw, tmp_path, **options):
   prepared = str(tmp_path / "prepared")
-  return registry.load(
-    name, data_dir=str(raw), prepared_dir=prepared, **options
-  )
+  return registry.load(name, manual_dir=str(raw), data_dir=prepared, **options)
 
 
 def test_rows_of_other_images_are_not_compared(raw, tmp_path):
@@ -205,8 +203,8 @@ def test_the_command(raw, tmp_path):
       sys.executable,
       "-m",
       module.__name__,
-      f"--data_dir={raw}",
-      f"--prepared_dir={tmp_path / 'prepared'}",
+      f"--manual_dir={raw}",
+      f"--data_dir={tmp_path / 'prepared'}",
       f"--output={tmp_path / 'out'}",
     ],
     capture_output=True,

@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch):
       [
         "contact_sheet",
         "--dataset=synthetic_faces",
-        f"--prepared_dir={tmp_path / 'prepared'}",
+        f"--data_dir={tmp_path / 'prepared'}",
         f"--output={tmp_path / 'out' / 'sheet.png'}",
         "--columns=3",
         *(f"--option={option}" for option in SMALL),
@@ -93,7 +93,10 @@ def test_options_are_read_as_their_defaults_are():
   [
     (["num_train"], "--option=num_train: give NAME=VALUE.*classes.*seed"),
     (["num_trian=3"], "'num_trian'.*classes.*num_train"),
-    (["data_dir=x"], "unknown option of data set synthetic_faces 'data_dir'"),
+    (
+      ["manual_dir=x"],
+      "unknown option of data set synthetic_faces 'manual_dir'",
+    ),
     (["seed=1", "seed=2"], "--option=seed=... is given twice"),
     (["num_train=many"], "--option=num_train=many must be of the kind"),
     (["num_train=3.5"], "--option=num_train=3.5 must be of the kind"),
@@ -111,8 +114,10 @@ def test_errors_name_the_flags_there_are(tmp_path, run):
     run("--option=holdout_test=2")
   values = flags.FlagValues()
   dataset_flags.define(values)
-  values(["x", "--data_dir=/none/here", f"--prepared_dir={tmp_path}"])
-  with pytest.raises(UserError, match="^--data_dir=/none/here does not exist"):
+  values(["x", "--manual_dir=/none/here", f"--data_dir={tmp_path}"])
+  with pytest.raises(
+    UserError, match="^--manual_dir=/none/here does not exist"
+  ):
     dataset_flags.load(values)
 
 

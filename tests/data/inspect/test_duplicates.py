@@ -54,7 +54,7 @@ class SoftlyRepeating(Repeating):
 def dataset(request, tmp_path, monkeypatch):
   place = f"{__name__}:{request.param.__name__}"
   monkeypatch.setitem(registry.DATASETS, "repeating", place)
-  return registry.load("repeating", prepared_dir=str(tmp_path))
+  return registry.load("repeating", data_dir=str(tmp_path))
 
 
 def test_audit(dataset):

@@ -26,7 +26,7 @@ STRENGTHS = {
   "brightness": 0.4,
   "contrast": 0.5,
   "blur": 1.5,
-  "erasing": 0.8,
+  "random_erasing": 0.8,
 }
 SCIPY_MODE = {"nearest": "nearest", "zero": "grid-constant"}
 
@@ -167,7 +167,7 @@ def test_contrast_keeps_the_mean_and_scales_the_rest():
 
 def test_erased_rectangles_have_the_papers_areas_and_shapes():
   x = jnp.tile(pictures(1, 40, 40), (400, 1, 1, 1))
-  y = np.asarray(run(dict(erasing=0.5), x))
+  y = np.asarray(run(dict(random_erasing=0.5), x))
   erased = (y != np.asarray(x))[..., 0]
   count = erased.sum(axis=(1, 2))
   assert 0.4 < (count > 0).mean() < 0.6
@@ -473,7 +473,7 @@ def test_check_knows_every_field():
     ("brightness", float("nan")),
     ("contrast", 2.0),
     ("blur", float("inf")),
-    ("erasing", 1.01),
+    ("random_erasing", 1.01),
     ("mixup", float("inf")),
     ("cutmix", "on"),
   ],

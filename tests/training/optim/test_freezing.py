@@ -63,7 +63,7 @@ def num_bytes(tree):
   ("model", "groups"),
   [
     ("resnet50", "conv1 layer1 layer2 layer3 layer4 fc"),
-    ("ri", "conv1 layer1 layer2 layer3 layer4 layer5 head"),
+    ("bi_resnet_ri", "conv1 layer1 layer2 layer3 layer4 layer5 head"),
     ("leaky_cnn", "conv1 conv2 conv3 fc1 fc2"),
     ("alexnet", "conv1 conv2 conv3 conv4 conv5 fc1 fc2 fc3"),
   ],
@@ -79,7 +79,9 @@ def test_groups_go_from_the_image_to_the_logits(model, groups):
 
 
 def test_patterns_are_groups_beginnings_and_globs():
-  groups = layer_groups(create("alternated", num_classes=7), (48, 48, 1))
+  groups = layer_groups(
+    create("bi_resnet_alternated", num_classes=7), (48, 48, 1)
+  )
   assert "bn1/scale" in match("conv1", groups, "x")
   one = match("layer1", groups, "x")
   assert one and not any(path.startswith("layer10") for path in one)
