@@ -9,8 +9,6 @@ action unit and emotion-specified expression", CVPR Workshops 2010
 """
 
 import contextlib
-import csv
-import io
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -19,8 +17,10 @@ from typing import Any, NamedTuple
 
 from fer_jax.data import image_reader
 from fer_jax.data.datasets import (
+  bounded_io,
   ckplus_sequences,
   class_names,
+  csv_table,
   fer2013_releases,
   folder_layout,
 )
@@ -93,7 +93,7 @@ def _is_release(form: str, path: Path) -> bool:
   if form == "zip" and path.is_file():
     # Kaggle calls any data set archive.zip.
     with (
-      contextlib.suppress(*fer2013_releases.BROKEN),
+      contextlib.suppress(*bounded_io.BROKEN),
       zipfile.ZipFile(path) as archive,
     ):
       return any(map(_in_class_folder, archive.namelist()))
@@ -248,7 +248,7 @@ def read(release: Release, found: list[Frame]) -> Iterator[Face]:
     elif release.form == "zip":
       with zipfile.ZipFile(release.path) as archive:
         for row, frame in enumerate(found):
-          content = io.BytesIO(archive.read(frame.name))
+          content = bounded_io.read_member(archive, frame.name)
           yield _face(release.path, frame, content, row)
     else:
       for row, frame in enumerate(found):
@@ -259,14 +259,16 @@ def read(release: Release, found: list[Frame]) -> Iterator[Face]:
 def _broken_said(release: Release) -> Iterator[None]:
   try:
     yield
-  except fer2013_releases.BROKEN as e:
+  except bounded_io.TooLargeError as e:
+    raise UserError(f"{release.path}: {e}: is this CK+?") from e
+  except bounded_io.BROKEN as e:
     raise UserError(
-      f"{release.path}: broken or cut off ({e or type(e).__name__}): get the "
-      "file again"
+      f"{release.path}: damaged or truncated ({e or type(e).__name__}):"
+      " download the file again"
     ) from e
 
 
-def _face(root: Path, frame: Frame, file: Path | io.BytesIO, row: int) -> Face:
+def _face(root: Path, frame: Frame, file: Path | bytes, row: int) -> Face:
   try:
     image = image_reader.read(file)
   except image_reader.UnreadableError as e:
@@ -280,25 +282,22 @@ def _face(root: Path, frame: Frame, file: Path | io.BytesIO, row: int) -> Face:
 
 
 def _read_table(path: Path) -> Iterator[Face]:
-  with open(path, newline="", encoding="utf-8-sig", errors="replace") as f:
-    rows = csv.DictReader(f, skipinitialspace=True)
-    columns = ("emotion", "pixels", "Usage")
-    try:
-      absent = [c for c in columns if c not in (rows.fieldnames or ())]
-      if absent:
-        raise ValueError(f"no column {' and no '.join(absent)} in the header")
-      for row, fields in enumerate(rows):
-        if None in fields or None in fields.values():
-          raise ValueError("too many or too few fields: is the file cut off?")
-        label, pixels, usage = (fields[c].strip().encode() for c in columns)
-        yield Face(
+  columns = ("emotion", "pixels", "Usage")
+  with bounded_io.open_regular(path) as f:
+    stream = bounded_io.decompressed(f)
+    table = csv_table.open_table(str(path), stream, columns, _TABLE)
+    for row, (line, fields) in enumerate(table.rows(columns)):
+      label, pixels, usage = fields
+      try:
+        face = Face(
           parse_pixels(pixels), _label(label), row, split=parse_usage(usage)
         )
-    except (ValueError, csv.Error) as e:
-      raise UserError(f"{path}, line {max(rows.line_num, 1)}: {e}") from e
+      except ValueError as e:
+        raise UserError(f"{path}, line {line}: {e}") from e
+      yield face
 
 
 def _label(text: bytes) -> int:
   if text not in [b"%d" % i for i in range(8)]:
-    raise ValueError(f"emotion {text[:20].decode()!r} must be 0 to 7")
+    raise ValueError(f"emotion {text[:20].decode('latin-1')!r} must be 0 to 7")
   return class_names.CKEXTENDED_LABELS[int(text)]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from fer_jax.data import image_reader
-from fer_jax.data.datasets import class_names
+from fer_jax.data.datasets import bounded_io, class_names
 from fer_jax.data.datasets import folder_layout as layout
 from fer_jax.errors import UserError
 
@@ -127,7 +127,10 @@ def frames(root: Path, last_frames: int, neutral: bool) -> list[Frame]:
 
 def _emotion(file: Path) -> int:
   """Returns the number in an Emotion file, 0 to 7."""
-  text = file.read_text(errors="replace").strip()
+  try:
+    text = bounded_io.read_text(file).strip()
+  except OSError as e:
+    raise UserError(f"{file}: {e}") from e
   try:
     value = float(text)
   except ValueError:
@@ -174,10 +177,10 @@ def read_landmarks(file: Path) -> Float[np.ndarray, "68 2"]:
   Raises:
     UserError: the file does not hold 68 pairs of finite numbers.
   """
-  text = file.read_text(errors="replace").split()
   try:
+    text = bounded_io.read_text(file).split()
     points = np.array(text, np.float64)
-  except ValueError as e:
+  except (OSError, ValueError) as e:
     raise UserError(f"{file}: {e}") from e
   if points.size != 2 * 68 or not np.isfinite(points).all():
     raise UserError(

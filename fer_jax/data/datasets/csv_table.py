@@ -44,14 +44,14 @@ class CsvTable:
     number = 2
     try:
       while line := next(self.lines, b""):
-        fields = line.split(self.separator)
-        if len(fields) == len(self.columns):
+        if not line.isspace():
+          fields = line.split(self.separator)
+          if len(fields) != len(self.columns):
+            raise ValueError(
+              f"{len(fields)} fields instead of {len(self.columns)}: is the"
+              " file truncated?"
+            )
           yield number, [fields[index].strip(_STRIPPED) for index in indices]
-        elif line.strip():
-          raise ValueError(
-            f"{len(fields)} fields instead of {len(self.columns)}: is the file"
-            " truncated?"
-          )
         number += 1
     except ValueError as e:
       raise UserError(f"{self.name}, line {number}: {e}") from e

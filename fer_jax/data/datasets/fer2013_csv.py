@@ -1,23 +1,22 @@
-"""Rows of FER2013's tables: fer2013.csv, and Kaggle's icml_face_data.csv.
+"""The tables of FER2013: fer2013.csv and the forms of it on Kaggle.
 
-The second has the same rows in other columns. Every value is checked, since
-`numpy` would make some image of almost any text.
+icml_face_data.csv has the same rows in other columns, train.csv the Training
+rows without `Usage`, and test.csv images without labels. Every value is
+checked, since `numpy` would make some image of almost any text.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_jax.data.datasets import class_names
+from fer_jax.data.datasets import bounded_io, class_names, csv_table
 from fer_jax.errors import UserError
 
 SIDE = 48  # pixels, of every image
-_COLUMNS = ("emotion", "pixels", "Usage")
-# The longest row, 2,304 numbers of three digits, is below 10 kB; a longer
-# line is another file's, or a decompression bomb's.
-_MAX_LINE = 1 << 16
+_EXPECTED = "fer2013.csv, icml_face_data.csv or train.csv"
 
 
 class FaceRow(NamedTuple):
@@ -30,47 +29,75 @@ class FaceRow(NamedTuple):
 
 
 def read(name: str, f: IO[bytes]) -> Iterator[FaceRow]:
-  """Reads the rows of a csv file, in its order.
+  """Reads the rows of a table, in its order.
 
   Args:
-    name: of the file, for messages.
-    f: its lines. Columns may stand in any order, and further ones beside them.
+    name: name of the file, for messages.
+    f: its content. Columns may be in any order and case, with others beside
+      them; without a column `Usage` all rows are of the training split.
 
   Raises:
     UserError: a column is missing or a row is wrong; the message names the
       file, the line and the value.
   """
-  lines = iter(lambda: f.readline(_MAX_LINE), b"")
-  header = next(lines, b"").removeprefix(b"\xef\xbb\xbf")
-  columns = [
-    field.strip(b' "\r\n').decode("latin-1") for field in header.split(b",")
-  ]
-  absent = [column for column in _COLUMNS if column not in columns]
-  if absent:
+  table = csv_table.open_table(name, f, ["pixels"], _EXPECTED)
+  if "emotion" not in table.columns:
     raise UserError(
-      f"{name}, line 1: no column {' and no '.join(absent)} in the header "
-      f"{header[:60]!r}: is this fer2013.csv or icml_face_data.csv?"
+      f"{name}: a table of images without labels (no column emotion), such as"
+      " Kaggle's test.csv, can be predicted but not trained on; train on"
+      f" {_EXPECTED}"
     )
-  places = [columns.index(column) for column in _COLUMNS]
-  row = 0
-  for number, line in enumerate(lines, start=2):
-    fields = [field.strip(b' "\r\n') for field in line.split(b",")]
-    if fields == [b""]:
-      continue  # An empty line, mostly the last.
+  columns = ["emotion", "pixels"]
+  if "usage" in table.columns:
+    columns.append("Usage")
+  for row, (line, fields) in enumerate(table.rows(columns)):
     try:
-      if len(fields) != len(columns):
-        raise ValueError(
-          f"{len(fields)} fields instead of {len(columns)}: "
-          "is the file cut off?"
-        )
-      label, pixels, usage = (fields[place] for place in places)
-      face = FaceRow(
-        parse_usage(usage), parse_pixels(pixels), parse_label(label), row
-      )
+      split = parse_usage(fields[2]) if len(fields) > 2 else "train"
+      image = parse_pixels(fields[1])
+      face = FaceRow(split, image, parse_label(fields[0]), row)
     except ValueError as e:
-      raise UserError(f"{name}, line {number}: {e}") from e
+      raise UserError(f"{name}, line {line}: {e}") from e
     yield face
-    row += 1
+
+
+def read_images(
+  path: Path,
+) -> Iterator[tuple[int, UInt8[np.ndarray, "48 48 1"]]]:
+  """Yields line and image of every row of a table, with labels or without.
+
+  Args:
+    path: a table such as Kaggle's test.csv, plain or compressed (gzip, xz or
+      bzip2).
+
+  Raises:
+    UserError: it has no column `pixels`, or a row is wrong.
+  """
+  try:
+    with bounded_io.open_regular(path) as f:
+      stream = bounded_io.decompressed(f)
+      table = csv_table.open_table(str(path), stream, ["pixels"], "test.csv")
+      for line, (pixels,) in table.rows(["pixels"]):
+        try:
+          image = parse_pixels(pixels)
+        except ValueError as e:
+          raise UserError(f"{path}, line {line}: {e}") from e
+        yield line, image
+  except bounded_io.BROKEN as e:
+    raise UserError(f"{path}: {e or type(e).__name__}") from e
+
+
+def is_image_table(path: Path) -> bool:
+  """Returns whether a file is a table with a column `pixels`."""
+  name = path.name.lower().removesuffix(".gz").removesuffix(".xz")
+  if not name.endswith(".csv"):
+    return False
+  try:
+    with bounded_io.open_regular(path) as f:
+      stream = bounded_io.decompressed(f)
+      csv_table.open_table(str(path), stream, ["pixels"], "")
+  except (UserError, *bounded_io.BROKEN):
+    return False
+  return True
 
 
 def parse_usage(text: bytes) -> str:
@@ -98,7 +125,7 @@ def parse_pixels(text: bytes) -> UInt8[np.ndarray, "48 48 1"]:
   """Returns the image in the column `pixels`.
 
   Args:
-    text: 2,304 numbers, 0 to 255, row by row, parted by spaces.
+    text: 2,304 numbers, 0 to 255, row by row, separated by spaces.
 
   Raises:
     ValueError: it is not that; the message names the value.
@@ -121,6 +148,6 @@ def parse_pixels(text: bytes) -> UInt8[np.ndarray, "48 48 1"]:
 
 
 def _short(text: bytes) -> str:
-  """Returns a value for a message: quoted, and not a page of it."""
+  """Returns a value for a message: quoted and truncated."""
   shown = text.decode("latin-1")
   return repr(shown if len(shown) <= 20 else shown[:20] + "...")

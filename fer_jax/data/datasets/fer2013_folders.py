@@ -1,20 +1,21 @@
 """Images of FER2013's release as folders: train/CLASS/Training_N.jpg."""
 
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
+from fer_jax.data import image_listing, image_reader
 from fer_jax.data.datasets import class_names
 from fer_jax.data.datasets.fer2013_csv import SIDE, FaceRow
 from fer_jax.errors import UserError
+from fer_jax.text_output import printable
 
 _NAME = re.compile(r"(Training|PublicTest|PrivateTest)_(\d+)\.\w+")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+SPLIT_FOLDERS = ("train", "test", "training", "testing")
 
 
 def members(names: Iterable[str]) -> list[tuple[str, str, str]]:
@@ -24,8 +25,8 @@ def members(names: Iterable[str]) -> list[tuple[str, str, str]]:
     parts = PurePosixPath(name).parts
     if (
       len(parts) >= 3
-      and parts[-3] in ("train", "test")
-      and not any(p.startswith((".", "__MACOSX")) for p in parts)
+      and parts[-3].lower() in SPLIT_FOLDERS
+      and not any(map(image_listing.is_hidden, parts))
       and PurePosixPath(name).suffix.lower() in _SUFFIXES
     ):
       found.append((parts[-1], parts[-2], name))
@@ -41,7 +42,7 @@ def read(
 
   Args:
     release: name of the folder or archive, for messages.
-    names: of all files in it; those that `members` does not list are let be.
+    names: of all files in it; those that `members` does not list are ignored.
     read_bytes: reads a file by its name.
 
   Raises:
@@ -50,16 +51,20 @@ def read(
   order = []
   for file, folder, name in members(names):
     match = _NAME.fullmatch(file)
+    label = class_names.label_of_folder(folder)
+    shown = printable(f"{release}/{name}")
     if not match:
       raise UserError(
-        f"{release}/{name}: the name must be Training_N.jpg, PublicTest_N.jpg "
-        "or PrivateTest_N.jpg, which tells the official split"
+        f"{shown}: the folders are laid out as train/CLASS/IMAGE, but this is"
+        " not FER2013's folder release: its names are Training_N.jpg,"
+        " PublicTest_N.jpg and PrivateTest_N.jpg, which tell the official"
+        f" split; use dataset.name=folder with dataset.manual_dir={release}"
       )
-    label = class_names.label_of_folder(folder)
     if label is None:
       raise UserError(
-        f"{release}/{name}: no class is called {folder!r}: there are "
-        f"{', '.join(class_names.FER2013_CLASSES)}"
+        f"{shown}: no class is called {printable(folder)!r}: there are "
+        f"{', '.join(class_names.FER2013_CLASSES)}; for other classes use"
+        " dataset.name=folder"
       )
     order.append((match[1], int(match[2]), name, label))
   if not order:
@@ -71,12 +76,12 @@ def read(
 
 def _decode(name: str, content: bytes) -> UInt8[np.ndarray, "48 48 1"]:
   try:
-    with Image.open(io.BytesIO(content)) as image:
-      if image.size != (SIDE, SIDE):
-        width, height = image.size
-        raise UserError(
-          f"{name}: {width}x{height} pixels instead of {SIDE}x{SIDE}"
-        )
-      return np.asarray(image.convert("L"), np.uint8)[..., None]
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-    raise UserError(f"{name}: not a readable image ({e})") from e
+    image = image_reader.read(content)
+  except image_reader.UnreadableError as e:
+    raise UserError(f"{printable(name)}: not a readable image ({e})") from e
+  height, width, _ = image.shape
+  if (height, width) != (SIDE, SIDE):
+    raise UserError(
+      f"{printable(name)}: {width}x{height} pixels instead of {SIDE}x{SIDE}"
+    )
+  return image

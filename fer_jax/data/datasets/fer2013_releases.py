@@ -9,19 +9,15 @@ Goodfellow et al., "Challenges in Representation Learning: A report on three
 machine learning contests", 2013, https://arxiv.org/abs/1307.0414
 """
 
-import bz2
 import contextlib
-import gzip
-import lzma
 import os
-import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from fer_jax.data.datasets import fer2013_csv, fer2013_folders
+from fer_jax.data.datasets import bounded_io, fer2013_csv, fer2013_folders
+from fer_jax.data.datasets.bounded_io import BROKEN
 from fer_jax.errors import UserError
 
 # What is taken first where a folder holds several; "." is the folder itself,
@@ -39,26 +35,14 @@ FILE_ORDER = (
   "challenges-in-representation-learning-"
   "facial-expression-recognition-challenge.zip",
   "archive.zip",
+  "train.csv",
+  "train.csv.gz",
+  "train.csv.zip",
   ".",
 )
-_CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+_CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
-  ".gz": gzip.open,
-  ".xz": lzma.open,
-  ".bz2": bz2.open,
-}
-# What reading a damaged file raises: gzip, xz, tar and zip each their own.
-BROKEN = (
-  EOFError,
-  OSError,
-  zlib.error,
-  lzma.LZMAError,
-  tarfile.TarError,
-  zipfile.BadZipFile,
-  NotImplementedError,  # a zip's unknown compression
-  RuntimeError,  # a zip with a password
-)
+_COMPRESSED = (".gz", ".xz", ".bz2")
 _OR_PREPARED = "or leave dataset.manual_dir away to use data prepared before"
 
 
@@ -108,7 +92,10 @@ def find(places: Iterable[Path]) -> list[Path]:
 
 def _is_release(path: Path, folder: Path) -> bool:
   if path == folder:
-    return (path / "train").is_dir() and (path / "test").is_dir()
+    folders = _split_folders(path)
+    return {name.lower() for name in folders} >= {"train", "test"} or {
+      name.lower() for name in folders
+    } >= {"training", "testing"}
   if not path.is_file():
     return False
   if path.name == "archive.zip":  # Kaggle's name for any data set
@@ -154,8 +141,23 @@ def fingerprint(path: Path) -> dict[str, Any]:
   }
 
 
+def _split_folders(release: Path) -> list[str]:
+  if not release.is_dir():
+    return []
+  return sorted(
+    entry.name
+    for entry in release.iterdir()
+    if entry.name.lower() in fer2013_folders.SPLIT_FOLDERS and entry.is_dir()
+  )
+
+
 def _files_of_folders(release: Path) -> list[Path]:
-  return [*release.glob("train/*/*"), *release.glob("test/*/*")]
+  return [
+    file
+    for folder in _split_folders(release)
+    for file in release.glob(f"{folder}/*/*")
+    if file.is_file()
+  ]
 
 
 def keeps_order(path: Path) -> bool:
@@ -178,11 +180,13 @@ def read(path: Path) -> Iterator[fer2013_csv.FaceRow]:
   try:
     for row in _read(path):
       yield row
+  except bounded_io.TooLargeError as e:
+    raise UserError(f"{path}: {e}: is this FER2013?") from e
   except BROKEN as e:
     after = f"after row {row.row} of {row.split}" if row else "at its start"
     raise UserError(
-      f"{path}: broken or cut off {after} ({e or type(e).__name__}): "
-      "get the file again"
+      f"{path}: damaged or truncated {after} ({e or type(e).__name__}): "
+      "download the file again"
     ) from e
 
 
@@ -193,13 +197,13 @@ def _read(path: Path) -> Iterator[fer2013_csv.FaceRow]:
       for file in _files_of_folders(path)
     }
     yield from fer2013_folders.read(
-      str(path), list(names), lambda name: names[name].read_bytes()
+      str(path), list(names), lambda name: _read_file(names[name])
     )
   elif path.suffix.lower() == ".zip":
     with zipfile.ZipFile(path) as archive:
       yield from _read_zip(str(path), archive)
   else:
-    with open(path, "rb") as f:
+    with bounded_io.open_regular(path) as f:
       yield from _read_stream(str(path), f)
 
 
@@ -211,7 +215,9 @@ def _read_zip(
     with archive.open(member) as f:
       yield from _read_stream(f"{name}/{member}", f)
   elif fer2013_folders.members(names):
-    yield from fer2013_folders.read(name, names, archive.read)
+    yield from fer2013_folders.read(
+      name, names, lambda member: bounded_io.read_member(archive, member)
+    )
   else:
     raise UserError(
       f"{name}: holds neither {' nor '.join(_CSV_NAMES)} nor images named "
@@ -219,34 +225,33 @@ def _read_zip(
     )
 
 
+def _read_file(path: Path) -> bytes:
+  with bounded_io.open_regular(path) as f:
+    return bounded_io.limited(f, bounded_io.MAX_IMAGE).read()
+
+
 def _read_stream(name: str, f: IO[bytes]) -> Iterator[fer2013_csv.FaceRow]:
   """Reads a table, compressed, in a tar archive, or as it is."""
   lower = name.lower()
-  suffix = PurePosixPath(lower).suffix
   if lower.endswith(_TARS):
-    with tarfile.open(fileobj=f, mode="r|*") as archive:
-      for member in archive:
-        if member.isfile() and _csv_member([member.name]):
-          table = archive.extractfile(member)
-          assert table is not None  # as it is a file
-          yield from fer2013_csv.read(f"{name}/{member.name}", table)
-          return
+    for member, table in bounded_io.tar_members(f):
+      if _csv_member([member]):
+        yield from fer2013_csv.read(f"{name}/{member}", table)
+        return
     raise UserError(f"{name}: holds no {' and no '.join(_CSV_NAMES)}")
-  elif suffix in _OPENERS:
-    with _OPENERS[suffix](f) as table:
-      yield from fer2013_csv.read(name, table)
-  elif suffix == ".csv":
-    yield from fer2013_csv.read(name, f)
+  elif lower.endswith((".csv", *_COMPRESSED)):
+    yield from fer2013_csv.read(name, bounded_io.decompressed(f))
   else:
     raise UserError(
-      f"{name}: not a release of FER2013 that is known here; a table (.csv, "
-      ".csv.gz, .csv.xz), an archive (.tar, .tar.gz, .zip) or a folder is"
+      f"{name}: not a release of FER2013, which is a table (.csv, .csv.gz,"
+      " .csv.xz), an archive (.tar, .tar.gz, .zip) or a folder"
     )
 
 
 def _csv_member(names: Iterable[str]) -> str | None:
   """Returns the table among the members of an archive."""
-  wanted = (*_CSV_NAMES, "fer2013.tar.gz")  # Kaggle's zip holds the latter
+  # Kaggle's zip holds fer2013.tar.gz, which has all rows, and train.csv.
+  wanted = (*_CSV_NAMES[:-1], "fer2013.tar.gz", _CSV_NAMES[-1])
   found = [n for n in names if PurePosixPath(n).name in wanted]
   return min(
     found, key=lambda n: wanted.index(PurePosixPath(n).name), default=None

@@ -15,7 +15,12 @@ from absl import logging
 
 from fer_jax.data import preparation_progress
 from fer_jax.data.datasets import class_names as labels
-from fer_jax.data.datasets import fer2013_releases, ferplus_csv, ferplus_votes
+from fer_jax.data.datasets import (
+  fer2013_releases,
+  ferplus_csv,
+  ferplus_order,
+  ferplus_votes,
+)
 from fer_jax.data.datasets.builder import FaceBuilder, Row
 from fer_jax.data.datasets.ferplus_csv import VoteRow
 from fer_jax.errors import UserError, choose, require
@@ -120,33 +125,46 @@ class FerPlus(FaceBuilder):
     rows: dict[str, list[Row]] = {
       split: [] for split in labels.FER2013_SPLITS.values()
     }
-    num_faces = 0
+    face_labels = []
     faces = preparation_progress.progress(
       fer2013_releases.read(self._ordered[0]),
       f"{self.name}: reading {self._ordered[0].name}",
     )
     for place, face in enumerate(faces):
-      num_faces += 1
+      face_labels.append(face.label)
       if place < len(vote_rows):
         self._check_split(place, face.split, vote_rows[place])
         if kept[place]:
           rows[face.split].append((face.image, targets[place], face.row))
-    if num_faces != len(vote_rows):
+    if len(face_labels) != len(vote_rows):
       raise UserError(
         f"{self._vote_files[0]} has {len(vote_rows):,} rows and "
-        f"{self._ordered[0]} {num_faces:,}: rows are joined by their order, so "
-        "both must be whole; get the shorter file again"
+        f"{self._ordered[0]} {len(face_labels):,}: they are joined by position,"
+        " so both must be complete; download the shorter file again"
       )
+    self._check_order(np.array(face_labels, int), counts)
     self._kept = {split: len(rows[split]) for split in rows}
     return rows
+
+  def _check_order(self, face_labels: np.ndarray, votes: np.ndarray) -> None:
+    voted = ferplus_order.majority_labels(votes)
+    if found := ferplus_order.find_mismatch(face_labels, voted):
+      raise UserError(
+        f"{self._vote_files[0]} is not in the order of {self._ordered[0]}: in"
+        f" rows {found.start:,} to {found.stop - 1:,} the votes agree with"
+        f" FER2013's labels on {found.agreement:.0%} of the images (chance:"
+        f" {found.chance:.0%}, right order: about"
+        f" {ferplus_order.EXPECTED:.0%}); rows are joined by position, so use"
+        " both files as published, neither sorted nor shuffled"
+      )
 
   def _check_split(self, place: int, split: str, vote_row: VoteRow) -> None:
     if split != vote_row.split:
       raise UserError(
         f"{self._vote_files[0]}, line {vote_row.line}: Usage says "
         f"{vote_row.split}, but row {place} (from 0) of {self._ordered[0]} is "
-        f"of {split}: rows are joined by their order, so both files must keep "
-        "the official one"
+        f"of {split}: rows are joined by position, so both files must be in the"
+        " official order"
       )
 
   def after_preparation(self) -> None:

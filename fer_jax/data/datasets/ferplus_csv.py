@@ -7,18 +7,20 @@ NF (no face) on every blank one, so that what reads the votes need not know
 the names.
 """
 
-import csv
-import gzip
-import io
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from fer_jax.data.datasets import class_names, fer2013_releases
+from fer_jax.data.datasets import (
+  bounded_io,
+  class_names,
+  csv_table,
+  fer2013_releases,
+)
 from fer_jax.errors import UserError
 
 FILE = "fer2013new.csv"
@@ -27,7 +29,6 @@ _NAMES = (FILE, f"{FILE}.gz", "FERPlus-master.zip", "FERPlus.zip")
 # Also beside a fer2013.csv that lies in a folder fer2013.
 _FOLDERS = (".", "FERPlus", "FERPlus-master", "fer2013")
 _COLUMNS = ("Usage", *class_names.FERPLUS_COLUMNS)
-_BROKEN = (*fer2013_releases.BROKEN, UnicodeDecodeError, csv.Error)
 _ORDERED = (
   "fer2013.csv, plain, compressed or in an archive (fer2013.tar.gz), or "
   "icml_face_data.csv"
@@ -147,17 +148,17 @@ def read(path: Path) -> Iterator[VoteRow]:
       file, the line and the value.
   """
   try:
-    if path.suffix == ".gz":
-      with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as f:
-        yield from _read(str(path), f)
-    elif path.suffix == ".zip":
+    if path.suffix == ".zip":
       yield from _read_zip(path)
     else:
-      with open(path, encoding="utf-8-sig", newline="") as f:
-        yield from _read(str(path), f)
-  except _BROKEN as e:
+      with bounded_io.open_regular(path) as f:
+        yield from _read(str(path), bounded_io.decompressed(f))
+  except bounded_io.TooLargeError as e:
+    raise UserError(f"{path}: {e}: is this {FILE}?") from e
+  except bounded_io.BROKEN as e:
     raise UserError(
-      f"{path}: broken or cut off ({e or type(e).__name__}): get the file again"
+      f"{path}: damaged or truncated ({e or type(e).__name__}): download the"
+      " file again"
     ) from e
 
 
@@ -166,37 +167,22 @@ def _read_zip(path: Path) -> Iterator[VoteRow]:
     for name in archive.namelist():
       if PurePosixPath(name).name == FILE and "__MACOSX" not in name:
         with archive.open(name) as f:
-          text = io.TextIOWrapper(f, encoding="utf-8-sig", newline="")
-          yield from _read(f"{path}/{name}", text)
+          yield from _read(f"{path}/{name}", bounded_io.limited(f))
         return
   raise UserError(f"{path}: holds no {FILE}")
 
 
-def _read(name: str, lines: Iterable[str]) -> Iterator[VoteRow]:
-  rows = csv.reader(lines)
-  header = [column.strip() for column in next(rows, [])]
-  absent = [column for column in _COLUMNS if column not in header]
-  if absent:
-    raise UserError(
-      f"{name}, line 1: no column {' and no '.join(absent)} in the header "
-      f"{','.join(header)[:60]!r}: is this {FILE}?"
-    )
-  places = [header.index(column) for column in _COLUMNS]
-  for fields in rows:
-    if not any(fields):
-      continue  # An empty line, mostly the last.
+def _read(name: str, f: IO[bytes]) -> Iterator[VoteRow]:
+  table = csv_table.open_table(name, f, _COLUMNS, FILE)
+  for line, fields in table.rows(_COLUMNS):
     try:
-      if len(fields) != len(header):
-        raise ValueError(
-          f"{len(fields)} fields instead of {len(header)}: is the file cut off?"
-        )
-      split, votes = _parse([fields[place].strip() for place in places])
+      split, votes = _parse([field.decode("latin-1") for field in fields])
     except ValueError as e:
-      raise UserError(f"{name}, line {rows.line_num}: {e}") from e
-    yield VoteRow(split, votes, rows.line_num)
+      raise UserError(f"{name}, line {line}: {e}") from e
+    yield VoteRow(split, votes, line)
 
 
-def _parse(fields: list[str]) -> tuple[str, Int[np.ndarray, "10"]]:
+def _parse(fields: Sequence[str]) -> tuple[str, Int[np.ndarray, "10"]]:
   """Returns split and votes of a row, its fields in the order of `_COLUMNS`."""
   usage, *texts = fields
   if usage not in class_names.FER2013_SPLITS:

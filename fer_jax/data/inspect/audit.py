@@ -26,6 +26,10 @@ from fer_jax.data.inspect.duplicates import Audit, Copy, audit
 from fer_jax.data.inspect.label_agreement import Agreement, agreement
 from fer_jax.data.splits import Dataset
 
+_CHANCE = (
+  "  This is chance level: the votes are not in the order of the images (about"
+  " 60 % agree when they are)",
+)
 _SHOWN = 40  # groups on the picture
 _COPIES_SHOWN = 6  # of a group there
 
@@ -77,6 +81,7 @@ def describe_agreement(compared: Agreement) -> str:
       " both; of those whose",
       "  majority is a class of FER2013's, "
       f"{_of(compared.agreeing, compared.in_common)}",
+      *_CHANCE[: compared.at_chance],
     ]
   )
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from fer_jax.data import views
-from fer_jax.data.datasets import class_names
+from fer_jax.data.datasets import class_names, ferplus_order
 from fer_jax.data.splits import Dataset
 from fer_jax.errors import UserError
 
@@ -39,6 +39,18 @@ class Agreement:
   def in_common(self) -> int:
     """Returns those of FER+'s classes that FER2013 has as well."""
     return int(self.table[:, self._same.any(axis=0)].sum())
+
+  @property
+  def at_chance(self) -> bool:
+    """Returns whether the labels agree no better than unrelated ones."""
+    total = max(self.in_common, 1)
+    common = self.table[:, self._same.any(axis=0)]
+    by_row = common.sum(axis=1) / total
+    by_column = common.sum(axis=0) / total
+    same = self._same[:, self._same.any(axis=0)]
+    chance = float((by_row[:, None] * by_column[None, :])[same].sum())
+    expected = ferplus_order.EXPECTED
+    return self.agreeing / total < (chance + expected) / 2 < expected
 
   @property
   def _same(self) -> Bool[np.ndarray, "rows columns"]:

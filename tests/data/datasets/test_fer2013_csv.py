@@ -1,5 +1,6 @@
 """Tables of FER2013: every value is read as it is, or named as wrong."""
 
+import gzip
 import io
 
 import numpy as np
@@ -42,8 +43,8 @@ def with_pixel(value: str) -> str:
     (f"0,{GOOD},Testing", "Usage 'Testing' must be one of Training, PublicT"),
     (f"0,{GOOD},PrivateTes", "Usage 'PrivateTes' must be"),
     (f"0,{GOOD},Training,1", "4 fields instead of 3"),
-    (f"0,{GOOD}", "2 fields instead of 3: is the file cut off"),
-    ("0," + "7 " * 40000, "is the file cut off"),
+    (f"0,{GOOD}", "2 fields instead of 3: is the file truncated"),
+    ("0," + "7 " * 40000, "a line of more than 65,536 bytes"),
   ],
 )
 def test_wrong_row_is_named_by_file_and_line(line, message):
@@ -58,15 +59,46 @@ def test_wrong_row_is_named_by_file_and_line(line, message):
 @pytest.mark.parametrize(
   ("header", "message"),
   [
-    ("emotion,pixels", "line 1: no column Usage in the header"),
-    ("pixels", "no column emotion and no Usage"),
-    ("", "no column emotion and no pixels and no Usage"),
-    ("<!DOCTYPE html>", "is this fer2013.csv or icml_face_data.csv"),
+    ("emotion,Usage", "line 1: no column pixels in the header"),
+    ("pixels", "without labels .no column emotion., such as Kaggle's test.csv"),
+    ("", "no column pixels in the header"),
+    ("<!DOCTYPE html>", "is this fer2013.csv, icml_face_data.csv or train.csv"),
+    ("1" * 70_000, "a line of more than 65,536 bytes: is this fer2013.csv"),
   ],
 )
 def test_missing_columns_are_named(header, message):
   with pytest.raises(UserError, match=message):
     read(header)
+
+
+@pytest.mark.parametrize(
+  "header", ["Emotion,Pixels,usage", " EMOTION , pixels ,USAGE "]
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_headers_in_any_case_and_other_separators(header, separator):
+  table = f"{header}\n3,{GOOD},PrivateTest\n".replace(",", separator)
+  (row,) = read(table)
+  assert (row.split, row.label, row.row) == ("test", 3, 0)
+
+
+def test_a_table_without_usage_is_all_training():
+  rows = list(read(f"emotion,pixels\n3,{GOOD}\n0,{GOOD}\n"))
+  assert [(r.split, r.label) for r in rows] == [("train", 3), ("train", 0)]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_images_without_labels_are_read_for_prediction(tmp_path, compress):
+  path = tmp_path / ("test.csv.gz" if compress is gzip.compress else "test.csv")
+  path.write_bytes(compress(f"pixels\n{GOOD}\n\n{GOOD}\n".encode()))
+  assert fer2013_csv.is_image_table(path)
+  read = list(fer2013_csv.read_images(path))
+  assert [line for line, _ in read] == [2, 4]
+  assert all((image == 7).all() for _, image in read)
+  path.write_bytes(compress(b"pixels\n7 7\n"))
+  with pytest.raises(UserError, match="line 2: 2 pixels instead of 2304"):
+    list(fer2013_csv.read_images(path))
+  path.write_bytes(b"a,b\n")
+  assert not fer2013_csv.is_image_table(path)
 
 
 def test_mark_quotes_and_further_columns_are_read():

@@ -2,6 +2,9 @@
 
 import gzip
 import lzma
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,12 @@ from tiny_releases import (
 )
 
 from fer_jax import configs
-from fer_jax.data.datasets import class_names, fer2013_csv, fer2013_releases
+from fer_jax.data.datasets import (
+  bounded_io,
+  class_names,
+  fer2013_csv,
+  fer2013_releases,
+)
 from fer_jax.errors import UserError
 
 
@@ -208,3 +216,85 @@ def test_fingerprint_sees_a_change(tmp_path, faces):
   assert before == fer2013_releases.fingerprint(tmp_path)
   (tmp_path / "train/angry/Training_0.jpg").unlink()
   assert before != fer2013_releases.fingerprint(tmp_path)
+
+
+def png_of(width, height):
+  """A PNG that only says it has so many pixels: a bomb's first bytes."""
+  header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+  chunks = b""
+  for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(99)))):
+    checksum = zlib.crc32(kind + content).to_bytes(4, "big")
+    chunks += len(content).to_bytes(4, "big") + kind + content + checksum
+  return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_image_bomb_is_refused_before_it_is_decoded(tmp_path, packed):
+  files = {"test/angry/PrivateTest_0.png": png_of(60_000, 60_000)}
+  files["train/angry/Training_1.png"] = b"?"
+  if packed:
+    files = {"archive.zip": zipped(files)}
+  write_files(tmp_path, files)
+  (release,) = fer2013_releases.find([tmp_path])
+  with pytest.raises(UserError, match="PrivateTest_0.png.*megapixels"):
+    list(fer2013_releases.read(release))
+
+
+def test_a_huge_member_of_a_zip_is_not_unpacked(tmp_path, monkeypatch):
+  monkeypatch.setattr(bounded_io.read_member, "__defaults__", (1000,))
+  files = {"train/angry/Training_0.png": bytes(2000)}
+  write_files(tmp_path, {"archive.zip": zipped(files)})
+  with pytest.raises(UserError, match="Training_0.png has 2,000 bytes, more"):
+    list(fer2013_releases.read(tmp_path / "archive.zip"))
+
+
+def test_postscript_is_not_interpreted(tmp_path):
+  """Pillow would hand it to Ghostscript."""
+  program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 48 48\n"
+  for name in ("Training_0.png", "Training_0.jpg"):
+    files = {f"train/angry/{name}": program}
+    write_files(tmp_path, {"archive.zip": zipped(files)})
+    with pytest.raises(UserError, match="not a readable image"):
+      list(fer2013_releases.read(tmp_path / "archive.zip"))
+
+
+def test_a_fifo_in_the_folders_is_no_image(tmp_path):
+  write_files(tmp_path, FORMS["folders"](all_faces()))
+  os.mkfifo(tmp_path / "train/angry/Training_9999.jpg")
+  (release,) = fer2013_releases.find([tmp_path])
+  assert len(list(fer2013_releases.read(release))) == 42
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zip"])
+def test_kaggles_train_csv_is_all_training(tmp_path, suffix):
+  table = b"emotion,pixels\n" + b"\n".join(
+    line.rpartition(b",")[0]
+    for line in FORMS["csv"](all_faces())["fer2013.csv"].splitlines()[1:]
+  )
+  pack = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zip": lambda t: zipped({"train.csv": t}),
+  }
+  write_files(tmp_path, {f"train.csv{suffix}": pack[suffix](table)})
+  (release,) = fer2013_releases.find([tmp_path])
+  faces = list(fer2013_releases.read(release))
+  assert len(faces) == 42 and {face.split for face in faces} == {"train"}
+
+
+@pytest.mark.parametrize(
+  "files",
+  [
+    ["train/happy/im0.png", "test/happy/im0.png"],
+    ["Training/happy/0.png", "Testing/happy/0.png"],
+    ["Train/Happy/0.png", "Test/Happy/0.png"],
+  ],
+)
+def test_other_class_folders_are_recognized(tmp_path, files):
+  write_files(tmp_path, dict.fromkeys(files, b"?"))
+  (release,) = fer2013_releases.find([tmp_path])
+  with pytest.raises(UserError) as error:
+    list(fer2013_releases.read(release))
+  message = str(error.value)
+  assert "laid out as train/CLASS/IMAGE" in message
+  assert f"dataset.name=folder with dataset.manual_dir={tmp_path}" in message

@@ -304,11 +304,11 @@ WRONG = {
   ),
   "too few": (
     votes_csv(USAGES[:9]),
-    "fer2013new.csv has 9 rows and .*/fer2013.csv 15: rows are joined by",
+    "fer2013new.csv has 9 rows and .*/fer2013.csv 15: they are joined by",
   ),
   "too many": (
     votes_csv([*USAGES, "PrivateTest"]),
-    "fer2013new.csv has 16 rows and .*/fer2013.csv 15: rows are joined by",
+    "fer2013new.csv has 16 rows and .*/fer2013.csv 15: they are joined by",
   ),
   "usage": (
     votes_csv(["Trainig", *USAGES[1:]]),
@@ -335,13 +335,16 @@ WRONG = {
     "line 16: happiness '1.5' must be 0 to 10 votes",
   ),
   "empty": (b"", "fer2013new.csv, line 1: no column Usage and no neutral"),
-  "endless": (HEADER.encode() + b'\n"' + b"x" * 200_000, "broken or cut off"),
+  "endless": (
+    HEADER.encode() + b'\n"' + b"x" * 200_000,
+    "line 2: a line of more than 65,536 bytes",
+  ),
   "column": (
     votes_csv(header=HEADER.replace("fear", "angst")),
     "line 1: no column fear in the header",
   ),
   "cut off": (votes_csv()[:-9], "line 16: 9 fields instead of 12"),
-  "bytes": (b"\xff\xfe\x00", "broken or cut off"),
+  "bytes": (b"\xff\xfe\x00", "line 1: no column Usage and no neutral"),
 }
 
 
@@ -363,3 +366,22 @@ def test_wrong_votes_are_named(case, raw, faces, open_data):
 def test_wrong_options_are_named(option, value, message, open_data):
   with pytest.raises(UserError, match=message):
     open_data(**{option: value})
+
+
+def test_votes_in_another_order_are_refused_in_one_line(raw, open_data):
+  faces = make_faces(*["Training"] * 140)
+  places = {0: 4, 1: 5, 2: 6, 3: 1, 4: 3, 5: 2, 6: 0}  # FER2013's -> FER+'s
+  votes = []
+  for face in faces:
+    row = [0] * 10
+    row[places[face.label]] = 9
+    votes.append(row)
+  usages = [face.usage for face in faces]
+  files = FORMS["csv"](faces)
+  write_files(raw, files | {"fer2013new.csv": votes_csv(usages, votes)})
+  assert len(open_data().split("train")) == 140
+  swapped = [*sorted(votes)]
+  write_files(raw, files | {"fer2013new.csv": votes_csv(usages, swapped)})
+  with pytest.raises(UserError, match="not in the order of .*chance: 1") as e:
+    open_data()
+  assert "\n" not in str(e.value)

@@ -127,7 +127,9 @@ def test_split_goes_to_another_process(prepared):
 def test_split_without_rows_is_left_out(prepared):
   dataset = load("ToyFaces", prepared)
   assert list(dataset.splits) == ["train"]
-  with pytest.raises(UserError, match="no rows in split 'test': there are tra"):
+  with pytest.raises(
+    UserError, match="no examples in split 'test': there are tra"
+  ):
     dataset.split("test")
 
 
