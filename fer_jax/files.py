@@ -20,6 +20,7 @@ def atomic_write(
   path: str | os.PathLike[str],
   *,
   parents: bool = False,
+  flush: bool = True,
   before_rename: Callable[[Path], None] | None = None,
 ) -> Iterator[Path]:
   """Yields a temporary file to write, which replaces `path` at the end.
@@ -32,6 +33,8 @@ def atomic_write(
   Args:
     path: the file to write.
     parents: whether to create the folders above it.
+    flush: whether to wait until it is on the disk, so that it also survives a
+      crash of the system; many files that can be made again need not.
     before_rename: called with the complete temporary file, whose size and time
       the rename keeps.
 
@@ -55,12 +58,14 @@ def atomic_write(
     yield temporary
     with contextlib.suppress(FileNotFoundError):
       os.chmod(temporary, target.stat().st_mode & 0o7777)
-    _flush(temporary)
+    if flush:
+      _flush(temporary)
     if before_rename:
       before_rename(temporary)
     os.replace(temporary, target)
-    with contextlib.suppress(OSError):  # Not all systems flush folders.
-      _flush(target.parent)
+    if flush:
+      with contextlib.suppress(OSError):  # Not all systems flush folders.
+        _flush(target.parent)
   except OSError as e:
     if e.filename in (None, str(temporary), temporary):
       e.filename = str(path)

@@ -67,11 +67,14 @@ class OutputFolder:
     return path
 
   @contextlib.contextmanager
-  def write(self, name: str | os.PathLike[str]) -> Iterator[Path]:
+  def write(
+    self, name: str | os.PathLike[str], *, flush: bool = False
+  ) -> Iterator[Path]:
     """Yields a temporary file, which becomes an output when the block ends.
 
     Args:
-      name: of the file, relative to the folder; folders are made.
+      name: of the file, relative to the folder; folders are created.
+      flush: whether to wait until it is on the disk, see `atomic_write`.
 
     Raises:
       UserError: as `path` does, or the file cannot be written.
@@ -81,6 +84,7 @@ class OutputFolder:
       with atomic_write(
         path,
         parents=True,
+        flush=flush,
         before_rename=lambda made: self._manifest.add(path, made.stat()),
       ) as temporary:
         yield temporary
@@ -130,8 +134,24 @@ def write_output(
   """
   path = Path(path)
   folder = OutputFolder(path.parent, inputs, kind)
-  with folder.write(path.name) as temporary:
+  with folder.write(path.name, flush=True) as temporary:
     yield temporary
+
+
+def check_output(
+  path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()
+) -> Path:
+  """Returns an output's path after checking that `write_output` may write it.
+
+  Args:
+    path: of the output.
+    inputs: files that must stay as they are.
+
+  Raises:
+    UserError: it is an input, or a file that the package did not make.
+  """
+  path = Path(path)
+  return OutputFolder(path.parent, inputs).path(path.name)
 
 
 def output_names(
@@ -218,7 +238,7 @@ class _Manifest:
     """Returns whether a file is as the package made it."""
     name = path.relative_to(self._folder).as_posix()
     try:
-      stat = path.lstat()
+      stat = path.stat()
     except OSError:
       return False
     return any(

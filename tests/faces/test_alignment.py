@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from fer_jax.data.datasets import folder_layout, synthetic_faces
+from fer_jax.data.image_inputs import list_inputs
 from fer_jax.errors import UserError
 from fer_jax.faces import alignment as module
-from fer_jax.faces import detection
-from fer_jax.faces.alignment import align_images, find_images
+from fer_jax.faces import crop, detection
+from fer_jax.faces.alignment import align_images
 from fer_jax.faces.detection import Face
 
 
@@ -23,12 +24,20 @@ def save(path, grey=100, size=(40, 30), **options):
   return path
 
 
-def find_light(image):
-  """Stands in for a detector: a face is what is lighter than 50."""
-  if image.mean() < 50:
-    return []
-  h, w, _ = image.shape
-  return [Face((0.0, 0.0, float(w), float(h)), None, None, 1.0)]
+class LightFaces:
+  """A detector for which a face is what is lighter than 50."""
+
+  def detect(self, image):
+    """Returns one face, or none."""
+    if image.mean() < 50:
+      return []
+    h, w, _ = image.shape
+    return [Face((0.0, 0.0, float(w), float(h)), None, None, 1.0)]
+
+
+def run(inputs, output, **options):
+  images = list_inputs(inputs, output=output).images
+  return align_images(images, LightFaces(), output, **options)
 
 
 def pixels(path):
@@ -49,11 +58,9 @@ def root(tmp_path):
 
 def test_folders_keep_their_structure(root, tmp_path):
   out = tmp_path / "out"
-  targets = find_images([root], out)
-  counts = align_images(targets, find_light, size=20)
-  assert counts == (3, 0, 0, None)
+  counts = run([root], out, size=20)
   assert str(counts) == "aligned 3, no face 0, unreadable 0"
-  written = sorted(path for path in out.rglob("*") if path.is_file())
+  written = sorted(out.rglob("*.png"))
   assert [path.relative_to(out).as_posix() for path in written] == [
     "train/happy/a.png",
     "train/happy/b.png",
@@ -70,8 +77,7 @@ def test_folders_keep_their_structure(root, tmp_path):
 def test_color_and_size(tmp_path):
   image = Image.new("RGB", (30, 30), (250, 120, 60))
   image.save(tmp_path / "a.png")
-  targets = find_images([tmp_path / "a.png"], tmp_path / "out")
-  align_images(targets, find_light, size=64, color=True)
+  run([tmp_path / "a.png"], tmp_path / "out", size=64, color=True)
   _, mode, image = pixels(tmp_path / "out/a.png")
   assert mode == "RGB" and image.shape == (64, 64, 3)
   assert (image == (250, 120, 60)).all()
@@ -84,8 +90,7 @@ def test_exif_orientation_counts(tmp_path):
   exif[0x0112] = 6  # To be turned clockwise by 90 degrees when shown.
   lying = Image.fromarray(np.rot90(upright).copy())
   lying.save(tmp_path / "a.jpg", exif=exif, quality=95)
-  targets = find_images([tmp_path / "a.jpg"], tmp_path / "out")
-  align_images(targets, find_light)
+  run([tmp_path / "a.jpg"], tmp_path / "out")
   _, _, image = pixels(tmp_path / "out/a.png")
   assert image[:20].min() > 240 and image[28:].max() < 15
 
@@ -94,8 +99,8 @@ def test_what_has_no_face_or_is_unreadable_is_listed(root, tmp_path, capsys):
   dark = save(root / "dark.png", 0)
   broken = root / "broken.jpg"
   broken.write_bytes(b"\xff\xd8 no more")
-  counts = align_images(find_images([root], tmp_path / "out"), find_light)
-  assert counts[:3] == (3, 1, 1)
+  counts = run([root], tmp_path / "out")
+  assert str(counts) == "aligned 3, no face 1, unreadable 1"
   lines = capsys.readouterr().err.splitlines()
   assert f"{dark}: no face found" in lines
   assert any(line.startswith(f"{broken}: not a readable") for line in lines)
@@ -106,79 +111,89 @@ def test_no_face_center_takes_the_middle(tmp_path):
   image = np.zeros((30, 60, 3), np.uint8)
   image[:, 15:45] = 40
   Image.fromarray(image).save(tmp_path / "a.png")
-  targets = find_images([tmp_path / "a.png"], tmp_path / "out")
-  counts = align_images(targets, find_light, size=30, no_face="center")
-  assert counts[:3] == (0, 1, 0)
+  inputs = [tmp_path / "a.png"]
+  counts = run(inputs, tmp_path / "out", size=30, no_face="center")
+  assert str(counts) == "aligned 0, no face 1, unreadable 0"
   assert (pixels(tmp_path / "out/a.png")[2] == 40).all()
 
 
 def test_no_face_refuse_stops(tmp_path):
   dark = save(tmp_path / "a.png", 0)
-  targets = find_images([dark], tmp_path / "out")
-  with pytest.raises(UserError, match=r"a\.png: no face.*--no_face=skip"):
-    align_images(targets, find_light, no_face="refuse")
+  with pytest.raises(UserError, match=r"a\.png: no face.* no_face=skip"):
+    run([dark], tmp_path / "out", no_face="refuse")
   assert not (tmp_path / "out").exists()
 
 
 def test_the_sheet_shows_images_above_faces(tmp_path):
   for i in range(40):
     save(tmp_path / f"in/{i:02}.png", 100 + i, size=(48, 96))
-  targets = find_images([tmp_path / "in"], tmp_path / "out")
-  sheet = align_images(targets, find_light, with_sheet=True).shown
+    sheet = run([tmp_path / "in"], tmp_path / "out", with_sheet=True).sheet
   image = np.asarray(sheet)
   assert 20 <= len(np.unique(image[..., 0])) - 1 <= 36  # Of 40, evenly.
   assert image[48, 24, 0] == 100 and image[100 + 48, 24, 0] == 100
   assert image[48, 60, 0] == 255  # A tall image leaves room at its side.
-  assert align_images(targets, find_light).shown is None
+  assert run([tmp_path / "in"], tmp_path / "out").sheet is None
 
 
 def test_inputs_are_never_overwritten(root, tmp_path):
-  with pytest.raises(UserError, match="lies in"):
-    find_images([root], root)
-  with pytest.raises(UserError, match="lies in"):
-    find_images([root], root / "aligned")
-  image = root / "train/happy/b.png"
-  save(image)
-  with pytest.raises(UserError, match="overwrite"):
-    find_images([image], image.parent)
+  image = save(root / "train/happy/b.png", 77)
+  before = image.read_bytes()
   link = tmp_path / "link"
   link.symlink_to(image.parent)
-  with pytest.raises(UserError, match="overwrite"):
-    find_images([image], link)
+  for output in (image.parent, link):
+    with pytest.raises(UserError, match="is an input"):
+      run([image], output)
+  run([root], root)
+  assert image.read_bytes() == before
 
 
-def test_two_images_for_one_file_are_refused(tmp_path):
-  one, two = save(tmp_path / "a.jpg"), save(tmp_path / "a.png")
-  with pytest.raises(UserError, match="would both become"):
-    find_images([one, two], tmp_path / "out")
-  assert len(find_images([one, one], tmp_path / "out")) == 1
+def test_an_output_inside_the_input_is_left_out(root):
+  for _ in range(2):
+    counts = run([root], root / "aligned")
+    assert counts.aligned == 3
+  assert not (root / "aligned/aligned").exists()
+
+
+def test_faces_beside_their_photos_are_not_aligned_again(tmp_path):
+  save(tmp_path / "a.jpg")
+  for _ in range(2):
+    assert run([tmp_path], tmp_path).aligned == 1
+  assert not (tmp_path / "a.png.png").exists()
+
+
+def test_two_images_of_one_name_give_two_faces(tmp_path):
+  inputs = [save(tmp_path / name) for name in ("a.jpg", "a.png", "b/a.png")]
+  assert run([inputs[0], *inputs], tmp_path / "out").aligned == 3
+  found = sorted((tmp_path / "out").rglob("*.png"))
+  assert [path.relative_to(tmp_path / "out").as_posix() for path in found] == [
+    "a.jpg.png",
+    "a.png.png",
+    "b/a.png",
+  ]
 
 
 def test_missing_and_empty_inputs_are_told(tmp_path):
-  with pytest.raises(UserError, match="no such image"):
-    find_images([tmp_path / "nowhere"], tmp_path / "out")
+  with pytest.raises(UserError, match="nowhere does not exist"):
+    list_inputs([tmp_path / "nowhere"])
   (tmp_path / "empty").mkdir()
   with pytest.raises(UserError, match=r"no images in .*\.png"):
-    find_images([tmp_path / "empty"], tmp_path / "out")
+    list_inputs([tmp_path / "empty"])
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
-  targets = find_images([save(tmp_path / "a.png")], tmp_path / "file" / "out")
   with pytest.raises(UserError, match="cannot write"):
-    align_images(targets, find_light)
+    run([save(tmp_path / "a.png")], tmp_path / "file/out")
 
 
 def test_an_interruption_leaves_no_half_file(tmp_path, monkeypatch):
-  targets = find_images([save(tmp_path / "a.png")], tmp_path / "out")
-
   def interrupted(*_):
     raise KeyboardInterrupt
 
   monkeypatch.setattr(os, "replace", interrupted)
   with pytest.raises(KeyboardInterrupt):
-    align_images(targets, find_light)
-  assert not list((tmp_path / "out").iterdir())
+    run([save(tmp_path / "a.png")], tmp_path / "out")
+  assert not list((tmp_path / "out").glob("*.png"))
 
 
 def command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -206,11 +221,13 @@ def test_the_command_aligns_a_drawn_face(tmp_path):
   assert done.stderr.splitlines()[-1] == (
     "error: 1 of 3 images could not be read"
   )
-  assert sheet.is_file() and os.listdir(out) == ["face.png"]
+  assert sheet.is_file()
+  assert [path.name for path in out.glob("*.png")] == ["face.png"]
   _, mode, image = pixels(out / "face.png")
   assert mode == "L" and image.shape == (96, 96)
-  # Cut out as `detection.align` does, which has tests of its own.
-  wanted = detection.align(wall, detection.Detector()(wall)[0], 96)
+  # Cropped as `crop.align` does, which has tests of its own.
+  (face,) = detection.create_detector().detect(wall)
+  wanted = crop.align(wall, face, 96)
   assert np.abs(image.astype(int) - wanted[..., 0]).max() <= 1
 
 
@@ -219,7 +236,7 @@ def test_the_command_aligns_a_drawn_face(tmp_path):
   [
     (["--output=out"], "name images"),
     (["x.png"], "--output=DIR is missing"),
-    (["x.png", "--output=out"], "no such image or folder: x.png"),
+    (["x.png", "--output=out"], "x.png does not exist"),
     (["x.png", "--output=out", "--size=0"], "size"),
     ([__file__, "--output=out", "--sheet=sheet.txt"], "must end in .png"),
   ],
@@ -234,4 +251,4 @@ def test_bad_input_is_one_line(arguments, message):
 def test_the_sheet_overwrites_no_image(tmp_path):
   image = save(tmp_path / "a.png")
   done = command(image, f"--output={tmp_path / 'out'}", f"--sheet={image}")
-  assert done.returncode == 1 and "is one of the images" in done.stderr
+  assert done.returncode == 1 and "is an input" in done.stderr

@@ -150,7 +150,7 @@ def read(root: Path, found: list[Frame]) -> Iterator[Face]:
   detector: Any = None
   for row, frame in enumerate(found):
     # Takes a while to import, and only the tree needs it.
-    from fer_jax.faces import detection
+    from fer_jax.faces import crop, detection
 
     try:
       image = image_reader.read(root / frame.name)
@@ -158,16 +158,16 @@ def read(root: Path, found: list[Frame]) -> Iterator[Face]:
       raise UserError(f"{root / frame.name}: not a readable image ({e})") from e
     if frame.landmarks:
       points = read_landmarks(root / frame.landmarks)
-      face = detection.align_from_landmarks(image, points, SIDE)
+      face = crop.align_from_landmarks(image, points, SIDE)
     else:
-      detector = detector or detection.Detector()
-      detected = detector(image)
+      detector = detector or detection.create_detector()
+      detected = detector.detect(image)
       if not detected:
         raise UserError(
           f"{root / frame.name}: no face found; unpack Landmarks.zip beside "
           "the images, which says where they are"
         )
-      face = detection.align(image, detected[0], SIDE)
+      face = crop.align(image, detected[0], SIDE)
     yield Face(face, frame.label, row, frame.subject)
 
 

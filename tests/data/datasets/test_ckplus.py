@@ -1,6 +1,7 @@
 """CK+: every release and option, and no subject in two splits."""
 
 import logging
+import types
 import zipfile
 
 import numpy as np
@@ -12,7 +13,7 @@ from fer_jax.data import load
 from fer_jax.data.datasets import class_names
 from fer_jax.data.datasets.ckplus import CkPlus
 from fer_jax.errors import UserError
-from fer_jax.faces import detection
+from fer_jax.faces import crop, detection
 
 NAMES = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 SEQUENCES = [
@@ -302,7 +303,7 @@ def test_faces_are_cut_by_the_landmarks(dirs, raw):
     for arrays in [split.arrays()]
     for row, image in zip(arrays["row"], arrays["image"], strict=True)
   }
-  wanted = detection.align_from_landmarks(frame[..., None], points, 48)
+  wanted = crop.align_from_landmarks(frame[..., None], points, 48)
   np.testing.assert_array_equal(images[2], wanted)
 
 
@@ -318,7 +319,8 @@ def detector(monkeypatch):
     assert image.shape == (72, 96, 1) and image.dtype == np.uint8
     return [] if image.max() in blind_to else [face]
 
-  monkeypatch.setattr(detection, "Detector", lambda: detect)
+  found = types.SimpleNamespace(detect=detect)
+  monkeypatch.setattr(detection, "create_detector", lambda: found)
   return blind_to
 
 

@@ -1,0 +1,101 @@
+"""Image files that a command is given: listed, and accounted for."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_jax import output_folder
+from fer_jax.data import image_listing, image_reader
+from fer_jax.data.image_listing import Skipped
+from fer_jax.errors import UserError
+from fer_jax.text_output import printable
+
+DRAWN = "made by fer_jax"
+_URL = ("http://", "https://")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInputs:
+  """What was given, as files.
+
+  Attributes:
+    images: file -> the input it was found by: itself, or a folder above it; in
+      the inputs' order.
+    skipped: everything else in the folders, with the reason.
+  """
+
+  images: dict[Path, Path]
+  skipped: tuple[Skipped, ...]
+
+  def describe_skipped(self) -> str:
+    """Returns one line about what was skipped, "" if nothing was."""
+    return image_listing.describe_skipped(self.skipped)
+
+
+def is_url(text: str) -> bool:
+  """Returns whether an input is to be downloaded."""
+  return text.lower().startswith(_URL)
+
+
+def list_inputs(
+  inputs: Sequence[Path], *, output: Path | None = None
+) -> ImageInputs:
+  """Lists files as they are named, and all images in folders and below.
+
+  Args:
+    inputs: files, whatever their suffix, and folders.
+    output: a folder that is written to: what lies in it is skipped, and if an
+      input lies in it, only what the package made there.
+
+  Raises:
+    UserError: an input does not exist, or there are no images.
+  """
+  images: dict[Path, Path] = {}
+  skipped: dict[Path, Skipped] = {}
+  for given in inputs:
+    if not os.path.lexists(given):
+      raise UserError(
+        f"{printable(given)} does not exist: name images, or folders of images"
+      )
+    if not given.is_dir():
+      images.setdefault(given, given)
+      continue
+    exclude = [output] if output and not _lies_in(given, output) else []
+    try:
+      listing = image_listing.list_images(given, exclude=exclude)
+    except OSError as e:
+      raise UserError(
+        f"{printable(given)} cannot be listed: {e.strerror or e}"
+      ) from e
+    drawn = _drawn(listing.images)
+    if output:
+      drawn |= output_folder.made_files(output)
+    for path in listing.images:
+      if path in drawn:  # by an earlier run
+        skipped[path] = Skipped(path, DRAWN)
+      else:
+        images.setdefault(path, given)
+    skipped |= {item.path: item for item in listing.skipped}
+  found = ImageInputs(images, tuple(skipped.values()))
+  if not images:
+    names = ", ".join(printable(given) for given in inputs)
+    why = found.describe_skipped() or "it is empty"
+    raise UserError(
+      f"no images in {names}: {why}; looked for"
+      f" {' '.join(sorted(image_reader.SUFFIXES))}"
+    )
+  return found
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+  return path.resolve().is_relative_to(folder.resolve())
+
+
+def _drawn(images: Sequence[Path]) -> set[Path]:
+  """Returns which images the package drew: some folder above lists them."""
+  folders = {folder for path in images for folder in path.parents}
+  found: set[Path] = set()
+  for folder in folders:
+    found |= output_folder.made_files(folder, "drawing")
+  return found
