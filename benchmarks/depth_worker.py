@@ -157,7 +157,7 @@ class Run:
     schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
     inputs = RunInputs(key, schedule, jnp.float32(0))
     state = data_parallel.init_call(self.steps, shape)(key, inputs)
-    self.state = self.spread.replicate(state)
+    self.state = self.spread.replicate(self.steps.flatten(state))
     self.inputs = self.spread.replicate(inputs)
     self.sums = self.spread.replicate(Sums.zeros())
     self.stacked = self.steps_per_call > 1

@@ -191,7 +191,7 @@ def _bare_call(config: ConfigDict) -> Callable[[int], float]:
   rows = np.arange(config.batch_size, dtype=np.int32)
   rows = np.tile(rows, (per_call, 1)) if stacked else rows
   batch = spread.shard({"index": rows}, stacked=stacked)
-  state = spread.replicate(parts.init_state())
+  state = spread.replicate(parts.steps.flatten(parts.init_state()))
   sums = spread.replicate(Sums.zeros())
   state, sums = call(state, sums, data, batch, inputs)
 

@@ -151,7 +151,8 @@ class _Runs:
       size = (per_call, given.batch_size)
       index = rng.integers(NUM_ROWS, size=size, dtype=np.int32)
       batch = {"index": index if per_call > 1 else index[0]}
-      runs.append((init(key, inputs), Sums.zeros(), batch, inputs))
+      state = steps.flatten(init(key, inputs))
+      runs.append((state, Sums.zeros(), batch, inputs))
     # One entry a call: of all runs, or of each.
     self._runs = [_stacked(runs)] if together else runs
     self._call = data_parallel.training_call(

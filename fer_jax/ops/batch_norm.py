@@ -8,7 +8,7 @@ blocks before.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
-from fer_jax.ops import convolution, cpu_norm_kernels
+from fer_jax.ops import convolution, cpu_norm_kernels, xla_norm
 
 # By name: the function, and between what it lets through.
 _IDENTITY = (-math.inf, math.inf)
@@ -50,9 +50,10 @@ class BatchNorm(nn.BatchNorm):
       "use_running_average", self.use_running_average, use_running_average
     )
     arrays = (x,) if shortcut is None else (x, shortcut)
-    own = convolution.use_kernels(*arrays) and mask is None
+    kernels = convolution.use_kernels(*arrays)
+    own = kernels or (convolution.on_accelerator() and not running)
     activate, clamp = ACTIVATIONS[self.activation]
-    if not own or self.is_initializing():
+    if not own or mask is not None or self.is_initializing():
       y = super().__call__(x, use_running_average, mask=mask)
       return activate(y if shortcut is None else y + shortcut)
     # All were made when the module was initialised.
@@ -63,8 +64,8 @@ class BatchNorm(nn.BatchNorm):
     variances = self.variable("batch_stats", "var", jnp.ones, channels)
     if running:
       factor = lax.rsqrt(variances.value + self.epsilon) * scale
-      return _fixed(clamp, x, shortcut, means.value, factor, bias)
-    how = _How(clamp, self.epsilon, self.axis_name)
+      return _fixed(_How(clamp), x, shortcut, means.value, factor, bias)
+    how = _How(clamp, self.epsilon, self.axis_name, kernels)
     y, *seen = _trained(how, x, shortcut, scale, bias)
     for kept, value in zip((means, variances), seen, strict=True):
       new = lax.stop_gradient(value)
@@ -79,16 +80,22 @@ def add_relu(
   if not convolution.use_kernels(x, shortcut):
     return nn.relu(x + shortcut)
   nothing = jnp.zeros(x.shape[-1:])
-  clamp = ACTIVATIONS["relu"][1]
-  return _fixed(clamp, x, shortcut, nothing, nothing + 1.0, nothing)
+  how = _How(ACTIVATIONS["relu"][1])
+  return _fixed(how, x, shortcut, nothing, nothing + 1.0, nothing)
 
 
 class _How(NamedTuple):
   """What is known while tracing."""
 
   clamp: cpu_norm_kernels.Clamp
-  epsilon: float
-  axis_name: str | None
+  epsilon: float = 0.0
+  axis_name: str | None = None
+  kernels: bool = True  # of our own, for CPUs; else XLA's operations
+
+  @property
+  def passes(self) -> Any:
+    """The module of the three passes."""
+    return cpu_norm_kernels if self.kernels else xla_norm
 
   def over_devices(self, *values: Array) -> tuple[Array, ...]:
     return lax.pmean(values, self.axis_name) if self.axis_name else values
@@ -112,16 +119,17 @@ class _Saved(NamedTuple):
 
 
 def _normalize(
-  clamp: cpu_norm_kernels.Clamp,
+  how: _How,
   x: Array,
   shortcut: Array | None,
   mean: Array,
   factor: Array,
   bias: Array,
 ) -> tuple[Array, _Saved]:
-  y = cpu_norm_kernels.normalize(x, mean, factor, bias, shortcut, clamp)
+  y = how.passes.normalize(x, mean, factor, bias, shortcut, how.clamp)
   adds = None if shortcut is None else ()
-  return y, _Saved(x, None if clamp == _IDENTITY else y, adds, mean, factor)
+  clamped = how.clamp != _IDENTITY
+  return y, _Saved(x, y if clamped else None, adds, mean, factor)
 
 
 class _Pulled(NamedTuple):
@@ -129,14 +137,14 @@ class _Pulled(NamedTuple):
 
   Attributes:
     g: the gradient behind the clamp, or in front of it where that was passed.
-    clamp: what is left to pass.
+    how: with the clamp that is left to pass.
     saved: as it was given.
     total: sum over all but channels of the gradient in front of the clamp.
     products: the same of it times x - mean.
   """
 
   g: Array
-  clamp: cpu_norm_kernels.Clamp
+  how: _How
   saved: _Saved
   total: Array
   products: Array
@@ -147,26 +155,25 @@ class _Pulled(NamedTuple):
   def to_x(self, shift: Array, slope: Array) -> Array:
     """Its own part, and shift + slope * (x - mean) by way of statistics."""
     x, y, _, mean, factor = self.saved
-    out = x if self.clamp == _IDENTITY or y is None else y
-    return cpu_norm_kernels.norm_gradient(
-      self.g, out, x, mean, factor, shift, slope, self.clamp
+    out = x if self.how.clamp == _IDENTITY or y is None else y
+    return self.how.passes.norm_gradient(
+      self.g, out, x, mean, factor, shift, slope, self.how.clamp
     )
 
 
-def _pull(
-  clamp: cpu_norm_kernels.Clamp, saved: _Saved, gradient: Array
-) -> _Pulled:
-  keep = saved.adds is not None and clamp != _IDENTITY
+def _pull(how: _How, saved: _Saved, gradient: Array) -> _Pulled:
+  keep = saved.adds is not None and how.clamp != _IDENTITY
   out = saved.x if saved.y is None else saved.y
-  total, products, g = cpu_norm_kernels.norm_sums(
-    gradient, out, saved.x, saved.mean, clamp, keep=keep
+  total, products, g = how.passes.norm_sums(
+    gradient, out, saved.x, saved.mean, how.clamp, keep=keep
   )
-  return _Pulled(g, _IDENTITY if keep else clamp, saved, total, products)
+  how = how._replace(clamp=_IDENTITY) if keep else how
+  return _Pulled(g, how, saved, total, products)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _fixed(
-  clamp: cpu_norm_kernels.Clamp,
+  how: _How,
   x: Float32[Array, "... c"],
   shortcut: Float32[Array, "... c"] | None,
   mean: Float32[Array, " c"],
@@ -174,13 +181,13 @@ def _fixed(
   bias: Float32[Array, " c"],
 ) -> Float32[Array, "... c"]:
   """clamp((x - mean) * factor + bias + shortcut)."""
-  return _normalize(clamp, x, shortcut, mean, factor, bias)[0]
+  return _normalize(how, x, shortcut, mean, factor, bias)[0]
 
 
 def _fixed_backward(
-  clamp: cpu_norm_kernels.Clamp, saved: _Saved, gradient: Array
+  how: _How, saved: _Saved, gradient: Array
 ) -> tuple[Array | None, ...]:
-  pulled = _pull(clamp, saved, gradient)
+  pulled = _pull(how, saved, gradient)
   nothing = jnp.zeros_like(saved.mean)
   return (
     pulled.to_x(nothing, nothing),
@@ -213,14 +220,12 @@ def _trained_forward(
   how: _How, x: Array, shortcut: Array | None, scale: Array, bias: Array
 ) -> tuple[tuple[Array, Array, Array], tuple[_Saved, Array, Array]]:
   nothing = jnp.zeros_like(bias)
-  sums = cpu_norm_kernels.norm_sums(x, x, x, nothing, _IDENTITY)[:2]
+  sums = how.passes.norm_sums(x, x, x, nothing, _IDENTITY)[:2]
   count = x.size // x.shape[-1]
   mean, square = how.over_devices(*(total / count for total in sums))
   var = jnp.maximum(square - mean * mean, 0.0)
   by_deviation = lax.rsqrt(var + how.epsilon)
-  y, saved = _normalize(
-    how.clamp, x, shortcut, mean, by_deviation * scale, bias
-  )
+  y, saved = _normalize(how, x, shortcut, mean, by_deviation * scale, bias)
   return (y, mean, var), (saved, by_deviation, scale)
 
 
@@ -230,7 +235,7 @@ def _trained_backward(
   gradients: tuple[Array, Array, Array],
 ) -> tuple[Array | None, ...]:
   saved, by_deviation, scale = residuals
-  pulled = _pull(how.clamp, saved, gradients[0])
+  pulled = _pull(how, saved, gradients[0])
   count = saved.x.size // saved.x.shape[-1]
   # Ioffe and Szegedy 2015, section 3: by way of the mean and the variance.
   shift = -saved.factor * pulled.total / count

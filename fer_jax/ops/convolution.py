@@ -56,10 +56,42 @@ def use(rule: Rule) -> Iterator[None]:
     _forced.pop()
 
 
+_platforms: list[str] = []
+
+
+@contextlib.contextmanager
+def tracing_for(platform: str) -> Iterator[None]:
+  """Traces as for a platform that may not be this machine's.
+
+  Args:
+    platform: "cpu", "gpu" or "tpu".
+  """
+  _platforms.append(platform)
+  try:
+    yield
+  finally:
+    _platforms.pop()
+
+
+def platform() -> str:
+  """The platform that is traced for: "cpu", "gpu" or "tpu"."""
+  return _platforms[-1] if _platforms else jax.default_backend()
+
+
 def use_kernels(*arrays: Array) -> bool:
   """Whether to compute on arrays by kernels of our own; float32, on CPUs."""
-  native = bool(_forced) and _forced[-1] == Rule.all(lowerings.native)
-  return not native and cpu_kernels.serve(*arrays)
+  return (
+    platform() == "cpu" and not _native_forced() and cpu_kernels.serve(*arrays)
+  )
+
+
+def on_accelerator() -> bool:
+  """Whether to trace what suits GPUs and TPUs best, rather than plain Flax."""
+  return platform() != "cpu" and not _native_forced()
+
+
+def _native_forced() -> bool:
+  return bool(_forced) and _forced[-1] == Rule.all(lowerings.native)
 
 
 def rule_for(
@@ -198,7 +230,7 @@ def convolve(
     )
   (top, bottom), (left, right) = padding
   pads = ((top, bottom), (left, right))
-  rule = rule_for(x.shape, kernel.shape, strides, pads, jax.default_backend())
+  rule = rule_for(x.shape, kernel.shape, strides, pads, platform())
   if rule == Rule.all(lowerings.native):
     return lowerings.native(x, kernel, strides, pads)
   return _convolve(x, kernel, strides, pads, rule)
@@ -219,7 +251,6 @@ def max_pool(
   On CPU a maximum of shifted slices, whose gradient goes to the first of equal
   values, as XLA's own does.
   """
-  native = bool(_forced) and _forced[-1] == Rule.all(lowerings.native)
-  if jax.default_backend() == "cpu" and not native:
+  if platform() == "cpu" and not _native_forced():
     return lowerings.max_pool(x, window, strides, padding)
   return nn.max_pool(x, window, strides, padding)

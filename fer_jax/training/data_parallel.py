@@ -20,6 +20,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fer_jax.errors import UserError, choose
+from fer_jax.ops import convolution
+from fer_jax.training import flat_params
 from fer_jax.training.optim import optimizers
 from fer_jax.training.runtime import malloc
 from fer_jax.training.train_state import Tree
@@ -90,8 +92,9 @@ class Spread:
   def fetch(self, tree: Tree) -> Tree:
     """Copies what `replicate` made, or a step returned, to the host.
 
-    Real copies: on CPU the host would otherwise look at memory that the next
-    step is given to overwrite.
+    Packed trees (`flat_params`) are unpacked. These are real copies: on CPU the
+    host would otherwise look at memory that the next step is given to
+    overwrite.
     """
 
     def first(x: Any) -> np.ndarray:
@@ -99,7 +102,7 @@ class Spread:
       return np.array(x)[0, ...] if self.mode == "pmap" else np.array(x)
 
     jax.block_until_ready(tree)
-    return jax.tree.map(first, tree)
+    return flat_params.to_tree(jax.tree.map(first, tree))
 
   def shard(self, batch: Tree, stacked: bool = False) -> Tree:
     """Splits this process's share of a batch over its devices.
@@ -226,7 +229,7 @@ def training_call(
 
     several = of_all(several, 0, 0, None, 0, 0)
     return spread.compile(several, 3, donate=(0,), stacked=True)
-  if jax.default_backend() != "cpu":
+  if convolution.platform() != "cpu":
     train = of_all(steps.train, 0, 0, None, 0, 0)
     return spread.compile(train, 3, donate=(0,))
   return _TwoPrograms(

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from fer_jax import __version__
 from fer_jax import config as configs
 from fer_jax.data import pipeline
-from fer_jax.training import data_parallel, train_setup
+from fer_jax.training import data_parallel, flat_params, train_setup
 from fer_jax.training.checkpoints import Checkpoints, Info
 from fer_jax.training.logging import summary
 from fer_jax.training.logging.progress import Progress
@@ -190,8 +190,9 @@ class Run(Stepper):
   def _finish(self, test: bool) -> Info:
     """Evaluates the best epoch, on `test` for the first time, and sums up."""
     spread, splits = self.setup.spread, self.setup.dataset.splits
-    like = empty_like(spread.fetch(self.state.eval_variables()))
-    variables = spread.replicate(self.checkpoints.restore_best(like))
+    trained = self.state.eval_variables()
+    best = self.checkpoints.restore_best(empty_like(spread.fetch(trained)))
+    variables = spread.replicate(flat_params.pack_as(trained, best))
     metrics: Info = {"best_epoch": self.setup.stopping.best_epoch}
     for split in ("validation", "test") if test else ("validation",):
       if split in splits:
@@ -213,7 +214,8 @@ class Run(Stepper):
       self.setup.stopping.restore(self.position.stopping)
       if self.setup.plateau and self.position.plateau:
         self.setup.plateau.restore(self.position.plateau)
-    return self.setup.spread.replicate(state)
+    steps = self.setup.steps_at(self.position.epoch)
+    return self.setup.spread.replicate(steps.flatten(state))
 
   def _compile(self) -> None:
     """Makes the compiled calls; each compiles when it is first used."""
@@ -255,7 +257,7 @@ class Run(Stepper):
     steps = self.setup.steps_at(epoch)
     if steps.frozen != self.steps.frozen:
       state = steps.thaw(spread.fetch(self.state), self.setup.inputs)
-      self.state = spread.replicate(state)
+      self.state = spread.replicate(steps.flatten(state))
       self.steps = steps
       self._compile()
       self.journal.progress.write(self.setup.freezing.describe(epoch))

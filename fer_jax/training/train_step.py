@@ -20,7 +20,9 @@ from ml_collections import ConfigDict
 
 from fer_jax.data import normalization
 from fer_jax.data.transforms import augmentation, mixup
-from fer_jax.training import losses
+from fer_jax.ops import convolution
+from fer_jax.training import flat_params, losses
+from fer_jax.training.flat_params import Flat
 from fer_jax.training.metrics import Sums
 from fer_jax.training.optim import freezing, optimizers
 from fer_jax.training.optim.lr_multipliers import ByPath
@@ -78,14 +80,47 @@ class Steps:
   def __hash__(self) -> int:
     return hash(self._key)
 
-  def optimizer(self, inputs: RunInputs) -> optax.GradientTransformation:
-    """The optimizer of the trained parameters."""
+  def optimizer(
+    self, inputs: RunInputs, params: Tree = None
+  ) -> optax.GradientTransformation:
+    """Returns the optimizer of the trained parameters.
+
+    Args:
+      inputs: of the run.
+      params: the parameters where they are packed (`flatten`).
+    """
+    by_group = params.by_group if isinstance(params, Flat) else dict
     return optimizers.create(
       self.config.optimizer,
       inputs.schedule,
-      self.lr_factors,
-      self.units,
+      by_group(self.lr_factors),
+      by_group(self.units),
       inputs.weight_decay,
+    )
+
+  def flatten(self, state: TrainState) -> TrainState:
+    """Packs a state for the training program: see `flat_params`.
+
+    Args:
+      state: host or device arrays of one run.
+
+    Returns:
+      The state given on CPUs, where small arrays cost little, and for an
+      optimizer that looks at the shape of each array.
+    """
+    if not convolution.on_accelerator():
+      return state
+    if self.config.optimizer.name not in optimizers.ELEMENTWISE:
+      return state
+    return jax.device_get(state).packed(self._group_of)
+
+  def _group_of(self, path: str, param: Any) -> tuple[Any, ...]:
+    """What the optimizer treats alike: the trained, decayed, with one rate."""
+    return (
+      path in self.frozen,
+      optimizers.is_decayed(path, param),
+      self.lr_factors.get(path, 1.0),
+      self.units.get(path, ""),
     )
 
   def init(
@@ -154,13 +189,15 @@ class Steps:
     weights = losses.example_weights(labels, self._class_weights())
     rngs = {"dropout": self._device_key(rng)}
     loss = self.config.loss
-    trained, fixed = freezing.split(state.params, self.frozen)
+    params = flat_params.to_tree(state.params)
+    batch_stats = flat_params.to_tree(state.batch_stats)
+    trained, fixed = freezing.split(params, self.frozen)
 
     def loss_fn(trained: Tree) -> tuple[Array, tuple[Array, Tree]]:
       params = freezing.merge(trained, fixed)
       with freezing.fixed_norms(self.frozen):
         logits, updated = self.model.apply(
-          {"params": params, "batch_stats": state.batch_stats},
+          {"params": params, "batch_stats": batch_stats},
           images,
           train=True,
           mutable=["batch_stats"],
@@ -174,6 +211,10 @@ class Steps:
     (_, (logits, batch_stats)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
     )(trained)
+    if isinstance(state.params, Flat):
+      gradients = state.params.pack_tree(gradients)
+    if isinstance(state.batch_stats, Flat):
+      batch_stats = state.batch_stats.pack_tree(batch_stats)
     if self.axis_name:
       gradients = jax.lax.pmean(gradients, self.axis_name)
     seen = Sums.from_batch(
@@ -190,7 +231,7 @@ class Steps:
   ) -> TrainState:
     """Applies gradients: the optimizer's update and the moving average."""
     params, fixed = freezing.split(state.params, self.frozen)
-    updates, opt_state = self.optimizer(inputs).update(
+    updates, opt_state = self.optimizer(inputs, params).update(
       gradients, state.opt_state, params
     )
     params = optax.apply_updates(params, updates)
@@ -242,6 +283,7 @@ class Steps:
     """What a batch's softmax is taken of in evaluation, and its targets."""
     images, labels = _gather(data, batch)
     images = normalization.prepare(images, **self.config.input)
+    variables = flat_params.to_tree(variables)
     logits = self.model.apply(variables, images, train=False)
     assert isinstance(logits, jax.Array)
     return losses.to_output(logits, self.config.loss.output), labels

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError, require
 from fer_jax.models import layer_groups as layers
+from fer_jax.training.flat_params import Flat
 from fer_jax.training.train_state import Tree
 
 
@@ -128,6 +129,8 @@ def split(params: Tree, frozen: frozenset[str]) -> tuple[Tree, Tree]:
   """Cuts a tree of parameters into the trained and the frozen."""
   if not frozen:
     return params, {}
+  if isinstance(params, Flat):
+    return params.split(frozen)
   flat = flatten_dict(params, sep="/")
   trained = {path: leaf for path, leaf in flat.items() if path not in frozen}
   fixed = {path: leaf for path, leaf in flat.items() if path in frozen}
@@ -138,6 +141,8 @@ def merge(trained: Tree, fixed: Tree) -> Tree:
   """Undoes `split`."""
   if not fixed:
     return trained
+  if isinstance(fixed, Flat):
+    return fixed.merge(trained)
   flat = flatten_dict(trained, sep="/") | flatten_dict(fixed, sep="/")
   return unflatten_dict(flat, sep="/")
 

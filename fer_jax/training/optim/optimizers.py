@@ -27,9 +27,12 @@ from jaxtyping import Array, Float32, Int32, PyTree
 from ml_collections import ConfigDict
 
 from fer_jax.errors import choose, require
+from fer_jax.training.flat_params import Flat
 from fer_jax.training.optim.lr_multipliers import ByPath, name_of, scale_by_path
 
 NAMES = ("adam", "adamw", "adafactor", "sgd")
+# Those whose update of an element does not depend on the array it is in.
+ELEMENTWISE = ("adam", "adamw", "sgd")
 
 State = TypeVar("State")
 Scalar = float | Float32[Array, ""]
@@ -183,11 +186,16 @@ def decay_mask(params: PyTree) -> PyTree:
   >>> decay_mask({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
   {'bias': False, 'kernel': True}
   """
+  if isinstance(params, Flat):
+    return params.map_groups(is_decayed)
+  return jax.tree_util.tree_map_with_path(
+    lambda path, param: is_decayed(name_of(path), param), params
+  )
 
-  def is_kernel(path: tuple[Any, ...], param: Any) -> bool:
-    return getattr(path[-1], "key", None) == "kernel" and param.ndim >= 2
 
-  return jax.tree_util.tree_map_with_path(is_kernel, params)
+def is_decayed(path: str, param: Any) -> bool:
+  """Whether weight decay acts on a parameter, "conv1/kernel", of a shape."""
+  return path.rpartition("/")[2] == "kernel" and len(param.shape) >= 2
 
 
 def scale_by_learning_rate(
