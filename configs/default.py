@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
   config.model.name = "resnet50"  # a name that fer_jax.models lists
   # Options of models. Unset ones have the model's own default; to set one that
   # the model lacks is an error.
-  # resnets: imagenet (7x7 stride 2, max pool) | small (3x3) | small_stride2
+  # resnets: imagenet (7x7 stride 2, max pool) | small (3x3) | small_stride2;
+  # mobilenets: imagenet (3x3 stride 2) | small (3x3)
   config.model.stem = placeholder(str)
   # resnets: whether the last BN scale of a block starts at 0
   config.model.zero_init_residual = placeholder(bool)
@@ -26,7 +27,8 @@ def get_config() -> ConfigDict:
   config.model.attention_reduction = placeholder(int)
   config.model.attention_kernel_size = placeholder(int)  # pixels
   config.model.dropout = placeholder(float)  # share of units, before outputs
-  config.model.width = placeholder(float)  # mobilenets: of all channel counts
+  # resnets, mobilenets: multiplies all channel counts
+  config.model.width = placeholder(float)
   # mobilenets: torch (both sides) | tensorflow (SAME), at stride 2
   config.model.padding = placeholder(str)
   config.model.norm_epsilon = placeholder(float)  # mobilenets: of BatchNorm
@@ -152,6 +154,8 @@ def get_config() -> ConfigDict:
   config.batch_size = 32  # over all devices
   config.eval_batch_size = 256  # over all devices
   config.num_epochs = 50  # passes over the training split, at most
+  # Evaluates and saves a checkpoint every this many epochs, and after the last.
+  config.eval_every_epochs = 1
   config.seed = 0  # of the parameters, the order and the augmentation
   config.dtype = "float32"  # of the compute: float32 | bfloat16
   config.ema_decay = 0.0  # of the parameters evaluated; 0 is off

@@ -57,6 +57,7 @@ def check(config: ConfigDict) -> None:
     "checkpoint.every_steps": 0,
     "checkpoint.keep": 1,
     "eval_batch_size": 1,
+    "eval_every_epochs": 1,
     "log_every_steps": 1,
     "num_epochs": 1,
     "overfit": 0,

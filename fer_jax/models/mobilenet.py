@@ -29,6 +29,10 @@ from fer_jax.models.stems import last_scale_init, make_layers
 # TensorFlow's SAME is (0, 1) on maps of even size.
 PADDINGS: dict[str, int | str] = {"torch": 1, "tensorflow": "SAME"}
 
+# Strides of the first convolution. At 48 pixels "small" leaves feature maps of
+# 3x3 at the end, where "imagenet" leaves 2x2.
+STEM_STRIDES = {"imagenet": 2, "small": 1}
+
 # Howard et al. 2017, table 1: channels and stride of each block.
 V1_BLOCKS = (
   (64, 1),
@@ -129,6 +133,7 @@ class _MobileNet(nn.Module):
 
   num_classes: int
   width: float = 1.0
+  stem: str = "imagenet"
   dropout: float = 0.2
   padding: str = "torch"
   norm_epsilon: float = 1e-5
@@ -137,6 +142,7 @@ class _MobileNet(nn.Module):
 
   def __post_init__(self) -> None:
     choose("padding", self.padding, PADDINGS)
+    choose("stem", self.stem, STEM_STRIDES)
     require(self.width > 0, "model.width", self.width, "be above 0")
     require(
       0 <= self.dropout < 1, "model.dropout", self.dropout, "be in [0, 1)"
@@ -158,7 +164,10 @@ class _MobileNet(nn.Module):
   def _stem(self, x: Array, conv: Any, norm: Any) -> Array:
     padding = PADDINGS[self.padding]
     x = x.astype(self.dtype)
-    x = conv(self._channels(32), (3, 3), 2, padding=padding, name="conv1")(x)
+    stride = STEM_STRIDES[self.stem]
+    x = conv(self._channels(32), (3, 3), stride, padding=padding, name="conv1")(
+      x
+    )
     return norm(name="bn1", activation="relu6")(x)
 
   def _classify(self, x: Array, train: bool) -> Array:
@@ -173,6 +182,7 @@ class MobileNetV1(_MobileNet):
   Attributes:
     num_classes: outputs.
     width: multiplies all channels, which are rounded to multiples of 8.
+    stem: "imagenet" (3x3 stride 2) or "small" (3x3 stride 1).
     dropout: before the classifier; 0.001 as in the authors' code and Keras.
     padding: "torch" (symmetric) or "tensorflow" (SAME), of 3x3 convolutions.
     norm_epsilon: added to BatchNorm's variances.

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.errors import choose
+from fer_jax.errors import choose, require
 from fer_jax.models import cbam
 from fer_jax.models.stems import (
   STEMS,
@@ -100,6 +100,7 @@ class ResNet(nn.Module):
     num_classes: outputs.
     stem: "imagenet" (7x7 stride 2, then max pooling stride 2), "small" (3x3
       stride 1) or "small_stride2" (3x3 stride 2), the small ones without pool.
+    width: multiplies all channel counts, 64 of the first stage among them.
     zero_init_residual: see `BasicBlock`.
     attention: "none", or the arrangement of a CBAM in every block:
       "sequential", "parallel", "channel" or "spatial".
@@ -113,6 +114,7 @@ class ResNet(nn.Module):
   block: Block
   num_classes: int
   stem: str = "imagenet"
+  width: float = 1.0
   zero_init_residual: bool = False
   attention: str = "none"
   attention_reduction: int = 16
@@ -122,6 +124,7 @@ class ResNet(nn.Module):
 
   def __post_init__(self) -> None:
     choose("stem", self.stem, STEMS)
+    require(self.width > 0, "model.width", self.width, "be above 0")
     choose("attention", self.attention, ATTENTIONS)
     cbam.check_sizes(self.attention_reduction, self.attention_kernel_size)
     super().__post_init__()
@@ -142,11 +145,12 @@ class ResNet(nn.Module):
         reduction=self.attention_reduction,
         kernel_size=self.attention_kernel_size,
       )
-    x = apply_stem(x.astype(self.dtype), self.stem, conv, norm)
+    features = max(1, round(64 * self.width))
+    x = apply_stem(x.astype(self.dtype), self.stem, conv, norm, features)
     for stage, num_blocks in enumerate(self.stage_sizes):
       for i in range(num_blocks):
         x = self.block(
-          features=64 * 2**stage,
+          features=features * 2**stage,
           stride=2 if stage > 0 and i == 0 else 1,
           conv=conv,
           norm=norm,

@@ -49,7 +49,8 @@ def apply_stem(
   stem: str,
   conv: Callable[..., Any],
   norm: Callable[..., Any],
-) -> Float[Array, "b oh ow 64"]:
+  features: int = 64,
+) -> Float[Array, "b oh ow k"]:
   """The first layers, `conv1` and `bn1` of the module that calls this.
 
   Args:
@@ -58,12 +59,13 @@ def apply_stem(
       stride 1) or "small_stride2" (3x3 stride 2), the small ones without pool.
     conv: makes convolutions.
     norm: makes normalisations.
+    features: channels of the output.
   """
   if stem == "imagenet":
-    x = conv(64, (7, 7), 2, padding=3, name="conv1")(x)
+    x = conv(features, (7, 7), 2, padding=3, name="conv1")(x)
   else:
     stride = 2 if stem == "small_stride2" else 1
-    x = conv(64, (3, 3), stride, padding=1, name="conv1")(x)
+    x = conv(features, (3, 3), stride, padding=1, name="conv1")(x)
   x = norm(name="bn1", activation="relu")(x)
   if stem == "imagenet":
     x = convolution.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))

@@ -122,7 +122,10 @@ class Run(Stepper):
     )
     while not self._finished:
       self._train_epoch(data, inputs, stop_request)
-      after_epoch(self._end_epoch())
+      if self._evaluates:
+        after_epoch(self._end_epoch())
+      else:
+        self._skip_evaluation()
       self._leave_if(stop_request)
     return self._finish(test)
 
@@ -142,6 +145,20 @@ class Run(Stepper):
   def _finished(self) -> bool:
     done = self.position.epoch >= self.config.num_epochs
     return done or self.setup.stopping.should_stop
+
+  @property
+  def _evaluates(self) -> bool:
+    """Whether the current epoch ends with an evaluation and a checkpoint."""
+    epoch = self.position.epoch + 1
+    every = self.config.eval_every_epochs
+    return epoch % every == 0 or epoch >= self.config.num_epochs
+
+  def _skip_evaluation(self) -> None:
+    """Ends the current epoch without an evaluation or a checkpoint."""
+    self.journal.means(self.position, self.position.sums)  # Finite, or raises.
+    self.position.epoch += 1
+    self.position.sums = no_sums()
+    self._thaw()
 
   def _end_epoch(self, validation: dict[str, float] | None = None) -> Info:
     """Evaluates, tells and saves.

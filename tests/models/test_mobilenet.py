@@ -153,12 +153,13 @@ def test_logits_from_32_pixels_up(make: Any, padding: str, size: int) -> None:
   }
 
 
+@pytest.mark.parametrize("stem", ["imagenet", "small"])
 @pytest.mark.parametrize("make", MODELS)
-def test_feature_maps_of_48_pixels(make: Any) -> None:
+def test_feature_maps_of_48_pixels(make: Any, stem: str) -> None:
   x = jax.ShapeDtypeStruct((1, 48, 48, 1), jnp.float32)
 
   def parts(x: Any) -> Any:
-    return make(7).init_with_output(
+    return make(7, stem=stem).init_with_output(
       jax.random.key(0), x, capture_intermediates=True, mutable=True
     )[1]["intermediates"]
 
@@ -169,9 +170,12 @@ def test_feature_maps_of_48_pixels(make: Any) -> None:
     for i in range(13 if make is MobileNetV1 else 17)
   ]
   if make is MobileNetV1:
-    assert sizes == [24, 12, 12, 6, 6, *[3] * 6, 2, 2]
+    expected = [24, 12, 12, 6, 6, *[3] * 6, 2, 2]
   else:
-    assert sizes == [24, 12, 12, 6, 6, 6, *[3] * 7, *[2] * 4]
+    expected = [24, 12, 12, 6, 6, 6, *[3] * 7, *[2] * 4]
+  if stem == "small":  # Twice the size; of 3 pixels a stride of 2 leaves 2.
+    expected = [3 if size == 2 else 2 * size for size in expected]
+  assert sizes == expected
 
 
 @pytest.mark.parametrize(
@@ -362,6 +366,7 @@ def test_make_divisible(channels: float, expected: int) -> None:
 @pytest.mark.parametrize(
   ("option", "value", "message"),
   [
+    ("stem", "large", "unknown stem 'large': .* imagenet, small"),
     ("padding", "keras", "unknown padding 'keras': .* tensorflow, torch"),
     ("width", 0.0, "model.width=0.0 must be above 0"),
     ("dropout", 1.0, r"model.dropout=1.0 must be in \[0, 1\)"),

@@ -71,6 +71,20 @@ def test_feature_maps(name: str, stem: str, sizes: tuple[int, ...]) -> None:
   assert shapes["fc"] == (7,)
 
 
+def test_width_scales_every_stage() -> None:
+  model = create("resnet18", num_classes=8, stem="small_stride2", width=0.5)
+  shapes = {r.name: r.output_shape for r in summarize(model, (48, 48, 1)).rows}
+  assert [shapes[n][-1] for n in ("conv1", "layer1", "layer4")] == [32, 32, 256]
+  x = jax.ShapeDtypeStruct((1, 48, 48, 1), jnp.float32)
+  params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+  assert sum(p.size for p in jax.tree.leaves(params)) == 2_796_520
+
+
+def test_width_must_be_positive() -> None:
+  with pytest.raises(UserError, match=r"model\.width"):
+    create("resnet18", num_classes=7, width=0.0)
+
+
 @pytest.mark.parametrize(("stem", "size"), [("imagenet", 7), ("small", 3)])
 def test_stem_kernels(stem: str, size: int) -> None:
   x = jax.ShapeDtypeStruct((1, 48, 48, 1), jnp.float32)

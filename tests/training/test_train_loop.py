@@ -228,6 +228,22 @@ def test_early_stopping_stops(tmp_path, prepared):
   assert summary["epoch"] == 2
 
 
+def test_evaluates_every_few_epochs_and_after_the_last(tmp_path, prepared):
+  config = tiny_run.config(prepared, num_epochs=5, eval_every_epochs=2)
+  seen = []
+  summary = train_loop.train(config, tmp_path, seen.append)
+  assert [metrics["epoch"] for metrics in seen] == [2, 4, 5]
+  epochs = [r for r in untimed(tmp_path) if r["kind"] == "epoch"]
+  assert [record["epoch"] for record in epochs] == [2, 4, 5]
+  assert summary["epoch"] == 5
+  assert summary["best_epoch"] in (2, 4, 5)
+  # What is learned does not depend on how often it is evaluated.
+  every = tiny_run.config(prepared, num_epochs=5)
+  train_loop.train(every, tmp_path / "every")
+  last = [r for r in untimed(tmp_path / "every") if r["kind"] == "epoch"][-1]
+  assert last["validation_loss"] == epochs[-1]["validation_loss"]
+
+
 def test_plateau_lowers_the_learning_rate_and_survives(tmp_path, prepared):
   fields = {
     "schedule__name": "plateau",

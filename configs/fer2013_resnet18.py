@@ -1,0 +1,46 @@
+"""ResNet-18 on FER2013, trained for accuracy rather than after a paper.
+
+python -m fer_jax.train --config=configs/fer2013_resnet18.py
+
+From scratch, without other data, chosen by the validation split (PublicTest).
+The stem keeps all 48 pixels, 16 times the compute of the ImageNet stem: for a
+GPU. Measured on an H100 that trained six other models meanwhile: seed 0,
+90 epochs in 5 minutes, validation accuracy 70.9 %.
+"""
+
+from ml_collections import ConfigDict
+
+from fer_jax.configs import default
+
+
+def get_config() -> ConfigDict:
+  config = default.get_config()
+  config.model.name = "resnet18"
+  config.model.stem = "small"
+  config.model.zero_init_residual = True
+
+  config.dataset.name = "fer2013"
+  config.input.normalization = "mean_std"
+  config.augment.flip = True
+  config.augment.shift = 0.1
+  config.augment.rotation = 12.0  # degrees
+  config.augment.zoom = 0.15
+  config.augment.contrast = 0.3
+  config.augment.random_erasing = 0.4
+  config.augment.mixup = 0.3
+
+  config.optimizer.name = "sgd"
+  config.optimizer.learning_rate = 0.1
+  config.optimizer.nesterov = True
+  config.optimizer.weight_decay = 5e-4
+  config.schedule.name = "cosine"
+  config.schedule.warmup_epochs = 3.0
+  config.loss.label_smoothing = 0.1
+  config.ema_decay = 0.999
+  config.dtype = "bfloat16"
+  config.batch_size = 128
+  config.num_epochs = 90
+  config.eval_every_epochs = 3
+  config.steps_per_call = 1
+  config.best_metric = "validation_accuracy"
+  return config

@@ -1,0 +1,38 @@
+"""ResNet-18 on FER+'s vote distributions, trained for accuracy.
+
+python -m fer_jax.train --config=configs/ferplus_resnet18.py
+
+From scratch, 8 classes, chosen by the validation split. The released model
+`ferplus-resnet18` is seed 0 of this recipe. Measured on an H100 that trained
+six other models meanwhile: 90 epochs in 5 minutes; validation accuracy 85.7 %
+on the 3,505 images of the vote distributions, 89.0 % on the 3,199 that have a
+majority.
+
+`:half` is the same network with half the channels and a quarter of the pixels
+in its first stages, 7 % of the compute.
+"""
+
+from ml_collections import ConfigDict
+
+from fer_jax.configs import fer2013_resnet18
+from fer_jax.errors import choose
+
+SIZES = ("full", "half")
+
+
+def get_config(size: str = "full") -> ConfigDict:
+  choose("size of ferplus_resnet18", size, SIZES)
+  config = fer2013_resnet18.get_config()
+  config.dataset.name = "ferplus"
+  config.dataset.target = "distribution"
+  config.dataset.num_classes = 8
+  config.loss.label_smoothing = 0.0  # The votes are soft targets already.
+  config.augment.mixup = 0.2
+  if size == "half":
+    config.model.stem = "small_stride2"
+    config.model.width = 0.5
+    config.augment.mixup = 0.0  # Fewer parameters need less regularization.
+    config.augment.random_erasing = 0.25
+    config.num_epochs = 100
+    config.eval_every_epochs = 5
+  return config
