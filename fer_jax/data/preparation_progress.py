@@ -1,28 +1,79 @@
-"""What people see of a preparation: a bar, a line, and no more."""
+"""Progress of a preparation: a bar on a terminal, else a line per minute."""
 
 import contextlib
-import io
 import logging as std_logging
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
 
 from absl import logging
 from tqdm import tqdm
 
+_T = TypeVar("_T")
+_SECONDS_PER_LINE = 60
 
-def progress(rows: Iterable[Any], description: str) -> Iterable[Any]:
-  """Shows how far `rows` are, on a terminal only, and clears it after."""
-  return tqdm(rows, desc=description, unit=" rows", leave=False, disable=None)
+
+def progress(
+  examples: Iterable[_T],
+  description: str,
+  total: int | None = None,
+  start: int = 0,
+  unit: str = "examples",
+) -> Iterator[_T]:
+  """Yields the examples and shows number, rate and estimated time left.
+
+  A bar on a terminal, which is cleared at the end; elsewhere a line per minute.
+
+  Args:
+    examples: what to yield.
+    description: name of the work, "fer2013: writing train".
+    total: number of examples, if known.
+    start: how many of them were done before.
+    unit: what they are.
+  """
+  if total is None and isinstance(examples, Sized):
+    total = len(examples)
+  if sys.stderr is not None and sys.stderr.isatty():
+    yield from tqdm(
+      examples,
+      desc=description,
+      unit=f" {unit}",
+      total=total,
+      initial=start,
+      leave=False,
+    )
+    return
+  began = said = time.monotonic()
+  for count, example in enumerate(examples, 1):
+    yield example
+    now = time.monotonic()
+    if now - said >= _SECONDS_PER_LINE:
+      said = now
+      rate = count / (now - began)
+      say(f"{description}: {_progress(start + count, total, rate, unit)}")
+
+
+def _progress(done: int, total: int | None, rate: float, unit: str) -> str:
+  """Describes progress in words.
+
+  >>> _progress(1200, 3600, 40.0, "examples")
+  '1,200 of 3,600 examples, 40.0 examples/s, 1 min left'
+  """
+  if not total:
+    return f"{done:,} {unit}, {rate:,.1f} {unit}/s"
+  minutes = (total - done) / rate / 60
+  left = f"{minutes:,.0f} min left"
+  return f"{done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s, {left}"
 
 
 def say(line: str) -> None:
-  """Prints a line on stderr, whatever is logged and whatever bar is there."""
+  """Prints a line on stderr, above a progress bar if there is one."""
   tqdm.write(line, file=sys.stderr)
 
 
 class _NotFromTfds(std_logging.Filter):
-  """Drops what tensorflow-datasets logs, short of errors."""
+  """Drops log records of tensorflow-datasets, except errors."""
 
   def filter(self, record: std_logging.LogRecord) -> bool:
     ours = "tensorflow_datasets" not in record.pathname
@@ -31,23 +82,10 @@ class _NotFromTfds(std_logging.Filter):
 
 @contextlib.contextmanager
 def tfds_logs_hidden() -> Iterator[None]:
-  """Hides what tensorflow-datasets tells its developers."""
+  """Hides tensorflow-datasets' log messages, which are for its developers."""
   logger, quiet = logging.get_absl_logger(), _NotFromTfds()
   logger.addFilter(quiet)
   try:
     yield
   finally:
     logger.removeFilter(quiet)
-
-
-@contextlib.contextmanager
-def tfds_output_hidden() -> Iterator[None]:
-  """Hides tensorflow-datasets' bars and prints, for one bar of our own."""
-  import tensorflow_datasets as tfds  # takes seconds
-
-  tfds.display_progress_bar(False)
-  try:
-    with contextlib.redirect_stdout(io.StringIO()):
-      yield
-  finally:
-    tfds.display_progress_bar(True)

@@ -19,7 +19,7 @@ class Numbered(builder.FaceBuilder):
   VERSION = tfds.core.Version("1.0.0")
   classes = CLASSES
 
-  def read_rows(self):
+  def read_examples(self):
     """Gives the rows; validation repeats the first five of train."""
     labels = np.repeat(range(4), (40, 30, 20, 10))[::-1]
     train = [
@@ -38,11 +38,11 @@ class Voted(Numbered):
     """Four shares."""
     return tfds.features.Tensor(shape=(4,), dtype=np.float32)
 
-  def read_rows(self):
+  def read_examples(self):
     """Gives the rows."""
     return {
       split: [(image, self.votes(label), row) for image, label, row in rows]
-      for split, rows in super().read_rows().items()
+      for split, rows in super().read_examples().items()
     }
 
   def votes(self, label):

@@ -20,7 +20,7 @@ class Folded(FaceBuilder):
   classes = tuple("abcdefg")
   default_options = {"fold": 0, "num_folds": 3}
 
-  def read_rows(self):
+  def read_examples(self):
     """Gives the rows of the fold."""
     rows = list(tiny_run.bars(200))
     fold, num_folds = self.options["fold"], self.options["num_folds"]

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.configs import default
 from fer_jax.data.datasets import registry as datasets
-from fer_jax.data.datasets.builder import FaceBuilder, Row
+from fer_jax.data.datasets.builder import Example, FaceBuilder
 from fer_jax.models import registry, resnet
 
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 160, 50, 30
@@ -25,7 +25,7 @@ class Bars(FaceBuilder):
   VERSION = tfds.core.Version("1.0.0")
   classes = tuple("abcdefg")
 
-  def read_rows(self) -> Mapping[str, Iterator[Row]]:
+  def read_examples(self) -> Mapping[str, Iterator[Example]]:
     """Draws the splits."""
     sizes = {
       "train": NUM_TRAIN,
@@ -35,7 +35,7 @@ class Bars(FaceBuilder):
     return {split: bars(num) for split, num in sizes.items()}
 
 
-def bars(num: int) -> Iterator[Row]:
+def bars(num: int) -> Iterator[Example]:
   """Yields images of random classes."""
   rng = np.random.default_rng(num)
   for row, target in enumerate(rng.integers(7, size=num)):

@@ -1,19 +1,10 @@
-"""The base of every data set: rows in, array_record files out, once.
+"""The base of every dataset: reads a release, and describes its examples.
 
-A preparation is whole or absent: it is written beside its place under a lock
-and moved there when done, so that an interrupted run leaves nothing behind
-that looks prepared, and two runs at once prepare one after the other.
+`preparation` writes the examples to array_record files, once.
 """
 
 import abc
-import contextlib
-import fcntl
-import itertools
-import json
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -22,31 +13,34 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax.data import preparation_progress
+from fer_jax.data.datasets import preparation
+from fer_jax.data.datasets.record_writer import Example, Resumable
+from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError, choose
 
-# Image uint8 [h w c], target, row in the release.
-Row = tuple[np.ndarray, Any, int]
+__all__ = ["Example", "FaceBuilder", "Resumable", "SourceFiles"]
 
 
 class FaceBuilder(
   tfds.core.GeneratorBasedBuilder,
   skip_registration=True,  # type: ignore[call-arg]
 ):
-  """A data set of faces that knows how to read its release.
+  """A dataset of faces that knows how to read its release.
 
   A subclass sets `VERSION`, `classes` and, where they differ,
-  `default_options`, and writes `read_rows`; it overrides `class_names` and
-  `image_shape` where its options change them. Its name is the class's in snake
-  case, unless it sets `name`. Prepared data hold, in this order of rows,
-  `image` uint8 `[h w c]`, `target` int64 (or what `target_feature` says) and
-  `row` int64; the metadata hold `class_names` and `source`.
+  `default_options`, and implements `read_examples`; it overrides `class_names`
+  and `image_shape` where its options change them. Its name is the class's in
+  snake case, unless it sets `name`. Prepared data hold, in the order of
+  `read_examples`, `image` uint8 `[h w c]`, `target` int64 (or what
+  `target_feature` says) and `row` int64; the metadata hold `class_names`,
+  `source` and `fingerprints`.
 
   Args:
-    manual_dir: where the release's files lie, or one such file; "" is the
-      data set's own choice.
-    data_dir: where prepared data go; "" is tensorflow-datasets' folder.
-    **options: fields of `default_options` with other values. Every choice of
-      options is prepared on its own.
+    manual_dir: folder of the release's files, or one such file; "" is the
+      default of the dataset.
+    data_dir: folder of prepared data; "" is tensorflow-datasets' folder.
+    **options: values of fields of `default_options`. Every choice of options
+      is prepared separately.
   """
 
   classes: ClassVar[tuple[str, ...]] = ()
@@ -64,7 +58,7 @@ class FaceBuilder(
     self, *, manual_dir: str = "", data_dir: str = "", **options: Any
   ):
     for option in options:
-      choose(f"option of data set {self.name}", option, self.default_options)
+      choose(f"option of dataset {self.name}", option, self.default_options)
     self.options = {**self.default_options, **options}
     self.manual_dir = manual_dir
     self.data_root = data_dir
@@ -83,7 +77,7 @@ class FaceBuilder(
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """What target `i`, or place `i` of a target, stands for."""
+    """Names of the classes, in the order of the targets."""
     return self.classes
 
   @property
@@ -92,39 +86,47 @@ class FaceBuilder(
     return 48, 48, 1
 
   @abc.abstractmethod
-  def read_rows(self) -> Mapping[str, Iterable[Row]]:
+  def read_examples(self) -> Mapping[str, Iterable[Example] | Resumable]:
     """Reads the release.
 
     Returns:
-      For each split, its rows in order: image uint8 `[h w c]`, target and the
-      row's number in the release. A split without rows is left out of the
+      For each split, its examples in order: image uint8 `[h w c]`, target and
+      position in the release. A split without examples is left out of the
       prepared data.
 
     Raises:
       UserError: the release is missing or wrong.
     """
 
-  def source(self) -> dict[str, Any] | None:
-    """Says what `read_rows` would read now, in JSON's terms.
+  def source(self) -> SourceFiles | None:
+    """Returns the files that `read_examples` would read now.
 
-    Data prepared from another source are prepared again. None: there is
-    nothing to read now, so prepared data are taken as they are.
+    Data prepared from other files are prepared again. None: there is nothing
+    to read now, so prepared data are taken as they are.
     """
-    return {}
+    return SourceFiles({})
 
   def origin(self) -> str:
-    """Says for people what `read_rows` reads; "" where there is no file."""
+    """Describes what `read_examples` reads; "" where there is no file."""
     return ""
 
   def target_feature(self) -> tfds.features.FeatureConnector:
     """Returns the feature of one target; a class number by default."""
     return tfds.features.Scalar(np.int64)
 
-  def after_preparation(self) -> None:
-    """Warns of what was odd in the rows; the builder that read them does."""
+  def extra_metadata(self) -> dict[str, Any]:
+    """Returns what to store with the data, after they have been read."""
+    return {}
 
-  def prepare(self) -> Self:
+  def after_preparation(self) -> None:
+    """Warns of oddities in the release; called on the builder that read it."""
+
+  def prepare(self, *, verify: bool = False) -> Self:
     """Prepares the data unless they are prepared already.
+
+    Args:
+      verify: compares the contents of the release's files with those that the
+        prepared data were made from, and not only their sizes and times.
 
     Returns:
       A builder that reads the prepared data.
@@ -134,27 +136,21 @@ class FaceBuilder(
         data cannot be written.
     """
     with preparation_progress.tfds_logs_hidden():
-      source = self.source()
-      try:
-        if not self._is_prepared(source):
-          self._check_data_dir()
-          with _lock(Path(self.data_dir).parent):
-            # Another run may have prepared while this one waited.
-            if not self._is_prepared(source):
-              self._prepare_into_place()
-      except OSError as e:
-        raise UserError(
-          f"cannot prepare data set {self.name} in {self.data_dir!r}: {e}; "
-          "set dataset.data_dir to a folder that can be written"
-        ) from e
-      return self._again()
+      preparation.prepare(self, verify)
+      return self.reopened()
+
+  @property
+  def fingerprints(self) -> Mapping[str, str]:
+    """Returns the fingerprint of each prepared split, as stored with it."""
+    stored = (self.info.metadata or {}).get("fingerprints")
+    return stored if isinstance(stored, dict) else {}
 
   def has_release(self, place: Path) -> bool:
     """Returns whether files of the dataset's release lie at `place`."""
     del place
     return False
 
-  def _check_data_dir(self) -> None:
+  def check_data_dir(self) -> None:
     """Refuses a `data_dir` that was meant to be `manual_dir`.
 
     Raises:
@@ -170,53 +166,12 @@ class FaceBuilder(
         " give another folder"
       )
 
-  def _recorded_source(self) -> dict[str, Any] | None:
-    """Returns the source that prepared data came from; None without data."""
-    try:
-      return json.loads((Path(self.data_dir) / "metadata.json").read_text())[
-        "source"
-      ]
-    except (OSError, ValueError, KeyError):
-      return None
-
-  def _is_prepared(self, source: dict[str, Any] | None) -> bool:
-    recorded = self._recorded_source()
-    if recorded is None:
-      return False
-    return source is None or source == recorded
-
-  def _again(self, **changes: Any) -> Self:
-    """Returns a new builder of the same data: it sees what is on disk now."""
+  def reopened(self, **changes: Any) -> Self:
+    """Returns a builder of the same data that sees what is on disk now."""
     return type(self)(**{**self._original_state, **changes})
 
-  def _prepare_into_place(self) -> None:
-    """Prepares beside the data's place, then moves there; under the lock."""
-    place = Path(self.data_dir)
-    for left_over in place.parent.glob("incomplete.*"):
-      shutil.rmtree(left_over, ignore_errors=True)
-    started = time.monotonic()
-    staging = tempfile.mkdtemp(prefix="incomplete.", dir=place.parent)
-    try:
-      staged = self._again(data_dir=staging)
-      staged.data_root = self.data_root  # also tells where releases lie
-      with preparation_progress.tfds_output_hidden():
-        staged.download_and_prepare()
-      replaces = place.exists()
-      if replaces:
-        place.rename(Path(staging) / "replaced")
-      Path(staged.data_dir).rename(place)
-    finally:
-      shutil.rmtree(staging, ignore_errors=True)
-    seconds = time.monotonic() - started
-    origin = f" from {staged.origin()}" if staged.origin() else ""
-    instead = ", instead of data from another release" if replaces else ""
-    preparation_progress.say(
-      f"prepared {self.name}{origin} in {place} ({seconds:.1f} s){instead}"
-    )
-    staged.after_preparation()
-
   def _options_config(self) -> tfds.core.BuilderConfig | None:
-    """Returns what keeps other options' data in a folder of their own."""
+    """Returns the name of the folder for these options; None for defaults."""
     changed = [
       f"{name}={value}"
       for name, value in sorted(self.options.items())
@@ -224,7 +179,6 @@ class FaceBuilder(
     ]
     if not changed:
       return None
-    # Characters that a folder's name cannot hold are not worth an escape.
     name = "".join(
       c if c.isalnum() or c in "=,.-_" else "_" for c in ",".join(changed)
     )
@@ -250,42 +204,20 @@ class FaceBuilder(
   def _split_generators(
     self, dl_manager: tfds.download.DownloadManager
   ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+    """Returns what tensorflow-datasets' own `download_and_prepare` writes."""
     del dl_manager  # Nothing is downloaded.
-    self.info.metadata["source"] = self.source()
-    generators = {}
-    for split, rows in self.read_rows().items():
-      first, rest = _peek(rows)
-      if first:
-        generators[split] = self._generate_examples(split, first, rest)
-    return generators
+    return {
+      split: self._generate_examples(
+        (example for _, example in examples.read(0))
+        if isinstance(examples, Resumable)
+        else examples
+      )
+      for split, examples in self.read_examples().items()
+    }
 
   def _generate_examples(
-    self, split: str, first: list[Row], rest: Iterator[Row]
+    self, examples: Iterable[Example]
   ) -> Iterator[tuple[int, dict[str, Any]]]:
-    rows = itertools.chain(first, rest)
-    # The key orders the rows: their own order, whatever their numbers are.
-    for key, (image, target, row) in enumerate(
-      preparation_progress.progress(rows, f"{self.name}: writing {split}")
-    ):
+    # The key orders the examples: their own order, whatever their rows are.
+    for key, (image, target, row) in enumerate(examples):
       yield key, {"image": image, "target": target, "row": row}
-
-
-def _peek(rows: Iterable[Row]) -> tuple[list[Row], Iterator[Row]]:
-  """Returns the first row, if there is one, and the rest."""
-  iterator = iter(rows)
-  return list(itertools.islice(iterator, 1)), iterator
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-  """Holds `folder` against other processes; the kernel frees dead ones'."""
-  folder.mkdir(parents=True, exist_ok=True)
-  with open(folder / ".lock", "w") as f:
-    try:
-      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      preparation_progress.say(
-        f"waiting for another run that prepares in {folder}"
-      )
-      fcntl.flock(f, fcntl.LOCK_EX)
-    yield

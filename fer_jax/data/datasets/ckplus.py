@@ -16,7 +16,7 @@ from absl import logging
 from fer_jax.data import preparation_progress
 from fer_jax.data.datasets import ckplus_releases
 from fer_jax.data.datasets import class_names as labels
-from fer_jax.data.datasets.builder import FaceBuilder, Row
+from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
 from fer_jax.data.datasets.ckplus_releases import Release
 from fer_jax.data.datasets.ckplus_sequences import Face, Frame
 from fer_jax.data.datasets.subject_folds import subject_folds
@@ -116,11 +116,11 @@ class CkPlus(FaceBuilder):
     """Returns whether files of CK+ lie at `place`."""
     return bool(ckplus_releases.find([place]))
 
-  def source(self) -> dict[str, Any] | None:
-    """Says which release lies in the user's folders now."""
+  def source(self) -> SourceFiles | None:
+    """Returns the files of the release that is in the user's folders now."""
     try:
       if self._releases:
-        return ckplus_releases.fingerprint(self._releases[0], self._frames)
+        return ckplus_releases.source_files(self._releases[0], self._frames)
     except OSError as e:
       raise UserError(
         f"cannot look for CK+: {e}; set dataset.manual_dir to a folder "
@@ -135,7 +135,7 @@ class CkPlus(FaceBuilder):
     release, *others = (str(release.path) for release in self._releases)
     return f"{release} (not {', '.join(others)})" if others else release
 
-  def read_rows(self) -> Mapping[str, list[Row]]:
+  def read_examples(self) -> Mapping[str, list[Example]]:
     """Reads the release and splits it."""
     if not self._releases:
       raise ckplus_releases.missing(self._places, given=False)
@@ -179,13 +179,14 @@ class CkPlus(FaceBuilder):
       for subject, fold in zip(subjects, folds.tolist(), strict=True)
     }
 
-  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> Any:
-    generators = super()._split_generators(dl_manager)
-    self.info.metadata["subjects"] = {
-      split: [f.subject for f in faces if f.subject]
-      for split, faces in self._faces.items()
+  def extra_metadata(self) -> dict[str, Any]:
+    """Returns the subject of each example of each split."""
+    return {
+      "subjects": {
+        split: [f.subject for f in faces if f.subject]
+        for split, faces in self._faces.items()
+      }
     }
-    return generators
 
   def after_preparation(self) -> None:
     """Warns where the counts differ from the official ones."""

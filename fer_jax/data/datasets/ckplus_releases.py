@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fer_jax.data import image_reader
 from fer_jax.data.datasets import (
@@ -26,6 +26,7 @@ from fer_jax.data.datasets import (
 )
 from fer_jax.data.datasets.ckplus_sequences import SIDE, Face, Frame
 from fer_jax.data.datasets.fer2013_csv import parse_pixels, parse_usage
+from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError
 
 LAST_FRAMES = 3  # of each sequence, in CK+48
@@ -217,17 +218,17 @@ def _last(found: list[Frame], count: int) -> list[Frame]:
   return [f for frames in sequences.values() for f in frames[-count:]]
 
 
-def fingerprint(release: Release, found: list[Frame]) -> dict[str, Any]:
-  """Returns names, sizes and times of the files that are read."""
+def source_files(release: Release, found: list[Frame]) -> SourceFiles:
+  """Returns the files of a release that are read."""
   if release.form in ("zip", "table"):
-    return fer2013_releases.fingerprint(release.path)
+    return SourceFiles.below(release.path, [release.path])
   files = {
     release.path / name
     for frame in found
     for name in (frame.name, frame.landmarks, frame.label_file)
     if name
   }
-  return folder_layout.fingerprint(release.path, sorted(files))
+  return SourceFiles.below(release.path, files)
 
 
 def read(release: Release, found: list[Frame]) -> Iterator[Face]:

@@ -92,7 +92,7 @@ def frames(root: Path, last_frames: int, neutral: bool) -> list[Frame]:
       continue  # Neutral to the end: no expression to learn.
     sequence = file.parent.relative_to(emotions)
     folder = images / sequence
-    names = layout.visible(folder if folder.is_dir() else None)
+    names = layout.visible(folder) if folder.is_dir() else []
     shots = [path for path in names if _FRAME.fullmatch(path.name)]
     if len(shots) < last_frames + neutral:
       first = " and the first" if neutral else ""

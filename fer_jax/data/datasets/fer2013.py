@@ -7,7 +7,6 @@ machine learning contests", 2013, https://arxiv.org/abs/1307.0414
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -15,7 +14,7 @@ from absl import logging
 
 from fer_jax.data import preparation_progress
 from fer_jax.data.datasets import class_names, fer2013_releases
-from fer_jax.data.datasets.builder import FaceBuilder, Row
+from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
 from fer_jax.errors import UserError
 
 
@@ -37,11 +36,11 @@ class Fer2013(FaceBuilder):
     """Returns whether files of FER2013 lie at `place`."""
     return bool(fer2013_releases.find([place]))
 
-  def source(self) -> dict[str, Any] | None:
-    """Says which release lies in the user's folders now."""
+  def source(self) -> SourceFiles | None:
+    """Returns the files of the release that is in the user's folders now."""
     try:
       if self._releases:
-        return fer2013_releases.fingerprint(self._releases[0])
+        return fer2013_releases.source_files(self._releases[0])
     except OSError as e:
       raise UserError(
         f"cannot look for FER2013: {e}; set dataset.manual_dir to a "
@@ -56,12 +55,12 @@ class Fer2013(FaceBuilder):
     release, *others = map(str, self._releases)
     return f"{release} (not {', '.join(others)})" if others else release
 
-  def read_rows(self) -> Mapping[str, list[Row]]:
+  def read_examples(self) -> Mapping[str, list[Example]]:
     """Reads the release, once for all splits: they are 83 MB in memory."""
     if not self._releases:
       raise fer2013_releases.missing(self._places, given=False)
     release = self._releases[0]
-    rows: dict[str, list[Row]] = {
+    rows: dict[str, list[Example]] = {
       split: [] for split in class_names.FER2013_SPLITS.values()
     }
     faces = preparation_progress.progress(

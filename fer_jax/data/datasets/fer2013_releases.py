@@ -14,10 +14,11 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from fer_jax.data.datasets import bounded_io, fer2013_csv, fer2013_folders
 from fer_jax.data.datasets.bounded_io import BROKEN
+from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError
 
 # What is taken first where a folder holds several; "." is the folder itself,
@@ -127,18 +128,10 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
   )
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-  """Returns path, size and time of change: other ones, another release."""
-  files = [path]
-  if path.is_dir():
-    files = _files_of_folders(path)
-  stats = [file.stat() for file in files]
-  return {
-    "path": str(path.resolve()),
-    "num_files": len(files),
-    "size": sum(stat.st_size for stat in stats),
-    "mtime_ns": max((stat.st_mtime_ns for stat in stats), default=0),
-  }
+def source_files(path: Path) -> SourceFiles:
+  """Returns the files of a release."""
+  files = _files_of_folders(path) if path.is_dir() else [path]
+  return SourceFiles.below(path, files)
 
 
 def _split_folders(release: Path) -> list[str]:

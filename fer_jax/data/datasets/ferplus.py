@@ -21,7 +21,7 @@ from fer_jax.data.datasets import (
   ferplus_order,
   ferplus_votes,
 )
-from fer_jax.data.datasets.builder import FaceBuilder, Row
+from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
 from fer_jax.data.datasets.ferplus_csv import VoteRow
 from fer_jax.errors import UserError, choose, require
 
@@ -89,14 +89,12 @@ class FerPlus(FaceBuilder):
     """Returns whether files of FER2013 or FER+ lie at `place`."""
     return bool(fer2013_releases.find([place]) or ferplus_csv.find([place]))
 
-  def source(self) -> dict[str, Any] | None:
-    """Says which release and which votes lie in the user's folders now."""
+  def source(self) -> SourceFiles | None:
+    """Returns the release and the votes that are in the user's folders now."""
     try:
       if self._ordered and self._vote_files:
-        return {
-          "faces": fer2013_releases.fingerprint(self._ordered[0]),
-          "votes": fer2013_releases.fingerprint(self._vote_files[0]),
-        }
+        faces, votes = self._ordered[0], self._vote_files[0]
+        return SourceFiles({f"faces/{faces.name}": faces, "votes": votes})
     except OSError as e:
       raise UserError(
         f"cannot look for FER+: {e}; set dataset.manual_dir to a folder "
@@ -112,7 +110,7 @@ class FerPlus(FaceBuilder):
     others = [*self._ordered[1:], *self._vote_files[1:]]
     return f"{taken} (not {', '.join(map(str, others))})" if others else taken
 
-  def read_rows(self) -> Mapping[str, list[Row]]:
+  def read_examples(self) -> Mapping[str, list[Example]]:
     """Joins images and votes, row by row."""
     if not (self._ordered and self._vote_files):
       raise self._unusable()
@@ -122,7 +120,7 @@ class FerPlus(FaceBuilder):
       counts, self.options["target"], self.options["num_classes"]
     )
     self._short = np.flatnonzero(counts.sum(axis=1) < ferplus_csv.VOTERS)
-    rows: dict[str, list[Row]] = {
+    rows: dict[str, list[Example]] = {
       split: [] for split in labels.FER2013_SPLITS.values()
     }
     face_labels = []

@@ -1,66 +1,48 @@
-"""Images in folders, one a class: a data set of your own.
+"""A dataset of your own: images in folders, one folder per class.
 
-ROOT/train/CLASS/*, and test and validation likewise; or ROOT/CLASS/*, which is
-all training: `--config.dataset.holdout_validation=0.1` cuts a validation split
-from it.
+ROOT/train/CLASS/*, and the same in validation and test; or ROOT/CLASS/*, which
+is all training: `dataset.holdout_validation=0.1` takes a validation split from
+it. Folders below a class, such as one per person, belong to the class.
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from fer_jax.data import image_reader
+from fer_jax.data import image_listing
 from fer_jax.data.datasets import folder_layout as layout
-from fer_jax.data.datasets.builder import FaceBuilder, Row
-from fer_jax.errors import UserError, choose, require
+from fer_jax.data.datasets.image_files import (
+  FoundFiles,
+  ImageFile,
+  ImageFileBuilder,
+)
+from fer_jax.data.image_listing import Skipped
+from fer_jax.errors import UserError
+from fer_jax.text_output import printable
 
 
-class ImageFile(NamedTuple):
-  """An image before it is read."""
-
-  split: str
-  path: Path
-  label: int
-
-
-class ImageFolder(FaceBuilder):
-  """Folders of images of any kind and size, made grey squares once.
+class ImageFolder(ImageFileBuilder):
+  """Folders of images of any kind and size.
 
   The classes are the folders' names in alphabetical order, the same numbers in
-  all splits. `image_reader.read_square` says how an image is read. Rows are
-  numbered through train, validation and test, by class and file name: row `i`
-  is `files()[i]`.
-
-  Options: `image_size`, height and width to resize to, in pixels; `color`,
-  three channels instead of one; `unreadable`, whether files that cannot be
-  read are an error ("refuse") or left out ("skip").
+  all splits. Rows are numbered through train, validation and test, by class and
+  file name: row `i` is `files()[i]`.
   """
 
   VERSION = tfds.core.Version("1.0.0")
   name = "folder"
-  default_options = {"image_size": 48, "color": False, "unreadable": "refuse"}
 
   def __init__(self, **kwargs: Any):
-    options = {**self.default_options, **kwargs}
-    size = options["image_size"]
-    ok = isinstance(size, int) and 8 <= size <= 1024
-    must = "be a whole number of pixels, 8 to 1024"
-    require(ok, "dataset.image_size", size, must)
-    ok = isinstance(options["color"], bool)
-    require(ok, "dataset.color", options["color"], "be true or false")
-    must = "value of --config.dataset.unreadable"
-    choose(must, options["unreadable"], ("refuse", "skip"))
-    given = options.get("manual_dir", "")
+    given = kwargs.get("manual_dir", "")
     if not given:
-      data_dir = options.get("data_dir", "")
+      data_dir = kwargs.get("data_dir", "")
       prepared = (
-        f" (dataset.data_dir={data_dir} is where prepared data go)"
+        f" (dataset.data_dir={data_dir} is the folder of prepared data)"
         if data_dir
         else ""
       )
@@ -72,7 +54,7 @@ class ImageFolder(FaceBuilder):
     try:
       self._folders, self._others = layout.class_folders(self._root)
     except OSError as e:
-      raise UserError(f"cannot look into {self._root}: {e}") from e
+      raise UserError(f"cannot read {printable(self._root)}: {e}") from e
     super().__init__(**kwargs)
 
   @property
@@ -80,125 +62,76 @@ class ImageFolder(FaceBuilder):
     """The names of the training split's folders, sorted."""
     return tuple(self._folders["train"])
 
-  @property
-  def image_shape(self) -> tuple[int, int, int]:
-    """Height, width and channels, as the options have it."""
-    size = self.options["image_size"]
-    return size, size, 3 if self.options["color"] else 1
-
   def files(self) -> list[Path]:
     """Returns the image of every row number."""
-    return [file.path for file in self._images()]
+    found = self.found()
+    assert found is not None  # The root exists, or __init__ raises.
+    return [
+      file.path
+      for split in layout.SPLITS
+      for file in found.images.get(split, ())
+    ]
 
-  def source(self) -> dict[str, Any]:
-    """Says which files are in the folders now."""
-    try:
-      return layout.fingerprint(self._root, self.files())
-    except OSError as e:
-      raise UserError(f"cannot look into {self._root}: {e}") from e
-
-  def origin(self) -> str:
-    """Says which folder is taken."""
-    return str(self._root)
-
-  def read_rows(self) -> Mapping[str, Iterator[Row]]:
-    """Reads images as their rows are asked for: they may not fit in memory.
-
-    Unreadable files are refused when the last of all files has been tried, so
-    that the error names them all.
-    """
-    files = self._images()
-    self._num_left = len(files)
-    self._unreadable: list[str] = []
-    return {split: self._read_split(split, files) for split in layout.SPLITS}
-
-  def after_preparation(self) -> None:
-    """Warns of what was left out."""
-    if self._unreadable:
-      logging.warning("left out of %s: %s", self._root, self._complaint())
-    others, empty = list(self._others), []
-    for split, folders in self._folders.items():
-      for name in self.class_names:
-        entries = layout.visible(folders.get(name))
-        others += [path for path in entries if not layout.is_image(path)]
-        if not any(map(layout.is_image, entries)):
-          empty.append(f"{split}/{name}")
-    if others:
-      logging.warning(
-        "%s: ignored %d that are no images in a class folder: %s",
-        self._root,
-        len(others),
-        layout.some([str(path.relative_to(self._root)) for path in others]),
-      )
-    if empty:
-      logging.warning(
-        "%s: no images in %s: scores of that split say nothing of the class",
-        self._root,
-        layout.some(empty),
-      )
-
-  def _images(self) -> list[ImageFile]:
-    """Returns the images in the order of their rows.
+  def find_files(self) -> FoundFiles:
+    """Lists the images of each split and class.
 
     Raises:
       UserError: a class has no images to train on.
     """
-    images = []
+    images: dict[str, list[ImageFile]] = {}
+    skipped = [Skipped(path, "not in a class folder") for path in self._others]
+    row = 0
     for split, folders in self._folders.items():
+      images[split] = []
       for label, name in enumerate(self.class_names):
-        entries = layout.visible(folders.get(name))
-        found = [path for path in entries if layout.is_image(path)]
-        if not found and split == "train":
-          raise UserError(
-            f"{folders[name]}: no images of class {name!r} to train on (named "
-            f"{', '.join(sorted(image_reader.SUFFIXES))}): add some, or remove"
-            " it"
-          )
-        images += [ImageFile(split, path, label) for path in found]
-    return images
+        if name not in folders:
+          continue
+        listing = image_listing.list_images(folders[name])
+        skipped += listing.skipped
+        if not listing.images and split == "train":
+          raise layout.empty_class(folders[name], name, listing)
+        for path in listing.images:
+          images[split].append(ImageFile(path, label, row))
+          row += 1
+    return FoundFiles(self._root, images, skipped)
 
-  def _read_split(self, split: str, files: list[ImageFile]) -> Iterator[Row]:
-    size, color = self.options["image_size"], self.options["color"]
-    counts = np.zeros(len(self.class_names), int)
-    for row, file in enumerate(files):
-      if file.split != split:
-        continue
-      image, why = None, ""
-      try:
-        image = image_reader.read_square(file.path, size, color=color)
-      except image_reader.UnreadableError as e:
-        name = str(file.path.relative_to(self._root))
-        # The library's messages mostly repeat the whole path.
-        why = str(e).replace(repr(str(file.path)), "it")
-        self._unreadable.append(f"{name} ({why})")
-      self._num_left -= 1
-      if self._unreadable and self.options["unreadable"] == "refuse":
-        if not self._num_left:
-          raise UserError(
-            f"{self._root}: {self._complaint()}; mend or remove them, or leave "
-            "them out with --config.dataset.unreadable=skip"
-          )
-      if image is not None:
-        counts[file.label] += 1
-        yield image, file.label, row
-    if split == "train" and self.options["unreadable"] == "skip":
-      for name, count in zip(self.class_names, counts, strict=True):
-        if not count:
-          raise UserError(
-            f"{self._root}: no image of class {name!r} in train can be read: "
-            f"{self._complaint()}"
-          )
+  def extra_metadata(self) -> dict[str, Any]:
+    """Refuses a class of which no training image can be read."""
+    metadata = super().extra_metadata()
+    files = self.found().images["train"]  # type: ignore[union-attr]
+    unreadable = self._examples["train"].unreadable
+    readable = {f.label for i, f in enumerate(files) if i not in unreadable}
+    for label, name in enumerate(self.class_names):
+      if label not in readable:
+        raise UserError(
+          f"{printable(self._root)}: no image of class {name!r} in train can"
+          f" be read: {self._complaint()}"
+        )
+    return metadata
 
-  def _complaint(self) -> str:
-    plural = "s" if len(self._unreadable) > 1 else ""
-    number = f"{len(self._unreadable)} unreadable image{plural}"
-    return f"{number}: {layout.some(self._unreadable)}"
+  def after_preparation(self) -> None:
+    """Warns of what was left out, and of classes without images."""
+    super().after_preparation()
+    found = self.found()
+    assert found is not None
+    empty = [
+      f"{split}/{name}"
+      for split in self._folders
+      for label, name in enumerate(self.class_names)
+      if all(file.label != label for file in found.images[split])
+    ]
+    if empty:
+      logging.warning(
+        "%s: no images in %s: the split's scores do not include these classes",
+        printable(self._root),
+        image_listing.some(empty),
+      )
 
   def _options_config(self) -> tfds.core.BuilderConfig:
-    """Returns a config that is the root's own, beside the options'."""
+    """Returns a config named after the root and the options."""
     options = super()._options_config()
-    path = str(self._root.resolve())
-    digest = hashlib.sha256(path.encode()).hexdigest()[:10]
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", self._root.resolve().name)[:40]
+    path = self._root.resolve()
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:10]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", path.name)[:40]
     name = f"{name}-{digest}" + (f",{options.name}" if options else "")
     return tfds.core.BuilderConfig(name=name, version=self.VERSION)

@@ -1,25 +1,31 @@
-"""Class folders: where a release of folders keeps its splits and classes."""
+"""Class folders: the splits and classes of a release of folders."""
 
-import hashlib
-from collections.abc import Iterable
+import unicodedata
 from pathlib import Path
-from typing import Any
 
-from fer_jax.data import image_reader
+from fer_jax.data import image_listing, image_reader
+from fer_jax.data.image_listing import ImageListing, some
 from fer_jax.errors import UserError
+from fer_jax.text_output import printable
 
-# Split -> the folder's name.
+# Split -> the names of its folder, in any case.
 SPLITS = {
-  "train": ("train",),
-  "validation": ("validation", "valid", "val"),
-  "test": ("test",),
+  "train": ("train", "training"),
+  "validation": ("validation", "valid", "val", "dev", "publictest"),
+  "test": ("test", "testing", "privatetest"),
 }
 LAYOUTS = (
   "ROOT/CLASS/IMAGE, or ROOT/train/CLASS/IMAGE and the same in validation "
   "(or val, valid) and test; without a validation split, "
-  "--config.dataset.holdout_validation=0.1 cuts one from train"
+  "dataset.holdout_validation=0.1 takes one from train"
 )
-_NAMED = 10  # files that a message names before it only counts
+# Files or folders that only the release of another dataset has.
+_OTHER_RELEASES = (
+  (("train_set/annotations", "val_set/annotations"), "affectnet"),
+  (("EmoLabel", "basic/EmoLabel", "Image/aligned"), "rafdb"),
+  (("cohn-kanade-images", "extended-cohn-kanade-images"), "ckplus"),
+  (("fer2013.csv", "icml_face_data.csv", "fer2013.tar.gz"), "fer2013"),
+)
 
 
 def class_folders(
@@ -31,94 +37,121 @@ def class_folders(
     root: holds split folders, or class folders, which are all training then.
 
   Returns:
-    Split -> class -> folder, the classes sorted, and what else lies there.
+    Split -> class -> folder, the classes sorted, and what else is there.
 
   Raises:
-    UserError: `root` is missing or laid out in another way.
+    UserError: `root` is missing or has another layout; the message says which
+      layout was recognized, and what is missing.
   """
   if not root.is_dir():
     raise UserError(
-      f"dataset.manual_dir={root} is no folder: give ROOT of {LAYOUTS}"
+      f"dataset.manual_dir={printable(root)} is no folder: give ROOT of "
+      f"{LAYOUTS}"
     )
   entries = visible(root)
-  roots = {}
-  for split, names in SPLITS.items():
-    found = [e for e in entries if e.name.lower() in names and e.is_dir()]
-    if len(found) > 1:
-      both = " and ".join(path.name for path in found)
-      raise UserError(f"{root}: {both} are both the {split} split: keep one")
-    if found:
-      roots[split] = found[0]
+  roots = split_folders(root)
   others = []
   if roots and "train" not in roots:
-    there = " and ".join(path.name for path in roots.values())
-    raise UserError(f"{root}: there is {there} but no train: give {LAYOUTS}")
+    there = " and ".join(printable(path.name) for path in roots.values())
+    raise UserError(
+      f"{printable(root)}: the folder {there} was recognized, but there is no "
+      f"train: give {LAYOUTS}{hint(root)}"
+    )
   if roots:
     others = [path for path in entries if path not in roots.values()]
   else:
     roots = {"train": root}
   folders: dict[str, dict[str, Path]] = {}
   for split, folder in roots.items():
-    entries = visible(folder)
-    folders[split] = {path.name: path for path in entries if path.is_dir()}
-    others += [path for path in entries if path.name not in folders[split]]
+    folders[split] = _classes(folder)
+    taken = folders[split].values()
+    others += [path for path in visible(folder) if path not in taken]
   if len(folders["train"]) < 2:
     there = ", ".join(folders["train"]) or "none"
+    images = len([p for p in visible(roots["train"]) if is_image(p)])
+    loose = f" ({images:,} images are in no class folder)" if images else ""
     raise UserError(
-      f"{roots['train']}: two or more class folders are needed and there is "
-      f"{there}: give ROOT of {LAYOUTS}"
+      f"{printable(roots['train'])}: two or more class folders are needed and "
+      f"there is {there}{loose}: give ROOT of {LAYOUTS}{hint(root)}"
     )
   for split, classes in folders.items():
     only = [name for name in classes if name not in folders["train"]]
     if only:
       raise UserError(
-        f"{roots[split]}: no class {some(only)} in train, whose classes are "
-        f"{', '.join(folders['train'])}: rename or remove it"
+        f"{printable(roots[split])}: no class {some(only)} in train, whose "
+        f"classes are {', '.join(folders['train'])}: rename or remove it"
       )
   return folders, others
 
 
-def fingerprint(root: Path, files: Iterable[Path]) -> dict[str, Any]:
-  """Returns names, sizes and times of change: other ones, another release.
+def split_folders(root: Path) -> dict[str, Path]:
+  """Returns the folders of splits in `root`, by split.
 
-  Args:
-    root: of the release.
-    files: in it, each once.
+  Raises:
+    UserError: a split has two.
   """
-  names = hashlib.sha256()
-  count = size = mtime_ns = 0
-  for file in files:
-    stat = file.stat()
-    count += 1
-    size += stat.st_size
-    mtime_ns = max(mtime_ns, stat.st_mtime_ns)
-    # A file that changes its class keeps its size and time.
-    names.update(f"{file.relative_to(root)}\0".encode("utf-8", "replace"))
-  return {
-    "path": str(root.resolve()),
-    "num_files": count,
-    "size": size,
-    "mtime_ns": mtime_ns,
-    "names": names.hexdigest(),
-  }
+  roots = {}
+  entries = visible(root)
+  for split, names in SPLITS.items():
+    found = [e for e in entries if e.name.lower() in names and e.is_dir()]
+    if len(found) > 1:
+      both = " and ".join(path.name for path in found)
+      raise UserError(
+        f"{printable(root)}: {both} are both the {split} split: keep one"
+      )
+    if found:
+      roots[split] = found[0]
+  return roots
 
 
-def is_image(path: Path) -> bool:
-  """Tells an image, which may still be damaged, by its name."""
-  return path.suffix.lower() in image_reader.SUFFIXES
+def hint(root: Path) -> str:
+  """Returns the dataset whose release `root` looks like, for a message."""
+  for names, dataset in _OTHER_RELEASES:
+    if any((root / name).exists() for name in names):
+      return (
+        f"; this looks like a release of {dataset}: use dataset.name={dataset}"
+      )
+  return ""
 
 
-def visible(folder: Path | None) -> list[Path]:
-  """Returns what is in a folder, sorted, without hidden files."""
-  return sorted(
-    path
-    for path in (folder.iterdir() if folder else ())
-    if not path.name.startswith((".", "__MACOSX"))
+def empty_class(folder: Path, name: str, listing: ImageListing) -> UserError:
+  """Returns the error of a class without images to train on."""
+  skipped = ""
+  if listing.skipped:
+    described = image_listing.describe_skipped(listing.skipped, folder)
+    skipped = f" (skipped {described})"
+  return UserError(
+    f"{printable(folder)}: no images of class {name!r} to train on (named "
+    f"{', '.join(sorted(image_reader.SUFFIXES))}){skipped}: add some, or "
+    "remove it"
   )
 
 
-def some(names: list[str]) -> str:
-  """Joins the first names, and counts the rest."""
-  more = len(names) - _NAMED
-  shown = ", ".join(names[:_NAMED])
-  return f"{shown} and {more} more" if more > 0 else shown
+def is_image(path: Path) -> bool:
+  """Returns whether a file is an image by its name; it may be damaged."""
+  return path.suffix.lower() in image_reader.SUFFIXES
+
+
+def visible(folder: Path) -> list[Path]:
+  """Returns what is in a folder, sorted, without hidden files."""
+  return sorted(
+    path for path in folder.iterdir() if not image_listing.is_hidden(path.name)
+  )
+
+
+def _classes(folder: Path) -> dict[str, Path]:
+  """Returns the class folders by name, sorted.
+
+  Names are composed (NFC) where macOS has decomposed them, and bytes that are
+  no UTF-8 are escaped, so that any file and terminal can hold them.
+  """
+  found: dict[str, Path] = {}
+  for path in visible(folder):
+    if path.is_dir():
+      name = printable(unicodedata.normalize("NFC", path.name))
+      if name in found:
+        raise UserError(
+          f"{printable(folder)}: two folders are named {name!r}: merge them"
+        )
+      found[name] = path
+  return dict(sorted(found.items()))

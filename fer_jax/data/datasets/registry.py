@@ -1,4 +1,4 @@
-"""Data sets by name: prepared once, then read by row.
+"""Datasets by name: prepared once, then read at random.
 
 >>> "fer2013" in available()
 True
@@ -15,7 +15,7 @@ from fer_jax.errors import choose
 if TYPE_CHECKING:  # tensorflow-datasets takes seconds to import.
   from fer_jax.data.datasets.builder import FaceBuilder
 
-# Name -> "module:class". Modules are imported when their data are asked for.
+# Name -> "module:class". Modules are imported when they are needed.
 DATASETS = {
   "ckplus": "fer_jax.data.datasets.ckplus:CkPlus",
   "fer2013": "fer_jax.data.datasets.fer2013:Fer2013",
@@ -31,33 +31,40 @@ def available() -> list[str]:
 
 
 def builder_class(name: str) -> "type[FaceBuilder]":
-  """Returns what prepares a data set; importing it takes seconds.
+  """Returns the builder of a dataset; importing it takes seconds.
 
   Raises:
     UserError: the name is unknown.
   """
-  module, class_name = DATASETS[choose("data set", name, DATASETS)].split(":")
+  module, class_name = DATASETS[choose("dataset", name, DATASETS)].split(":")
   return getattr(importlib.import_module(module), class_name)
 
 
 def default_options(name: str) -> dict[str, Any]:
-  """Returns a data set's own options, with their defaults."""
+  """Returns a dataset's own options, with their defaults."""
   return dict(builder_class(name).default_options)
 
 
 def load(
-  name: str, *, manual_dir: str = "", data_dir: str = "", **options: Any
+  name: str,
+  *,
+  manual_dir: str = "",
+  data_dir: str = "",
+  verify: bool = False,
+  **options: Any,
 ) -> Dataset:
-  """Opens a data set, preparing it first if that has not been done.
+  """Opens a dataset, and prepares it first if that has not been done.
 
   Args:
     name: one of `available()`.
-    manual_dir: where the release's files lie, or such a file itself; "" is the
-      manual folder of tensorflow-datasets, or else what was prepared before.
-      Data sets that need no release do not look at it.
-    data_dir: where prepared files go; "" is tensorflow-datasets' folder.
-    **options: of the data set, or of the view of it (see `views.apply`). None
-      is the option's own default.
+    manual_dir: folder of the release's files, or such a file; "" is the manual
+      folder of tensorflow-datasets, or else what was prepared before. Datasets
+      that need no release ignore it.
+    data_dir: folder of prepared files; "" is tensorflow-datasets' folder.
+    verify: compares the contents of the release with those that were prepared,
+      and not only the sizes and times of its files.
+    **options: options of the dataset, or of the view of it (see
+      `views.apply`). None is the option's default.
 
   Raises:
     UserError: the name or an option is unknown, or the release is missing or
@@ -67,14 +74,18 @@ def load(
   view = {key: options.pop(key) for key in views.OPTIONS if key in options}
   builder = builder_class(name)(
     manual_dir=manual_dir, data_dir=data_dir, **options
-  ).prepare()
+  ).prepare(verify=verify)
   dataset = Dataset(
     name=name,
     class_names=builder.class_names,
     image_shape=builder.image_shape,
     splits=MappingProxyType(
       {
-        split: Split(split, builder.as_data_source(split))
+        split: Split(
+          split,
+          builder.as_data_source(split),
+          source_fingerprint=builder.fingerprints.get(split, ""),
+        )
         for split in builder.info.splits
       }
     ),

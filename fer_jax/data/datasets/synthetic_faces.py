@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32, Int, UInt8
 
 from fer_jax.data.datasets import class_names, synthetic_portrait
-from fer_jax.data.datasets.builder import FaceBuilder, Row
+from fer_jax.data.datasets.builder import Example, FaceBuilder
 from fer_jax.errors import require
 
 SIDE = 48
@@ -267,7 +267,7 @@ class SyntheticFaces(FaceBuilder):
     first = len(splits) * self.options["seed"]
     return {split: first + i for i, split in enumerate(splits)}
 
-  def read_rows(self) -> Mapping[str, Iterator[Row]]:
+  def read_examples(self) -> Mapping[str, Iterator[Example]]:
     """Draws the splits, as their rows are asked for."""
     return {
       split: _rows(self.options[f"num_{split}"], seed)
@@ -289,7 +289,7 @@ def class_counts(num_images: int) -> list[int]:
   return counts
 
 
-def _rows(num_images: int, seed: int) -> Iterator[Row]:
+def _rows(num_images: int, seed: int) -> Iterator[Example]:
   targets = np.repeat(np.arange(len(SHARES)), class_counts(num_images))
   # An order, not `permutation`: the bytes of `random` are kept by numpy.
   order = np.random.default_rng(seed).random(num_images).argsort(kind="stable")

@@ -8,6 +8,7 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 
 import pytest
 
@@ -15,7 +16,7 @@ from fer_jax.data.datasets import bounded_io, csv_table
 from fer_jax.errors import UserError
 
 CONTENT = b"some text\n" * 1000
-COMPRESSORS = {
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
   "gz": gzip.compress,
   "xz": lzma.compress,
   "bz2": bz2.compress,

@@ -534,7 +534,7 @@ def test_empty_table(dirs, raw):
     ({"last_frames": 0}, "last_frames=0 must be a whole number of 1 or more"),
     ({"num_classes": 6}, "num_classes=6 must be 7, or 8 with neutral"),
     ({"num_folds": 6}, "6 folds need as many subjects, but there are 5"),
-    ({"folds": 5}, "unknown option of data set ckplus 'folds'"),
+    ({"folds": 5}, "unknown option of dataset ckplus 'folds'"),
   ],
 )
 def test_wrong_options(dirs, raw, options, message):
@@ -591,7 +591,7 @@ def test_prepared_once_and_again_when_the_release_changes(
   capsys.readouterr()
   rows, _ = rows_of(load("ckplus", **dirs))
   assert rows[0][1] == 4
-  assert "instead of data from another release" in capsys.readouterr().err
+  assert "replacing data from another release" in capsys.readouterr().err
   (raw / "Emotion").rename(raw.parent / "Emotion")
   del dirs["manual_dir"]
   assert len(rows_of(load("ckplus", **dirs))[0]) == 45

@@ -5,6 +5,7 @@ import lzma
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -212,10 +213,10 @@ def test_unknown_kind_of_file_is_refused(tmp_path):
 
 def test_fingerprint_sees_a_change(tmp_path, faces):
   write_files(tmp_path, FORMS["folders"](faces))
-  before = fer2013_releases.fingerprint(tmp_path)
-  assert before == fer2013_releases.fingerprint(tmp_path)
+  before = fer2013_releases.source_files(tmp_path).record()
+  assert fer2013_releases.source_files(tmp_path).matches(before)
   (tmp_path / "train/angry/Training_0.jpg").unlink()
-  assert before != fer2013_releases.fingerprint(tmp_path)
+  assert not fer2013_releases.source_files(tmp_path).matches(before)
 
 
 def png_of(width, height):
@@ -271,7 +272,7 @@ def test_kaggles_train_csv_is_all_training(tmp_path, suffix):
     line.rpartition(b",")[0]
     for line in FORMS["csv"](all_faces())["fer2013.csv"].splitlines()[1:]
   )
-  pack = {
+  pack: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
     ".zip": lambda t: zipped({"train.csv": t}),

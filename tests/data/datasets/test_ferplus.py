@@ -214,7 +214,7 @@ def test_options_and_files_are_prepared_apart(raw, faces, open_data, capsys):
   changed = [VOTES[0]] * 15
   write_files(raw, {"fer2013new.csv": votes_csv(rows=changed)})
   assert open_data().split("train").targets().tolist() == [0] * 5
-  assert "instead of data from another release" in capsys.readouterr().err
+  assert "replacing data from another release" in capsys.readouterr().err
   assert len(open_data(manual_dir="").split("train")) == 5  # as prepared
 
 

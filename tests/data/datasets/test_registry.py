@@ -25,7 +25,7 @@ class ToyFaces(builder.FaceBuilder):
   default_options = {"num_rows": 6}
   num_reads = 0
 
-  def read_rows(self):
+  def read_examples(self):
     """Gives rows to one split of three."""
     type(self).num_reads += 1
     return {"train": self.rows(), "validation": [], "test": iter([])}
@@ -141,7 +141,7 @@ def test_options_are_prepared_apart(prepared):
 
 
 def test_unknown_names_list_the_choices(prepared):
-  with pytest.raises(UserError, match="unknown data set 'fer2031': .*fer2013"):
+  with pytest.raises(UserError, match="unknown dataset 'fer2031': .*fer2013"):
     load("fer2031", prepared)
   with pytest.raises(UserError, match="unknown option .*'rows': .*num_rows"):
     load("ToyFaces", prepared, rows=3)

@@ -21,9 +21,9 @@ class Repeating(builder.FaceBuilder):
   VERSION = tfds.core.Version("1.0.0")
   classes = ("angry", "happy", "sad")
 
-  def read_rows(self):
+  def read_examples(self):
     """Gives the rows, the last split's first."""
-    rows: dict[str, list[builder.Row]] = {}
+    rows: dict[str, list[builder.Example]] = {}
     number = 100
     for split, faces in ROWS.items():
       rows[split] = []

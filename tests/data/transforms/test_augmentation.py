@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from fer_jax.errors import UserError
 
 KEY = jax.random.key(7)
 # Turning each on by itself.
-STRENGTHS = {
+STRENGTHS: dict[str, Any] = {
   "shift": 0.2,
   "flip": True,
   "rotation": 30.0,
@@ -219,7 +220,7 @@ def test_nothing_is_on_by_default():
 
 @pytest.mark.parametrize("name", STRENGTHS)
 def test_each_changes_images_and_keeps_their_range(name):
-  fields = {name: STRENGTHS[name]}
+  fields: dict[str, Any] = {name: STRENGTHS[name]}
   augmentation.check(augmentation.Augmentation(**fields))
   assert augmentation.any_on(augmentation.Augmentation(**fields))
   x = pictures()
@@ -452,11 +453,12 @@ def test_lambda_has_its_distribution(alpha):
 
 def test_check_knows_every_field():
   augmentation.check(augmentation.Augmentation())
+  wrong: Any = -1
   for name, value in dataclasses.asdict(augmentation.Augmentation()).items():
     if isinstance(value, str):
       continue
     with pytest.raises(UserError, match=f"augment.{name}=-1(.0)? must"):
-      augmentation.check(augmentation.Augmentation(**{name: -1}))
+      augmentation.check(augmentation.Augmentation(**{name: wrong}))
 
 
 @pytest.mark.parametrize(
