@@ -1,6 +1,6 @@
-"""Writes a trained model as programs that run without this package.
+"""Writes a trained model as files that run without this package.
 
-python -m fer_jax.export --workdir=W [--output=DIR] [--checkpoint=best]
+python -m fer_jax.export --workdir=W [--format=onnx] [--output=DIR]
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,12 @@ def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
   flags.DEFINE_enum("checkpoint", "best", CHECKPOINTS, "Which of its weights.")
+  flags.DEFINE_enum(
+    "format",
+    "stablehlo",
+    exporting.FORMATS,
+    "stablehlo: programs for JAX; onnx: one file for ONNX runtimes.",
+  )
   flags.DEFINE_string("output", "", "The folder; WORKDIR/export if not given.")
 
 
@@ -28,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
   command.start()
   trained = Trained.load(given.workdir, given.checkpoint)
   folder = Path(given.output or trained.workdir / "export").expanduser()
-  for path in exporting.export(trained, folder):
+  for path in exporting.export(trained, folder, given.format):
     print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB")
 
 

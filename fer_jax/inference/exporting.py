@@ -1,9 +1,9 @@
-"""A trained model as programs that run without this package.
+"""A trained model as files that run without this package.
 
-Each program is StableHLO, made by `jax.export`: stored images in, uint8
-`[b h w c]` for any b, probabilities out, float32 `[b k]`; weights and
-preprocessing are inside. The one for CPU has this package's convolutions, that
-for accelerators XLA's own.
+As ONNX: see `onnx_export`. As StableHLO, made by `jax.export`: stored images
+in, uint8 `[b h w c]` for any b, probabilities out, float32 `[b k]`; weights and
+preprocessing are inside. The program for CPU has this package's convolutions,
+the one for accelerators XLA's own.
 """
 
 import json
@@ -17,10 +17,13 @@ import numpy as np
 from jaxtyping import Array
 
 from fer_jax import __version__
-from fer_jax.errors import UserError
+from fer_jax.errors import choose
+from fer_jax.inference import onnx_export
 from fer_jax.inference.trained_model import Trained
 from fer_jax.ops import convolution, cpu_kernels, lowerings
+from fer_jax.output_folder import OutputFolder
 
+FORMATS = ("stablehlo", "onnx")
 # File -> the platforms it runs on.
 PROGRAMS: dict[str, tuple[str, ...]] = {
   "model_cpu.stablehlo": ("cpu",),
@@ -40,20 +43,43 @@ README = """\
 """
 
 
-def export(trained: Trained, folder: Path) -> list[Path]:
-  """Writes the programs, and what their outputs stand for.
+def export(
+  trained: Trained, folder: Path, format: str = "stablehlo"
+) -> list[Path]:
+  """Writes a model in one of `FORMATS`.
 
   Args:
     trained: the model.
-    folder: where to; made if it is not there.
+    folder: the output folder; created if it does not exist.
+    format: "stablehlo" (two programs, `model.json` and `README.md`) or "onnx"
+      (`model.onnx`).
 
   Returns:
-    The files.
+    The files written.
 
   Raises:
-    UserError: the folder cannot be written.
+    UserError: the format is unknown, the model cannot be converted, or a file
+      cannot be written or was not made by this package.
   """
-  contents: dict[str, bytes] = {
+  choose("format", format, FORMATS)
+  contents = {
+    "stablehlo": stablehlo_files,
+    "onnx": lambda trained: {onnx_export.FILE: onnx_export.content(trained)},
+  }[format](trained)
+  output = OutputFolder(folder, kind="model")
+  for name, content in contents.items():
+    with output.write(name) as temporary:
+      temporary.write_bytes(content)
+  return [folder / name for name in contents]
+
+
+def stablehlo_files(trained: Trained) -> dict[str, bytes]:
+  """Returns the programs and what describes them, by file name.
+
+  Args:
+    trained: the model.
+  """
+  contents = {
     name: bytes(program(trained, platforms).serialize())
     for name, platforms in PROGRAMS.items()
   }
@@ -66,21 +92,13 @@ def export(trained: Trained, folder: Path) -> list[Path]:
     channels=channels,
     classes=len(trained.class_names),
   ).encode()
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-      (folder / name).write_bytes(content)
-  except OSError as e:
-    raise UserError(
-      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
-    ) from e
-  return [folder / name for name in contents]
+  return contents
 
 
 def program(
   trained: Trained, platforms: tuple[str, ...]
 ) -> jax.export.Exported:
-  """The model as one function of images, for any number of them.
+  """Returns the model as one function of any number of images.
 
   Args:
     trained: the model.
@@ -102,7 +120,7 @@ def program(
 
 
 def describe(trained: Trained) -> dict[str, Any]:
-  """Says what the programs take and give, fit for JSON."""
+  """Returns the inputs and outputs of the programs, as JSON values."""
   return {
     "fer_jax": __version__,
     "model": trained.config.model.name,

@@ -47,5 +47,5 @@ def test_the_other_platforms_have_their_program(trained):
 
 def test_a_place_that_cannot_be_written_is_named(trained, tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="cannot write --output="):
+  with pytest.raises(UserError, match="cannot write .*file"):
     exporting.export(trained, tmp_path / "file")

@@ -1,0 +1,1 @@
+"""Conversion of JAX programs to ONNX: convolutional networks in inference."""
