@@ -15,6 +15,7 @@ from typing import Any
 
 import jax.export
 import numpy as np
+import onnxruntime
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
@@ -249,6 +250,17 @@ def test_export_writes_programs_that_agree(folder, probabilities):
   )
   found = program.call(validation(folder)["image"])
   np.testing.assert_allclose(found, probabilities, atol=2e-6)
+
+
+def test_export_writes_an_onnx_file_that_agrees(run, folder, probabilities):
+  done = run("export", "--workdir=run", "--output=onnx", "--format=onnx")
+  assert (done.status, done.err) == (0, "")
+  assert done.out.startswith("onnx/model.onnx ")
+  session = onnxruntime.InferenceSession(
+    folder / "onnx" / "model.onnx", providers=["CPUExecutionProvider"]
+  )
+  (found,) = session.run(None, {"images": validation(folder)["image"]})
+  np.testing.assert_allclose(found, probabilities, atol=1e-5)
 
 
 SWEEP = "sweep --config=recipe.py --space=space.py"
