@@ -1,15 +1,17 @@
-r"""Times predictions of many faces: in full batches, and one by one.
+r"""Times predictions of photos and of face crops, end to end.
 
 python benchmarks/predict_timing.py --workdir=W [--count=1000] [--turns=5] \
-  [FOLDER_OF_CROPS]
+  [--detect] [--csv=predict_timing.csv] [FOLDER]
 
-Both read the same files and classify the same crops, in turns: `batches` as
-fer_jax.predict does, `one by one` with a batch of one image a call. Without a
-folder the crops are drawn faces.
+Crops (without --detect): the same files are classified in full batches, as
+fer_jax.predict does, and one image per call. Photos (--detect): faces are found
+and classified by one thread and by all cores. The measurements are interleaved.
+Without a folder the crops are drawn faces, and the photos those faces on walls
+of 640 x 480 pixels.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,56 +21,115 @@ from PIL import Image
 
 from fer_jax import errors
 from fer_jax.cli import recipe_flags as command
+from fer_jax.data import image_reader, parallel
 from fer_jax.data.datasets.synthetic_faces import draw_faces
-from fer_jax.inference import predict_images
+from fer_jax.data.image_inputs import list_inputs
+from fer_jax.inference.prediction_stream import NamedImage
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
+
+_PHOTO = (640, 480)
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
   flags.DEFINE_integer("count", 1000, "Images at most.", lower_bound=1)
-  flags.DEFINE_integer("batch_size", 64, "Of full batches.", lower_bound=2)
+  flags.DEFINE_integer("batch_size", 64, "Faces per call.", lower_bound=2)
   flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=3)
+  flags.DEFINE_bool("detect", False, "Photos, in which faces are looked for.")
+  flags.DEFINE_string("csv", "", "A CSV file for the figures.")
 
 
 def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   given = flags.FLAGS
   command.start("off")
-  full = Predictor(Trained.load(given.workdir, batch_size=given.batch_size))
-  single = Predictor(Trained.load(given.workdir, batch_size=1))
+  model = TrainedModel.load(given.workdir, batch_size=given.batch_size)
   with tempfile.TemporaryDirectory() as folder:
     if len(argv) > 1:
-      paths = predict_images.find_images([Path(name) for name in argv[1:]])
-      paths = paths[: given.count]
+      found = list_inputs([Path(name) for name in argv[1:]]).images
+      paths = list(found)[: given.count]
     else:
-      paths = _draw(Path(folder), given.count)
+      draw = _draw_photos if given.detect else _draw_crops
+      paths = draw(Path(folder), given.count)
+    if given.detect:
+      variants = _photo_variants(Predictor(model), paths)
+    else:
+      single = TrainedModel.load(given.workdir, batch_size=1)
+      variants = _crop_variants(Predictor(model), Predictor(single), paths)
+    faces = {name: run() for name, run in variants.items()}  # and compiles
     timings = timing.interleave(
-      {
-        "batches": lambda: len(full.predict(paths, detect=False)),
-        "one by one": lambda: [
-          len(single.predict(path, detect=False)) for path in paths
-        ],
-      },
-      num_turns=given.turns,
-      calls_per_turn=1,
-      warm_up=1,
+      variants, num_turns=given.turns, calls_per_turn=1, warm_up=0
     )
+    megapixels = sum(_pixels(path) for path in paths) / 1e6
+  lines = ["what,images,faces,megapixels,turns,seconds,low,high"]
   for name, of in timings.items():
-    low, high = len(paths) / of.high, len(paths) / of.low
-    rate = len(paths) / of.median
-    print(f"{name:10}  {rate:8,.0f} faces/s ({low:,.0f}-{high:,.0f})")
-  ratio = timings["one by one"].median / timings["batches"].median
-  print(f"{ratio:.1f} times, {len(paths):,} images, {given.turns} turns")
+    rate, faces_rate = len(paths) / of.median, faces[name] / of.median
+    print(
+      f"{name:12}  {rate:8,.1f} images/s  {faces_rate:8,.1f} faces/s "
+      f" {of.median / megapixels * 1e3:8,.1f} ms/megapixel"
+      f"  ({len(paths) / of.high:,.1f}-{len(paths) / of.low:,.1f} images/s)"
+    )
+    numbers = (len(paths), faces[name], f"{megapixels:.2f}", given.turns)
+    spread = (f"{seconds:.4f}" for seconds in (of.median, of.low, of.high))
+    lines.append(",".join(map(str, (name, *numbers, *spread))))
+  slow, fast = list(timings.values())[::-1]
+  print(
+    f"{slow.median / fast.median:.1f} times, {len(paths):,} images,"
+    f" {given.turns} turns"
+  )
+  if given.csv:
+    Path(given.csv).write_text("\n".join(lines) + "\n")
 
 
-def _draw(folder: Path, count: int) -> list[Path]:
+def _photo_variants(
+  predictor: Predictor, paths: list[Path]
+) -> dict[str, Callable[[], int]]:
+  def run(num_workers: int) -> int:
+    named = [NamedImage(str(path), path) for path in paths]
+    results = predictor.stream(named, num_workers=num_workers)
+    return sum(len(result.faces) for result in results)
+
+  cores = parallel.num_cores()
+  return {f"{cores} threads": lambda: run(cores), "1 thread": lambda: run(1)}
+
+
+def _crop_variants(
+  full: Predictor, single: Predictor, paths: list[Path]
+) -> dict[str, Callable[[], int]]:
+  return {
+    "batches": lambda: len(full.predict(paths, detect=False)),
+    "one by one": lambda: sum(
+      len(single.predict(path, detect=False)) for path in paths
+    ),
+  }
+
+
+def _pixels(path: Path) -> int:
+  height, width, _ = image_reader.read(path).shape
+  return height * width
+
+
+def _draw_crops(folder: Path, count: int) -> list[Path]:
   paths = []
   for i, image in enumerate(draw_faces(np.arange(count) % 7, seed=0)):
     paths.append(folder / f"{i:05}.png")
     Image.fromarray(image[..., 0]).save(paths[-1])
+  return paths
+
+
+def _draw_photos(folder: Path, count: int) -> list[Path]:
+  faces = draw_faces(np.arange(28) % 7, seed=0, side=160)[..., 0]
+  rng, paths = np.random.default_rng(0), []
+  for i in range(count):
+    wall = rng.integers(60, 200, (6, 8, 3), np.uint8)
+    photo = Image.fromarray(wall).resize(_PHOTO, Image.Resampling.BICUBIC)
+    for x in (60, 400):
+      face = Image.fromarray(faces[rng.integers(28)])
+      photo.paste(face.convert("RGB"), (x, int(rng.integers(40, 280))))
+    paths.append(folder / f"{i:05}.jpg")
+    photo.save(paths[-1], quality=92)
   return paths
 
 

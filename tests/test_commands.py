@@ -184,21 +184,30 @@ def test_predict_answers_for_what_can_be_read(folder, probabilities):
     "--annotate=drawn",
   )
   answers = [json.loads(line) for line in done.out.splitlines()]
-  sources = ["images/0.png", "images/sub/1.png", "images/sub/2.png"]
-  assert [answer["source"] for answer in answers] == sources
-  for answer, expected in zip(answers, probabilities, strict=False):
-    found = [answer["probabilities"][k] for k in class_names.FER2013_CLASSES]
+  sources = ["0.png", "broken.jpg", "empty.png", "sub/1.png", "sub/2.png"]
+  assert [answer["source"] for answer in answers] == [
+    f"images/{name}" for name in sources
+  ]
+  assert answers[1]["faces"] == [] and "not an image" in answers[1]["error"]
+  faces = [answer["faces"][0] for answer in answers if answer["faces"]]
+  for face, expected in zip(faces, probabilities, strict=False):
+    found = [face["probabilities"][k] for k in class_names.FER2013_CLASSES]
     np.testing.assert_allclose(found, expected, atol=2e-6)
-    assert answer["label"] == class_names.FER2013_CLASSES[expected.argmax()]
-    assert answer["box"] is None
-  broken, empty, counts, error = done.err.splitlines()
-  assert broken.startswith("skipped images/broken.jpg: ")
-  assert empty.startswith("skipped images/empty.png: ")
+    assert face["label"] == class_names.FER2013_CLASSES[expected.argmax()]
+    assert face["box"] is None
+  broken, empty, skipped, counts, error = done.err.splitlines()
+  assert skipped.startswith("skipped 1 not an image (images/")
+  assert broken.startswith("cannot read images/broken.jpg: ")
+  assert empty.startswith("cannot read images/empty.png: ")
   assert "3 faces in 5 images" in counts and "unreadable 2" in counts
   assert error == "error: 2 of 5 images could not be read"
   assert done.status == 1
-  drawn = sorted(path.name for path in (folder / "drawn").iterdir())
-  assert drawn == ["0.png", "1.png", "2.png"]
+  drawn = sorted((folder / "drawn").rglob("*.png"))
+  assert [path.relative_to(folder / "drawn").as_posix() for path in drawn] == [
+    "0.png",
+    "sub/1.png",
+    "sub/2.png",
+  ]
 
 
 def test_predict_prints_a_table(run, probabilities):
@@ -216,7 +225,8 @@ def test_predict_prints_a_table(run, probabilities):
 def test_predict_counts_images_without_a_face(run, folder):
   Image.new("L", (64, 64), 128).save(folder / "grey.png")
   done = run("predict", "--workdir=run", "grey.png", "--json")
-  assert (done.status, done.out) == (0, "")
+  assert done.status == 0
+  assert json.loads(done.out) == {"source": "grey.png", "faces": []}
   assert "no face 1" in done.err
 
 
@@ -270,11 +280,11 @@ MISTAKES = [
   ("evaluate --workdir=", "--workdir= names no run", "fer_jax.train"),
   ("evaluate --workdir=run --split=test+test", "--split=test+test", "twice"),
   *(
-    (f"{name} --workdir=nowhere x.png", "--workdir=nowhere", "fer_jax.train")
+    (f"{name} --workdir=nowhere x.png", "workdir=nowhere", "of a run")
     for name in ("predict", "explain")
   ),
-  ("evaluate --workdir=nowhere", "--workdir=nowhere", "fer_jax.train"),
-  ("evaluate --workdir=run,file", "--workdir=file", "fer_jax.train"),
+  ("evaluate --workdir=nowhere", "workdir=nowhere", "of a run"),
+  ("evaluate --workdir=run,file", "workdir=file", "of a run"),
   ("export --workdir=hollow", "no best checkpoint", "hollow", "train"),
   *((f"{name} x.png", "--workdir is missing", "--help") for name in COMMANDS),
   *(

@@ -11,8 +11,7 @@ from fer_jax.data.image_listing import Skipped
 from fer_jax.errors import UserError
 from fer_jax.text_output import printable
 
-DRAWN = "made by fer_jax"
-_URL = ("http://", "https://")
+MADE, IN_OUTPUT = "made by fer_jax", "in the output folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +32,11 @@ class ImageInputs:
     return image_listing.describe_skipped(self.skipped)
 
 
-def is_url(text: str) -> bool:
-  """Returns whether an input is to be downloaded."""
-  return text.lower().startswith(_URL)
-
-
 def list_inputs(
-  inputs: Sequence[Path], *, output: Path | None = None
+  inputs: Sequence[Path],
+  *,
+  output: Path | None = None,
+  allow_none: bool = False,
 ) -> ImageInputs:
   """Lists files as they are named, and all images in folders and below.
 
@@ -47,6 +44,7 @@ def list_inputs(
     inputs: files, whatever their suffix, and folders.
     output: a folder that is written to: what lies in it is skipped, and if an
       input lies in it, only what the package made there.
+    allow_none: whether there may be no images.
 
   Raises:
     UserError: an input does not exist, or there are no images.
@@ -61,24 +59,27 @@ def list_inputs(
     if not given.is_dir():
       images.setdefault(given, given)
       continue
-    exclude = [output] if output and not _lies_in(given, output) else []
     try:
-      listing = image_listing.list_images(given, exclude=exclude)
+      listing = image_listing.list_images(given)
     except OSError as e:
       raise UserError(
         f"{printable(given)} cannot be listed: {e.strerror or e}"
       ) from e
-    drawn = _drawn(listing.images)
+    left_out = None if output is None or _lies_in(given, output) else output
+    made = _drawn(listing.images)
     if output:
-      drawn |= output_folder.made_files(output)
+      made |= output_folder.made_files(output)
     for path in listing.images:
-      if path in drawn:  # by an earlier run
-        skipped[path] = Skipped(path, DRAWN)
+      if left_out and _lies_in(path, left_out):
+        skipped[path] = Skipped(path, IN_OUTPUT)
+      elif path in made:  # by an earlier run
+        skipped[path] = Skipped(path, MADE)
       else:
         images.setdefault(path, given)
     skipped |= {item.path: item for item in listing.skipped}
   found = ImageInputs(images, tuple(skipped.values()))
-  if not images:
+  broken = any(item.is_image for item in found.skipped)
+  if not images and not broken and not allow_none:
     names = ", ".join(printable(given) for given in inputs)
     why = found.describe_skipped() or "it is empty"
     raise UserError(

@@ -1,184 +1,168 @@
-"""What `fer_jax.predict` does with many images: read, answer, draw."""
+"""Predictions for files and folders of images, written and drawn."""
 
 import dataclasses
-import json
+import os
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-
-from fer_jax.data import image_reader
+from fer_jax import fonts
+from fer_jax.data import image_reader, parallel
+from fer_jax.data.image_inputs import list_inputs
+from fer_jax.data.image_listing import Skipped, describe_skipped
 from fer_jax.data.preparation_progress import progress, say
 from fer_jax.errors import UserError
-from fer_jax.inference.predictor import Crop, Prediction, Predictor
-
-_BOX = (255, 196, 0)
-_INK = (20, 20, 24)
+from fer_jax.inference import drawing, face_crops
+from fer_jax.inference.prediction import ImageResult
+from fer_jax.inference.prediction_stream import NamedImage
+from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.result_writers import result_writer
+from fer_jax.inference.web_images import is_url
+from fer_jax.output_folder import OutputFolder
+from fer_jax.text_output import printable
 
 
 @dataclasses.dataclass
-class Counts:
-  """What became of the images."""
+class ImageCounts:
+  """What became of the images.
+
+  Attributes:
+    images: all, readable or not.
+    faces: found in them.
+    without_face: images.
+    unreadable: images.
+    skipped: files in the folders that are no images.
+    seconds: for all of it.
+  """
 
   images: int = 0
   faces: int = 0
   without_face: int = 0
   unreadable: int = 0
+  skipped: int = 0
   seconds: float = 0.0
 
   def __str__(self) -> str:
-    rate = self.faces / self.seconds if self.seconds else 0
+    seconds = self.seconds or float("inf")
+    skipped = f", skipped {self.skipped:,}" if self.skipped else ""
     return (
-      f"{self.faces:,} faces in {self.images:,} images ({rate:,.1f} faces/s),"
-      f" no face {self.without_face:,}, unreadable {self.unreadable:,}"
+      f"{self.faces:,} faces in {self.images:,} images"
+      f" ({self.images / seconds:,.1f} images/s,"
+      f" {self.faces / seconds:,.1f} faces/s), no face"
+      f" {self.without_face:,}, unreadable {self.unreadable:,}{skipped}"
     )
 
 
-def find_images(inputs: Sequence[Path]) -> list[Path]:
-  """Returns files as they are named, and all images in folders, sorted.
-
-  Raises:
-    UserError: an input does not exist, or there are no images.
-  """
-  found: list[Path] = []
-  for given in inputs:
-    if given.is_dir():
-      found += sorted(
-        path
-        for path in given.rglob("*")
-        if path.suffix.lower() in image_reader.SUFFIXES
-        and not any(
-          part.startswith(".") for part in path.relative_to(given).parts
-        )
-      )
-    elif given.exists():
-      found.append(given)
-    else:
-      raise UserError(
-        f"{given} does not exist: name images, or folders of them"
-      )
-  if not found:
-    raise UserError(
-      f"no images in {', '.join(map(str, inputs))}: looked for"
-      f" {', '.join(sorted(image_reader.SUFFIXES))}"
-    )
-  return found
-
-
-def answer(
+def predict_files(
   predictor: Predictor,
-  paths: Sequence[Path],
+  inputs: Sequence[str | os.PathLike[str]],
   *,
   detect: bool = True,
   as_json: bool = False,
+  csv: Path | None = None,
   annotate: Path | None = None,
-) -> Counts:
-  """Prints a line for each face, as soon as its batch is full.
+  num_workers: int = 0,
+) -> ImageCounts:
+  """Prints a line for every image and face, as soon as its batch is full.
 
   Args:
     predictor: classifies.
-    paths: of the images.
-    detect: whether to look for faces.
-    as_json: JSON, one object a line, instead of a table.
+    inputs: image files, folders of images, and URLs.
+    detect: whether to look for faces; otherwise each image is one.
+    as_json: print JSON Lines, one object per image, instead of a table.
+    csv: a CSV file to write too.
     annotate: a folder for copies of the images with boxes and labels.
+    num_workers: threads that read and detect; 0 is one per core.
 
   Returns:
-    What became of the images; unreadable ones are named on stderr.
+    What became of the images; the unreadable ones, and what was skipped, are
+    named on stderr.
+
+  Raises:
+    UserError: an input does not exist, there are no images, or an output would
+      overwrite a file that the package did not make.
   """
-  counts, started = Counts(images=len(paths)), time.monotonic()
-  drawn: dict[str, list[Prediction]] = defaultdict(list)
-  if not as_json:
-    print(head(f"{'image':40}"))
-  for found in predictor.classify(_crops(predictor, paths, detect, counts)):
-    counts.faces += 1
-    if as_json:
-      print(json.dumps(found.to_json()), flush=True)
-    else:
-      print(row(f"{found.source:40}", found))
-    if annotate:
-      drawn[found.source].append(found)
+  urls = [str(name) for name in inputs if is_url(name)]
+  paths = [Path(name).expanduser() for name in inputs if not is_url(name)]
+  images: dict[Path, Path] = {}
+  skipped: tuple[Skipped, ...] = ()
+  if paths:
+    found = list_inputs(paths, output=annotate, allow_none=bool(urls))
+    images, skipped = found.images, found.skipped
+  broken = [item for item in skipped if item.is_image]
+  others = [item for item in skipped if not item.is_image]
+  drawer = _Drawer(predictor, annotate, images, urls) if annotate else None
+  named = [NamedImage(str(image), image) for image in [*images, *urls]]
+  counts, started = ImageCounts(skipped=len(others)), time.monotonic()
+  with result_writer(
+    predictor.class_names, as_json=as_json, csv=csv, inputs=images
+  ) as write:
+    results = predictor.stream(
+      progress(named, "predicting"), detect, num_workers=num_workers
+    )
+    if drawer:
+      results = drawer.draw_all(results)
+    for result in results:
+      _count(result, counts)
+      write(result)
+    for item in broken:
+      result = ImageResult(str(item.path), [], item.reason)
+      _count(result, counts)
+      write(result)
   counts.seconds = time.monotonic() - started
-  if annotate:
-    _annotate(drawn, annotate)
+  if others:
+    say(f"skipped {describe_skipped(others)}")
   return counts
 
 
-def _crops(
-  predictor: Predictor, paths: Iterable[Path], detect: bool, counts: Counts
-) -> Iterator[Crop]:
-  """Yields the faces of all images that can be read; counts the others."""
-  for path in progress(paths, "looking at images"):
-    try:
-      crops = predictor.crops(path, detect)
-    except image_reader.UnreadableError as e:
-      counts.unreadable += 1
-      say(f"skipped {path}: {e}")
-      continue
-    counts.without_face += not crops
-    yield from crops
+def _count(result: ImageResult, counts: ImageCounts) -> None:
+  counts.images += 1
+  counts.faces += len(result.faces)
+  if result.error:
+    counts.unreadable += 1
+    say(f"cannot read {printable(result.source)}: {printable(result.error)}")
+  else:
+    counts.without_face += not result.faces
 
 
-def head(where: str) -> str:
-  """Returns the table's first line; `where` is what its rows begin with."""
-  return _row(where, "box", "expression", "probability")
+class _Drawer:
+  """Writes a copy of every image that has a face, with boxes and labels."""
 
+  def __init__(
+    self,
+    predictor: Predictor,
+    folder: Path,
+    images: dict[Path, Path],
+    urls: list[str],
+  ):
+    self._class_names = predictor.class_names
+    self._folder = OutputFolder(folder, inputs=images)
+    # Checked before anything is predicted.
+    self._targets = {
+      str(path): target.relative_to(folder)
+      for path, target in self._folder.targets(images, ".png").items()
+    }
+    self._targets |= {
+      url: Path(f"url{i + 1}.png") for i, url in enumerate(urls)
+    }
+    legend = fonts.drawable_labels(self._class_names).legend
+    if legend:
+      with self._folder.write("legend.txt") as temporary:
+        temporary.write_text(legend.replace(", #", "\n#") + "\n", "utf-8")
 
-def row(where: str, found: Prediction) -> str:
-  """Returns a face's line of the table."""
-  box = " ".join(f"{n:.0f}" for n in found.box) if found.box else "whole"
-  return _row(where, box, found.label, f"{found.probability:.1%}")
+  def draw_all(self, results: Iterator[ImageResult]) -> Iterator[ImageResult]:
+    """Yields the results once they are drawn, by several threads."""
+    return parallel.map_in_order(self._draw, results)
 
-
-def _row(where: str, box: str, label: str, probability: str) -> str:
-  return f"{where}  {box:>20}  {label:12}  {probability:>11}"
-
-
-def _annotate(drawn: dict[str, list[Prediction]], folder: Path) -> None:
-  """Writes a copy of every image that has a face, boxes and labels on it."""
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    names: dict[str, int] = defaultdict(int)
-    for source, predictions in drawn.items():
-      stem = Path(source).stem
-      names[stem] += 1
-      again = f"_{names[stem]}" if names[stem] > 1 else ""
-      picture = annotated(image_reader.read(source, color=True), predictions)
-      picture.save(folder / f"{stem}{again}.png")
-  except OSError as e:
-    raise UserError(
-      f"cannot write --annotate={folder}: {e.strerror or e}; give another"
-      " folder"
-    ) from e
-
-
-def annotated(
-  image: np.ndarray, predictions: Sequence[Prediction]
-) -> Image.Image:
-  """Draws boxes and labels on a picture.
-
-  Args:
-    image: uint8 `[h w 3]`.
-    predictions: of its faces; one without a box is the whole picture.
-  """
-  picture = Image.fromarray(image)
-  # Text is legible on small pictures too.
-  scale = max(1, -(-320 // max(picture.size)))
-  picture = picture.resize((picture.width * scale, picture.height * scale))
-  draw = ImageDraw.Draw(picture)
-  size = max(12, max(picture.size) // 45)
-  font = ImageFont.load_default(size)
-  width = max(2, size // 7)
-  for found in predictions:
-    x, y, w, h = found.box or (0, 0, *image.shape[1::-1])
-    left, top, right, bottom = (scale * n for n in (x, y, x + w, y + h))
-    draw.rectangle((left, top, right, bottom), outline=_BOX, width=width)
-    text = f"{found.label} {found.probability:.0%}"
-    text_width = draw.textlength(text, font)
-    below = max(0, min(top - size - 6, picture.height - size - 6))
-    left = max(0, min(left, picture.width - text_width - 8))
-    draw.rectangle((left, below, left + text_width + 8, below + size + 6), _BOX)
-    draw.text((left + 4, below + 2), text, _INK, font)
-  return picture
+  def _draw(self, result: ImageResult) -> ImageResult:
+    if result.faces:
+      try:  # Read again: the images of a batch together may be large.
+        pixels = face_crops.read_pixels(result.source)
+      except image_reader.UnreadableError as e:
+        raise UserError(
+          f"{printable(result.source)} changed while it was predicted: {e}"
+        ) from e
+      picture = drawing.annotated(pixels, result.faces, self._class_names)
+      with self._folder.write(self._targets[result.source]) as temporary:
+        picture.save(temporary, "PNG", compress_level=1)
+    return result

@@ -1,190 +1,266 @@
-"""Answers about new faces: found, cut out, batched over images, classified."""
+"""Predictions for images: faces found, cropped, classified in full batches."""
 
-import dataclasses
-import itertools
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from PIL import Image
 
-from fer_jax.data import image_reader
 from fer_jax.errors import UserError
-from fer_jax.faces import crop, detection
-from fer_jax.inference.trained_model import Trained
-
-Source = str | os.PathLike[str] | Image.Image | UInt8[np.ndarray, "h w ..."]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Prediction:
-  """One face and what it expresses.
-
-  Attributes:
-    source: the image's path, or its place among the images.
-    label: the most probable class.
-    probability: of that class.
-    probabilities: of every class, by name.
-    box: x, y, width and height in the image, in pixels; None where the whole
-      image is the face.
-    score: how sure the detector is of the face; None likewise.
-    crop: the face as the model was given it, uint8 `[h w c]`.
-  """
-
-  source: str
-  label: str
-  probability: float
-  probabilities: dict[str, float]
-  box: tuple[float, float, float, float] | None
-  score: float | None
-  crop: UInt8[np.ndarray, "h w c"]
-
-  def to_json(self) -> dict[str, Any]:
-    """Returns all but the crop, fit for JSON."""
-    fields = {
-      field.name: getattr(self, field.name)
-      for field in dataclasses.fields(self)
-      if field.name != "crop"
-    }
-    fields["box"] = self.box and [round(number, 1) for number in self.box]
-    return fields
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Crop:
-  """A face before it is classified; see `Prediction`."""
-
-  source: str
-  image: UInt8[np.ndarray, "h w c"]
-  face: detection.Face | None
+from fer_jax.faces import detection
+from fer_jax.inference import (
+  drawing,
+  explanation_sheets,
+  face_crops,
+  prediction_stream,
+)
+from fer_jax.inference.face_crops import FaceCrop, FindFaces
+from fer_jax.inference.prediction import ImageResult, Prediction
+from fer_jax.inference.prediction_stream import CroppedImage, NamedImage
+from fer_jax.inference.trained_model import TrainedModel
 
 
 class Predictor:
-  """Classifies faces in images; loads the detector when it is first needed.
+  """A model for images in any form; loads the detector when it is needed.
 
   Args:
     trained: the model.
-    detector: finds the faces of an image; `detection.create_detector()` by default.
-    tta: test-time augmentation, see `Trained.probabilities`.
+    detector: finds the faces of an image, `detection.create_detector()` by
+      default; or a function that does.
+    tta: test-time augmentation, see `TrainedModel.probabilities`.
   """
 
   def __init__(
     self,
-    trained: Trained,
-    detector: Any = None,
+    trained: TrainedModel,
+    detector: detection.Detector | FindFaces | None = None,
     tta: str = "none",
   ):
     self.trained = trained
-    self._detector = getattr(detector, "detect", detector)
+    self._detector = detector
     self._tta = tta
+
+  def __repr__(self) -> str:
+    name = self.trained.config.model.name
+    classes = ", ".join(self.class_names)
+    return f"Predictor({name} in {self.trained.workdir}: {classes})"
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """What the model tells apart."""
+    """Names of the model's classes."""
     return self.trained.class_names
 
   def predict(
-    self, images: Source | Sequence[Source], detect: bool = True
+    self, images: Any, detect: bool = True, *, boxes: Any = None
   ) -> list[Prediction]:
     """Classifies every face in some images.
 
     Args:
-      images: paths, pictures, or arrays uint8 `[h w]` or `[h w c]`; or one.
-      detect: whether to look for faces and turn them upright, as
+      images: one image or several: paths, URLs (http, https), bytes, open
+        files, PIL images, or arrays `[h w]` or `[h w 1|3|4]` of uint8, uint16
+        or floats in 0..1; or a stack of images `[n h w]` or `[n h w c]`.
+      detect: whether to look for faces and rotate them upright, as
         `fer_jax.faces.alignment` does; otherwise each image is one face.
+      boxes: the faces, instead of looking for them: for one image a list of
+        (x, y, width, height) in pixels, for several a list of such lists.
 
     Returns:
-      A prediction for each face, image by image, the largest face first. An
-      image without faces has none.
+      A prediction for each face, image by image; detected faces are sorted by
+      size. An image without faces has none.
 
     Raises:
-      UserError: an image cannot be read; `crops` and `classify` leave it to
-        the caller what to do then.
+      UserError: an image cannot be read, or a box is none; `stream` continues
+        with the other images.
     """
-    if isinstance(images, str | os.PathLike | Image.Image | np.ndarray):
-      images = [images]
-    crops: list[Crop] = []
-    for i, image in enumerate(images):
-      try:
-        crops.extend(self.crops(image, detect, str(i)))
-      except image_reader.UnreadableError as e:
-        raise UserError(f"cannot read image {i}, {_named(image)}: {e}") from e
-    return list(self.classify(crops))
+    results = prediction_stream.classify_images(
+      self._cropped(images, detect, boxes),
+      self._classify_batch,
+      self.trained.batch_size,
+    )
+    return [face for result in results for face in result.faces]
 
-  def crops(
-    self, image: Source, detect: bool = True, name: str = ""
-  ) -> list[Crop]:
-    """Cuts the faces out of one image, as the model was trained on them.
+  def embed(
+    self, images: Any, detect: bool = True, *, boxes: Any = None
+  ) -> Float32[np.ndarray, "n d"]:
+    """Returns the features before the classifier of every face.
 
     Args:
-      image: as `predict` takes it.
-      detect: likewise.
-      name: what an image that is no file is called.
+      images: as in `predict`.
+      detect: as in `predict`.
+      boxes: as in `predict`.
+
+    Returns:
+      One vector per face, in the order of `predict`.
 
     Raises:
-      UnreadableError: the image is broken, empty or too large.
+      UserError: as in `predict`.
     """
-    pixels = self._pixels(image)
-    source = str(image) if isinstance(image, str | os.PathLike) else name
-    size = min(self.trained.image_shape[:2])
-    if not detect:
-      return [Crop(source, image_reader.square(pixels, size), None)]
-    self._detector = self._detector or detection.create_detector().detect
+    height, width, channels = self.trained.image_shape
+    side = min(height, width)
+    crops = [
+      crop.image
+      for image in self._cropped(images, detect, boxes)
+      for crop in image.crops
+    ]
+    shape = (len(crops), side, side, channels)
+    return self.trained.embed(np.array(crops, np.uint8).reshape(shape))
+
+  def annotate(
+    self, image: Any, detect: bool = True, *, boxes: Any = None
+  ) -> Image.Image:
+    """Returns an image with a box and a label drawn for each face.
+
+    Args:
+      image: one image, as in `predict`.
+      detect: as in `predict`.
+      boxes: as in `predict`.
+
+    Raises:
+      UserError: as in `predict`.
+    """
+    pixels = face_crops.read_pixels(image)
+    faces = self.predict(pixels, detect, boxes=boxes)
+    return drawing.annotated(pixels, faces, self.class_names)
+
+  def explain(
+    self,
+    images: Any,
+    detect: bool = True,
+    *,
+    boxes: Any = None,
+    layer: str = "",
+    attention: bool = False,
+  ) -> Image.Image:
+    """Returns each face beside the places that speak for its class.
+
+    Args:
+      images: as in `predict`.
+      detect: as in `predict`.
+      boxes: as in `predict`.
+      layer: whose feature maps Grad-CAM uses, see `gradcam.gradcam`.
+      attention: the maps of the model's CBAMs instead of Grad-CAM.
+
+    Raises:
+      UserError: as in `predict`; or there is no face, no such layer or no
+        spatial attention.
+    """
+    faces = self.predict(images, detect, boxes=boxes)
+    if not faces:
+      raise UserError("no face found to explain: use detect=False or boxes")
+    crops = np.stack([face.crop for face in faces])
+    return explanation_sheets.explain(
+      self.trained, crops, layer=layer, attention=attention
+    )
+
+  def stream(
+    self,
+    images: Iterable[NamedImage],
+    detect: bool = True,
+    *,
+    num_workers: int = 0,
+  ) -> Iterator[ImageResult]:
+    """Yields a result for each image, in order, as batches are full.
+
+    Threads read images and look for faces ahead of what is classified; no more
+    than about two images per thread are in memory.
+
+    Args:
+      images: with the names that results have.
+      detect: as in `predict`.
+      num_workers: threads; 0 is one per core.
+
+    Yields:
+      Results; images that cannot be read have an `error`.
+    """
+    if detect:
+      self._find_faces()  # before threads would
+    return prediction_stream.classify_images(
+      prediction_stream.crop_images(
+        images, lambda image: self._crop(image, detect), num_workers
+      ),
+      self._classify_batch,
+      self.trained.batch_size,
+    )
+
+  def crops(
+    self, image: Any, detect: bool = True, name: str = ""
+  ) -> list[FaceCrop]:
+    """Crops the faces of one image, as the model was trained on them.
+
+    Args:
+      image: as in `predict`.
+      detect: as in `predict`.
+      name: what to call the image; its path or URL if not given.
+
+    Raises:
+      UnreadableError: the image cannot be read.
+    """
+    source = name or face_crops.name_of(image, 0)
+    return self._crop(NamedImage(source, image), detect)
+
+  def classify(self, crops: Iterable[FaceCrop]) -> list[Prediction]:
+    """Classifies faces of any number of images, in full batches."""
+    crops, size = list(crops), self.trained.batch_size
+    batches = (crops[i : i + size] for i in range(0, len(crops), size))
+    return [face for batch in batches for face in self._classify_batch(batch)]
+
+  def _cropped(
+    self, images: Any, detect: bool, boxes: Any
+  ) -> Iterator[CroppedImage]:
+    """Yields images with their faces; raises for one that cannot be read."""
+    named = prediction_stream.name_images(images, boxes)
+    if detect and boxes is None:
+      self._find_faces()
+    cropped = prediction_stream.crop_images(
+      named, lambda image: self._crop(image, detect)
+    )
+    for i, image in enumerate(cropped):
+      if image.error:
+        path = image.of.name
+        where = "in memory" if path == str(i) else path
+        raise UserError(
+          f"cannot read image {i}, {where}: {image.error}"
+        ) from image.error
+      yield image
+
+  def _crop(self, image: NamedImage, detect: bool) -> list[FaceCrop]:
+    find = self._find_faces() if detect and image.boxes is None else None
+    return face_crops.crop_faces(
+      face_crops.read_pixels(image.image),
+      image.name,
+      self.trained.image_shape,
+      find_faces=find,
+      boxes=image.boxes,
+    )
+
+  def _find_faces(self) -> FindFaces:
+    if self._detector is None:
+      self._detector = detection.create_detector()
+    if callable(self._detector):
+      return self._detector
+    return self._detector.detect
+
+  def _classify_batch(self, crops: list[FaceCrop]) -> list[Prediction]:
+    probabilities = self.trained.probabilities(
+      np.stack([crop.image for crop in crops]), self._tta
+    )
     return [
-      Crop(source, crop.align(pixels, face, size), face)
-      for face in self._detector(pixels)
+      self._prediction(crop, row)
+      for crop, row in zip(crops, probabilities, strict=True)
     ]
 
-  def classify(self, crops: Iterable[Crop]) -> Iterator[Prediction]:
-    """Classifies faces of any number of images, in full batches.
-
-    No more than a batch is taken from `crops` ahead of what is given back.
-    """
-    crops = iter(crops)
-    while batch := list(itertools.islice(crops, self.trained.batch_size)):
-      probabilities = self.trained.probabilities(
-        np.stack([crop.image for crop in batch]), self._tta
-      )
-      for crop, row in zip(batch, probabilities, strict=True):
-        yield self._prediction(crop, row)
-
   def _prediction(
-    self, crop: Crop, probabilities: Float32[np.ndarray, " k"]
+    self, crop: FaceCrop, probabilities: Float32[np.ndarray, " k"]
   ) -> Prediction:
     best = int(probabilities.argmax())
+    named = zip(self.class_names, probabilities.tolist(), strict=True)
     return Prediction(
       source=crop.source,
       label=self.class_names[best],
       probability=float(probabilities[best]),
-      probabilities={
-        name: float(p)
-        for name, p in zip(self.class_names, probabilities, strict=True)
-      },
+      probabilities=dict(named),
       box=crop.face.box if crop.face else None,
-      score=crop.face.score if crop.face else None,
+      score=crop.face.score if crop.face and crop.detected else None,
       crop=crop.image,
     )
-
-  def _pixels(self, image: Source) -> UInt8[np.ndarray, "h w c"]:
-    """An image's pixels, grey or in colour as the model was trained."""
-    color = self.trained.image_shape[-1] == 3
-    if isinstance(image, str | os.PathLike):
-      return image_reader.read(Path(image).expanduser(), color=color)
-    if isinstance(image, np.ndarray):
-      if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
-        raise image_reader.UnreadableError(
-          f"an array must be uint8 [h w] or [h w c], not {image.dtype}"
-          f" {list(image.shape)}"
-        )
-      image = Image.fromarray(
-        image[..., 0] if image.shape[2:] == (1,) else image
-      )
-    pixels = np.asarray(image.convert("RGB" if color else "L"))
-    return pixels if color else pixels[..., None]
-
-
-def _named(image: Source) -> str:
-  return str(image) if isinstance(image, str | os.PathLike) else "in memory"

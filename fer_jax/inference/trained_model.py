@@ -1,4 +1,4 @@
-"""A trained model, ready for images: what evaluate and predict stand on."""
+"""A trained model with its preprocessing, ready for images."""
 
 import dataclasses
 import functools
@@ -28,19 +28,19 @@ CHECKPOINTS = ("best", "latest")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedModel:
   """A model with its weights and the preprocessing it was trained with.
 
   Attributes:
-    workdir: where it was trained.
+    workdir: folder of the run that trained it.
     checkpoint: "best" or "latest".
-    config: what it was trained by.
-    class_names: what its outputs stand for.
+    config: configuration of that run.
+    class_names: names of the outputs.
     image_shape: height, width and channels of the images it was trained on.
-    info: what else the checkpoint says: `position` and so on.
-    model: maps prepared images to logits.
+    info: other contents of the checkpoint: `position` and so on.
+    model: the Flax module, from normalized images to logits.
     variables: `params` and `batch_stats`.
-    batch_size: images a compiled call takes.
+    batch_size: images per compiled call.
   """
 
   workdir: pathlib.Path
@@ -63,20 +63,20 @@ class Trained:
     """Loads a checkpoint of a run; nothing but the workdir is needed.
 
     Args:
-      workdir: of the run.
+      workdir: folder of the run.
       checkpoint: "best", by the run's `best_metric`, or "latest".
-      batch_size: images a compiled call takes, over all local devices; 0 is
-        the run's `eval_batch_size`.
+      batch_size: images per compiled call, over all local devices; 0 is the
+        run's `eval_batch_size`.
 
     Raises:
-      UserError: there is no such checkpoint, or it cannot be read.
+      UserError: there is no such checkpoint, it cannot be read, or its
+        parameters are not finite.
     """
-    choose("--checkpoint", checkpoint, CHECKPOINTS)
+    choose("checkpoint", checkpoint, CHECKPOINTS)
     workdir = pathlib.Path(workdir).expanduser()
     if not (workdir / "checkpoints").is_dir():
       raise UserError(
-        f"no trained model in --workdir={workdir}: give a folder that"
-        " python -m fer_jax.train has written"
+        f"no trained model in workdir={workdir}: give the folder of a run"
       )
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
@@ -93,6 +93,7 @@ class Trained:
       dtype=jnp.dtype(config.dtype),
     )
     height, width, channels = info["image_shape"]
+    _check_finite(variables, workdir, checkpoint)
     return cls(
       workdir=workdir,
       checkpoint=checkpoint,
@@ -105,18 +106,24 @@ class Trained:
       batch_size=_whole(batch_size or config.eval_batch_size),
     )
 
+  def __repr__(self) -> str:
+    return (
+      f"TrainedModel({self.config.model.name} of {self.workdir}, checkpoint"
+      f" {self.checkpoint!r}, {len(self.class_names)} classes)"
+    )
+
   @property
   def epoch(self) -> int:
-    """Epochs that the checkpoint has seen."""
+    """Epochs that the model was trained for."""
     return int(self.info["position"]["epoch"])
 
   def logits(
     self, images: UInt8[Array, "b h w c"], variables: Tree | None = None
   ) -> Float32[Array, "b k"]:
-    """What the softmax is taken of; pure, to be compiled or differentiated.
+    """Returns logits; pure, to be compiled or differentiated.
 
     Args:
-      images: as the data set stores them.
+      images: as the dataset stores them.
       variables: others than the model's own.
     """
     return self.prepared_logits(
@@ -126,7 +133,7 @@ class Trained:
   def prepared_logits(
     self, images: Float[Array, "b h w c"], variables: Tree | None = None
   ) -> Float32[Array, "b k"]:
-    """As `logits`, of images that are normalised already."""
+    """Returns logits of images that are normalized already."""
     variables = self.variables if variables is None else variables
     logits = self.model.apply(variables, images, train=False)
     assert isinstance(logits, jax.Array)
@@ -138,33 +145,83 @@ class Trained:
     tta: str = "none",
     progress: Callable[[int], None] = lambda count: None,
   ) -> Float32[np.ndarray, "n k"]:
-    """The probability of each class for each image.
-
-    Batches have one size, the last one padded, so one program serves any
-    number of images; they are spread over all local devices.
+    """Returns the probability of each class for each image.
 
     Args:
-      images: as the data set stores them; n may be 0.
+      images: as the dataset stores them; n may be 0.
       tta: test-time augmentation, one of `views.VIEWS`.
-      progress: told how many images each batch finished.
+      progress: called with the number of images that each batch finished.
+
+    Raises:
+      UserError: a probability is not finite (NaN or Inf).
     """
-    choose("--tta", tta, views.VIEWS)
-    num_images, size = len(images), self.batch_size
-    out = np.empty((num_images, len(self.class_names)), np.float32)
-    step = self._step(tta)
-    pending: tuple[int, Array] | None = None
-    for start in range(0, num_images, size):
+    choose("tta", tta, views.VIEWS)
+    return self._in_batches(self._step(tta), images, progress)
+
+  def embed(
+    self, images: UInt8[np.ndarray, "n h w c"]
+  ) -> Float32[np.ndarray, "n d"]:
+    """Returns each image's features before the classifier.
+
+    They are the inputs of the model's last dense layer.
+
+    Args:
+      images: as the dataset stores them; n may be 0.
+
+    Raises:
+      UserError: a feature is not finite (NaN or Inf).
+    """
+    if "embed" not in self._steps:
+      self._steps["embed"] = jax.jit(self._features)
+    return self._in_batches(self._steps["embed"], images)
+
+  def _features(
+    self, variables: Tree, images: UInt8[Array, "b h w c"]
+  ) -> Float32[Array, "b d"]:
+    inputs: list[Array] = []
+
+    def note(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+      if isinstance(context.module, nn.Dense) and args:
+        inputs.append(args[0])
+      return next_fn(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+      self.logits(images, variables)
+    return inputs[-1].astype(jnp.float32)
+
+  def _in_batches(
+    self,
+    step: Callable[[Tree, Array], Array],
+    images: UInt8[np.ndarray, "n h w c"],
+    progress: Callable[[int], None] = lambda count: None,
+  ) -> Float32[np.ndarray, "n d"]:
+    """Returns what a compiled function makes of all images.
+
+    Batches have one size, the last one padded, so one program serves any
+    number of images; they are sharded over all local devices.
+    """
+    size, parts = self.batch_size, []
+    pending: tuple[Array, int] | None = None
+    for start in range(0, max(len(images), 1), size):
       batch = images[start : start + size]
-      padding = size - len(batch)
-      if padding:
-        batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
+      count = len(batch)
+      if count < size:
+        batch = np.pad(batch, ((0, size - count), (0, 0), (0, 0), (0, 0)))
       on_device = jax.device_put(batch, self._placement("batch"))
       computed = step(self._on_device, on_device)
       if pending:  # Fetched one late, so that the devices never wait.
-        progress(_fetch(out, *pending))
-      pending = start, computed
+        parts.append(np.asarray(pending[0]))
+        progress(pending[1])
+      pending = computed, count
     if pending:
-      progress(_fetch(out, *pending))
+      parts.append(np.asarray(pending[0]))
+      progress(pending[1])
+    out = np.concatenate(parts)[: len(images)]
+    if not np.isfinite(out).all():
+      raise UserError(
+        f"the model in {self.workdir} computes NaN or Inf: its weights are"
+        " damaged, or its training diverged; use another checkpoint"
+      )
     return out
 
   def _step(self, tta: str) -> Callable[[Tree, Array], Array]:
@@ -207,13 +264,21 @@ class Trained:
 
 
 def _whole(batch_size: int) -> int:
-  """The batch size, made a multiple of the local devices."""
+  """Returns the batch size rounded up to a multiple of the local devices."""
   devices = len(jax.local_devices())
   return -(-batch_size // devices) * devices
 
 
-def _fetch(out: np.ndarray, start: int, computed: Array) -> int:
-  """Writes a batch's rows where they belong; says how many."""
-  rows = np.asarray(computed)[: len(out) - start]
-  out[start : start + len(rows)] = rows
-  return len(rows)
+def _check_finite(
+  variables: Tree, workdir: pathlib.Path, checkpoint: str
+) -> None:
+  for path, value in jax.tree_util.tree_leaves_with_path(variables):
+    if not np.isfinite(np.asarray(value, np.float32)).all():
+      name = jax.tree_util.keystr(path, simple=True, separator="/")
+      raise UserError(
+        f"checkpoint={checkpoint} in {workdir} holds NaN or Inf in {name}: it"
+        " is damaged, or training diverged; use another checkpoint"
+      )
+
+
+Trained = TrainedModel  # the former name

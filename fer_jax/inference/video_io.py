@@ -1,12 +1,13 @@
-"""Pictures of videos and cameras: read, and written again.
+"""Frames of videos, streams and cameras.
 
-PyAV does it, the optional extra `video`: FFmpeg's decoders and encoders, with
-the time of each frame, and nothing else to install.
+PyAV reads them, the optional extra `video`: FFmpeg's decoders, with the time of
+each frame, and nothing else to install.
 """
 
 import importlib
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,32 +16,32 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from fer_jax.errors import UserError
+from fer_jax.text_output import printable
 
 # What the optional extra `video` installs.
 _PACKAGE = "av"
 
-# What FFmpeg calls a system's cameras. macOS' give 30 frames a second or none.
+_WEB, _LIVE = ("http", "https"), ("rtsp", "rtsps", "rtmp", "rtmps")
+_TIMEOUT_SECONDS = 20.0  # to open, and for each read
+
+# What FFmpeg calls a system's cameras. Those of macOS give 30 frames per
+# second or none.
 _CAMERAS: dict[str, tuple[str, dict[str, str]]] = {
   "linux": ("v4l2", {}),
   "darwin": ("avfoundation", {"framerate": "30"}),
   "win32": ("dshow", {}),
 }
 
-# Ticks a second of what is written: the usual frame rates come out even, also
-# 29.97, and MPEG-4 allows no more than 65,535.
-_TICKS = 60_000
-
 
 class Frame(NamedTuple):
-  """One picture of a video.
+  """One frame of a video.
 
   Attributes:
-    number: of the frames before it.
-    time: seconds after the first one.
-    raw: as the decoder gives it; most frames are not needed as pixels.
+    number: 0 for the first.
+    time: seconds after the first.
+    raw: as decoded; most frames are not needed as pixels.
   """
 
   number: int
@@ -48,19 +49,19 @@ class Frame(NamedTuple):
   raw: Any
 
   def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns the frame in colour, upright as a player shows it."""
+    """Returns the frame in RGB, upright as a player shows it."""
     quarters = round(self.raw.rotation / 90) % 4
     return np.rot90(self.raw.to_ndarray(format="rgb24"), quarters)
 
 
 class Footage:
-  """A video or camera that is open; iterating gives its frames, once.
+  """An open video, stream or camera; iterating yields its frames, once.
 
   Attributes:
     name: what to call it.
-    rate: frames a second, as it says of itself.
-    num_frames: likewise; 0 where it does not say.
-    damage: what was wrong with parts that were left out; "" if nothing was.
+    rate: frames per second by its header.
+    num_frames: by its header; 0 where that does not say.
+    damage: why parts were left out; "" if none were.
   """
 
   def __init__(self, container: Any, name: str):
@@ -107,11 +108,11 @@ class Footage:
       )
 
   def _decoded(self) -> Iterator[Any]:
-    """Yields what can be decoded, before and behind what cannot."""
+    """Yields all frames that can be decoded."""
     for packet in self._packets():
       try:
         yield from packet.decode()
-      except _av().FFmpegError as e:
+      except import_av().FFmpegError as e:
         self.damage = reason(e)
 
   def _packets(self) -> Iterator[Any]:
@@ -121,29 +122,73 @@ class Footage:
         return
       except BlockingIOError:  # A camera of macOS has no new frame yet.
         time.sleep(0.005)
-      except _av().FFmpegError as e:
+      except import_av().FFmpegError as e:
         self.damage = reason(e)
         return
 
 
-def open_file(path: Path) -> Footage:
+def is_url(video: str | Path) -> bool:
+  """Returns whether a video is read from the network.
+
+  >>> is_url("rtsp://camera/1"), is_url("film.mp4")
+  (True, False)
+  """
+  return _scheme(video) in _WEB + _LIVE
+
+
+def is_live(video: str | Path) -> bool:
+  """Returns whether a video is a stream that goes on while it is read."""
+  return _scheme(video) in _LIVE
+
+
+def stem(video: str | Path) -> str:
+  """Returns a video's name without suffix.
+
+  >>> stem("https://example.org/a/film.mp4?x=1"), stem(Path("a/film.mp4"))
+  ('film', 'film')
+  """
+  path = urllib.parse.urlsplit(str(video)).path if is_url(video) else video
+  return Path(path).stem or "video"
+
+
+def open_video(video: str | Path) -> Footage:
   """Opens a video.
+
+  Args:
+    video: a file, or a URL (http, https, rtsp, rtsps, rtmp).
 
   Raises:
     UserError: there is no such file, it is no video, or PyAV is missing.
   """
-  if not path.is_file():
-    raise UserError(f"--video={path} is no file: give a video")
+  name = printable(video)
+  options = {}
+  if is_url(video):
+    # With TCP, no part of a frame is lost.
+    options["rtsp_transport"] = "tcp"
+    address = str(video)
+  else:
+    if not Path(video).is_file():
+      raise UserError(f"video={name} is no file: give a video or its URL")
+    # With its protocol, a name such as "http:x" is a file's too. A playlist
+    # must not lead to other places.
+    address = f"file:{video}"
+    options["protocol_whitelist"] = "file"
   try:
-    # With its protocol, a name such as "http:x" is a file's too.
-    container = _av().open(f"file:{path}")
-  except _av().FFmpegError as e:
-    raise _no_video(path, reason(e)) from e
+    container = import_av().open(
+      address, options=options, timeout=_TIMEOUT_SECONDS
+    )
+  except import_av().FFmpegError as e:
+    raise _no_video(name, reason(e)) from e
   # FFmpeg plays text as well, as a terminal would.
   if not container.streams.video or container.format.name == "tty":
     container.close()
-    raise _no_video(path, "it has no pictures")
-  return Footage(container, str(path))
+    raise _no_video(name, "it has no pictures")
+  return Footage(container, str(video))
+
+
+def _scheme(video: str | Path) -> str:
+  scheme, separator, _ = str(video).partition("://")
+  return scheme.lower() if separator and isinstance(video, str) else ""
 
 
 def open_camera(number: int) -> Footage:
@@ -152,7 +197,7 @@ def open_camera(number: int) -> Footage:
   Raises:
     UserError: there is none, it is in use, or PyAV is missing.
   """
-  av = _av()
+  av = import_av()
   system, options = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
   try:
     if system == "v4l2":
@@ -169,81 +214,10 @@ def open_camera(number: int) -> Footage:
     container = av.open(device, format=system, options=options)
   except (av.FFmpegError, IndexError) as e:
     raise UserError(
-      f"cannot open --webcam={number}: {reason(e)}; connect it, close what"
+      f"cannot open webcam={number}: {reason(e)}; connect it, close what"
       " else uses it, or give another number"
     ) from e
   return Footage(container, f"webcam {number}")
-
-
-class Writer:
-  """Writes a video, H.264 where FFmpeg was built with it; a context manager.
-
-  All pictures have the size of the first, made even; no sound.
-
-  Args:
-    path: of the file; what is there is overwritten.
-    rate: frames a second, on which nothing but the player's notice depends.
-
-  Raises:
-    UserError: it cannot be written.
-  """
-
-  def __init__(self, path: Path, rate: Fraction):
-    av = _av()
-    self._path, self._last = path, -1
-    try:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      self._container = av.open(f"file:{path}", "w")
-      codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-      self._stream = self._container.add_stream(
-        codec, rate=rate.limit_denominator(1001)
-      )
-    except (av.FFmpegError, OSError) as e:
-      raise self._unwritten(e) from e
-
-  def write(self, picture: Image.Image, now: float) -> None:
-    """Adds a picture that is shown `now` seconds after the start.
-
-    Raises:
-      UserError: the disk is full.
-    """
-    av, stream = _av(), self._stream
-    try:
-      if self._last < 0:  # The encoder wants even sides.
-        stream.width = picture.width + picture.width % 2
-        stream.height = picture.height + picture.height % 2
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, _TICKS)
-      same = picture.crop((0, 0, stream.width, stream.height))
-      frame = av.VideoFrame.from_ndarray(np.asarray(same), format="rgb24")
-      self._last = max(round(now * _TICKS), self._last + 1)
-      frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
-      self._container.mux(stream.encode(frame))
-    except (av.FFmpegError, OSError) as e:
-      raise self._unwritten(e) from e
-
-  def __enter__(self) -> Self:
-    return self
-
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
-    """Ends the file, so that it can be played, whatever came between."""
-    try:
-      if self._last >= 0:
-        self._container.mux(self._stream.encode())
-      self._container.close()
-    except (_av().FFmpegError, OSError) as e:
-      if error is None:
-        raise self._unwritten(e) from e
-
-  def _unwritten(self, error: Exception) -> UserError:
-    return UserError(
-      f"cannot write {self._path}: {reason(error)}; give another --annotate=DIR"
-    )
 
 
 def reason(error: Exception) -> str:
@@ -252,13 +226,18 @@ def reason(error: Exception) -> str:
   return " ".join(said.split())
 
 
-def _no_video(path: Path, why: str) -> UserError:
+def _no_video(name: str, why: str) -> UserError:
   return UserError(
-    f"--video={path} is no video that can be read: {why}; give another"
+    f"video={name} is no video that can be read: {why}; give another"
   )
 
 
-def _av() -> Any:
+def import_av() -> Any:
+  """Returns PyAV.
+
+  Raises:
+    UserError: it is not installed.
+  """
   try:
     return importlib.import_module("av")
   except ImportError as e:

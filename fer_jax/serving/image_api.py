@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
-import PIL
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
@@ -138,13 +137,13 @@ class Answerer:
     try:
       return image_reader.read(io.BytesIO(content), color=color)
     except image_reader.UnreadableError as e:
-      if isinstance(e.__cause__, PIL.UnidentifiedImageError):
+      if isinstance(e, image_reader.UnknownFormatError):
         raise RefusedError(
           415,
           "This is not a picture that can be read here: choose a JPEG, PNG,"
           " WebP, GIF, BMP or TIFF file.",
         ) from e
-      if isinstance(e.__cause__, Image.DecompressionBombError):
+      if isinstance(e, image_reader.TooLargeError):
         raise RefusedError(
           422, "The picture has too many pixels: choose a smaller one."
         ) from e

@@ -1,7 +1,10 @@
-"""Answers about images: crops, batches, errors, and the command's loop."""
+"""Predictions from Python: every form of image, own boxes, embeddings."""
 
+import dataclasses
+import io
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny_run
@@ -12,9 +15,9 @@ import fer_jax
 from fer_jax.data import load
 from fer_jax.errors import UserError
 from fer_jax.faces.detection import Face
-from fer_jax.inference import predict_images
+from fer_jax.inference import trained_model
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,7 @@ def two_faces(image):
 
 @pytest.fixture
 def predictor():
-  trained = Trained.load(trained_run.workdir(), batch_size=8)
+  trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
   return Predictor(trained, detector=two_faces)
 
 
@@ -85,68 +88,106 @@ def test_faces_are_found_and_cut_out(images, predictor):
 
 
 @pytest.mark.parametrize(
-  "image", [np.zeros((4, 4)), np.zeros((0, 4), np.uint8), "missing.png"]
+  "image",
+  [np.full((4, 4), 2.0), np.zeros((0, 4), np.uint8), "missing.png", b"?", None],
 )
 def test_what_is_no_image_is_named(image, predictor):
   with pytest.raises(UserError, match="cannot read image 0"):
     predictor.predict([image], detect=False)
 
 
-@pytest.fixture
-def folder(images, tmp_path):
-  for i in range(10):
-    (tmp_path / "in" / "sub").mkdir(parents=True, exist_ok=True)
-    Image.fromarray(images[i, ..., 0]).save(tmp_path / f"in/sub/{i}.png")
-  (tmp_path / "in/broken.jpg").write_bytes(b"?")
-  (tmp_path / "in/notes.txt").write_text("?")
-  return tmp_path / "in"
+def test_forms_of_one_photo_are_predicted_alike(predictor, tmp_path):
+  rng = np.random.default_rng(1)
+  pixels = rng.integers(0, 256, (60, 90, 4), np.uint8)
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  path = tmp_path / "a.png"
+  Image.fromarray(pixels).save(path, exif=exif)
+  content = path.read_bytes()
+  forms = [path, str(path), content, io.BytesIO(content), Image.open(path)]
+  first, *others = (predictor.predict(form) for form in forms)
+  assert [face.box for face in first] == [(0, 0, 30, 90), (30, 0, 30, 90)]
+  for other in others:
+    assert [f.probabilities for f in other] == [f.probabilities for f in first]
 
 
-def test_broken_images_are_named_skipped_and_counted(
-  folder, predictor, capsys, tmp_path
-):
-  counts = predict_images.answer(
-    predictor,
-    predict_images.find_images([folder]),
-    as_json=True,
-    annotate=tmp_path / "out",
+def test_a_stack_is_many_images(images, predictor):
+  one_by_one = predictor.predict(list(images[:5]), detect=False)
+  for stack in (images[:5], images[:5, ..., 0]):
+    found = predictor.predict(stack, detect=False)
+    assert [f.source for f in found] == list("01234")
+    assert [f.label for f in found] == [f.label for f in one_by_one]
+
+
+def test_own_boxes_are_taken_instead_of_detected_ones(images, predictor):
+  whole = predictor.predict(images[0], detect=False)
+  (found,) = predictor.predict(images[0], boxes=[(0, 0, 48, 48)])
+  assert found.box == (0, 0, 48, 48) and found.score is None
+  assert found.probabilities == pytest.approx(whole[0].probabilities, abs=1e-3)
+  boxes = [[(0, 0, 48, 48)], [], [(4, 4, 20, 20), (10, 10, 30, 30)]]
+  found = predictor.predict(list(images[:3]), boxes=boxes)
+  assert [face.source for face in found] == ["0", "2", "2"]
+  eyes = Face((0, 0, 48, 48), (15, 18.5), (33, 18.5), 1.0)
+  assert predictor.predict(images[0], boxes=[eyes])[0].box == (0, 0, 48, 48)
+
+
+@pytest.mark.parametrize(
+  "box",
+  [(0, 0, 0, 5), (0, 0, 5), (np.nan, 0, 5, 5), "abcd", (48, 0, 5, 5), 7, None],
+)
+def test_what_is_no_box_is_named(images, predictor, box):
+  with pytest.raises(UserError, match=r"boxes\[0\]="):
+    predictor.predict(images[0], boxes=[box])
+  with pytest.raises(UserError, match="one list per image"):
+    predictor.predict(list(images[:2]), boxes=[[(0, 0, 9, 9)]])
+
+
+def test_embeddings_are_the_classifiers_inputs(images, predictor):
+  features = predictor.embed(list(images[:11]), detect=False)
+  params = predictor.trained.variables["params"]["fc"]
+  assert features.shape == (11, params["kernel"].shape[0])
+  logits = features @ params["kernel"] + params["bias"]
+  found = predictor.predict(list(images[:11]), detect=False)
+  names = predictor.class_names
+  assert [names[i] for i in logits.argmax(axis=1)] == [f.label for f in found]
+  expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+  expected /= expected.sum(axis=1, keepdims=True)
+  for row, face in zip(expected, found, strict=True):
+    assert list(face.probabilities.values()) == pytest.approx(row, abs=1e-5)
+  assert predictor.embed([], detect=False).shape[0] == 0
+  assert len(predictor.embed(list(images[:3]))) == 6  # two faces each
+
+
+def test_annotate_and_explain_return_pictures(images, predictor):
+  picture = predictor.annotate(images[0])
+  assert (np.asarray(picture) == (255, 196, 0)).all(axis=2).any()
+  assert predictor.explain(images[0], detect=False).width > 100
+  with pytest.raises(UserError, match="no face found to explain"):
+    predictor.explain(images[0], boxes=[])
+
+
+def test_damaged_weights_are_refused(images, predictor):
+  def damage(leaf):
+    return np.full_like(leaf, np.nan)
+
+  damaged = dataclasses.replace(
+    predictor.trained,
+    variables=jax.tree.map(damage, predictor.trained.variables),
   )
-  assert (counts.images, counts.unreadable, counts.faces) == (11, 1, 20)
-  out, err = capsys.readouterr()
-  lines = [json.loads(line) for line in out.splitlines()]
-  assert len(lines) == 20 and {
-    len(line["probabilities"]) for line in lines
-  } == {7}
-  assert "skipped" in err and "broken.jpg" in err
-  drawn = sorted(path.name for path in (tmp_path / "out").iterdir())
-  assert drawn == [f"{i}.png" for i in range(10)]
-  picture = np.asarray(Image.open(tmp_path / "out/3.png"))
-  assert picture.shape[2] == 3 and (picture == (255, 196, 0)).all(2).any()
+  with pytest.raises(UserError, match="computes NaN or Inf"):
+    damaged.probabilities(images[:2])
+  with pytest.raises(UserError, match="NaN or Inf in batch_stats/bn1"):
+    trained_model._check_finite(damaged.variables, damaged.workdir, "best")
 
 
-def test_batches_are_full(folder, predictor, monkeypatch):
-  sizes = []
-  probabilities = Trained.probabilities
+def test_the_detector_sees_color_for_gray_models(images, predictor):
+  seen = []
 
-  def noted(self, images, *args):
-    sizes.append(len(images))
-    return probabilities(self, images, *args)
+  def detect(image):
+    seen.append(image)
+    return []
 
-  monkeypatch.setattr(Trained, "probabilities", noted)
-  predict_images.answer(predictor, predict_images.find_images([folder]))
-  assert sizes == [8, 8, 4]
-
-
-def test_the_table_names_the_whole_image(folder, predictor, capsys):
-  counts = predict_images.answer(
-    predictor, [folder / "sub/0.png"], detect=False
-  )
-  assert counts.faces == 1
-  assert "whole" in capsys.readouterr().out
-
-
-def test_missing_inputs_are_named(tmp_path):
-  with pytest.raises(UserError, match="x.png does not exist"):
-    predict_images.find_images([tmp_path / "x.png"])
-  with pytest.raises(UserError, match="no images in"):
-    predict_images.find_images([tmp_path])
+  red = np.zeros((40, 40, 3), np.uint8)
+  red[..., 0] = 200
+  Predictor(predictor.trained, detect).predict(red)
+  np.testing.assert_array_equal(seen[0], red)

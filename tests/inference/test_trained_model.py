@@ -11,7 +11,7 @@ import trained_run
 from fer_jax.data import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, tta
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def registered(monkeypatch):
 
 @pytest.fixture
 def trained():
-  return Trained.load(trained_run.workdir())
+  return TrainedModel.load(trained_run.workdir())
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_progress_counts_every_image_once(trained, split):
 
 
 def test_latest_is_the_last_epoch():
-  latest = Trained.load(trained_run.workdir(), "latest")
+  latest = TrainedModel.load(trained_run.workdir(), "latest")
   assert latest.epoch == 2
 
 
@@ -98,7 +98,7 @@ def test_ten_crops_cover_the_image_and_are_the_same_each_time(trained, split):
 
 
 def test_an_ensemble_is_the_mean(trained, split):
-  latest = Trained.load(trained_run.workdir(), "latest")
+  latest = TrainedModel.load(trained_run.workdir(), "latest")
   both = predictions.predict([trained, latest], "validation")
   images = split.arrays()["image"]
   mean = (trained.probabilities(images) + latest.probabilities(images)) / 2
@@ -127,14 +127,14 @@ def test_mistakes_come_most_confident_first(trained):
 
 @pytest.mark.parametrize("checkpoint", ["best", "latest", "worst"])
 def test_a_folder_without_a_run_is_named(tmp_path, checkpoint):
-  message = "no trained model in --workdir="
+  message = "no trained model in workdir="
   if checkpoint == "worst":
-    message = "unknown --checkpoint 'worst'"
+    message = "unknown checkpoint 'worst'"
   with pytest.raises(UserError, match=message):
-    Trained.load(tmp_path, checkpoint)
+    TrainedModel.load(tmp_path, checkpoint)
   assert not any(tmp_path.iterdir())
 
 
 def test_an_unknown_split_is_named(trained):
-  with pytest.raises(UserError, match="no rows in split 'tets'"):
+  with pytest.raises(UserError, match="no examples in split 'tets'"):
     predictions.predict([trained], "tets")

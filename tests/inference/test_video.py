@@ -13,7 +13,7 @@ import trained_run
 from fer_jax.data import load
 from fer_jax.errors import UserError
 from fer_jax.faces.detection import Face
-from fer_jax.inference import predict_images, video, video_io
+from fer_jax.inference import drawing, video, video_io
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import Trained
 from fer_jax.inference.video import Sampling
@@ -72,17 +72,19 @@ def lines(capsys):
 
 
 def test_a_frame_is_answered_as_its_image_is(images, film, predictor, capsys):
-  counts = video.answer(predictor, film, detect=False, as_json=True)
+  counts = video.predict_video(predictor, film, detect=False, as_json=True)
   expected = predictor.predict(list(images), detect=False)
   said = lines(capsys)
   assert [line["frame"] for line in said] == list(range(FRAMES))
   assert [line["time"] for line in said] == [n / RATE for n in range(FRAMES)]
-  assert len({line["label"] for line in said}) > 1
+  assert len({line["faces"][0]["label"] for line in said}) > 1
   for line, found in zip(said, expected, strict=True):
-    assert line.items() >= {"source": str(film), "label": found.label}.items()
-    assert line["probabilities"] == pytest.approx(found.probabilities, 1e-6)
+    assert line["source"] == str(film)
+    (face,) = line["faces"]
+    assert face["label"] == found.label
+    assert face["probabilities"] == pytest.approx(found.probabilities, 1e-6)
   assert (counts.frames, counts.seen, counts.faces) == (FRAMES, FRAMES, FRAMES)
-  assert set(said[0]) == {*expected[0].to_json(), "time", "frame"}
+  assert set(said[0]) == {"source", "time", "frame", "faces"}
 
 
 def test_batches_span_frames(film, predictor, monkeypatch, capsys):
@@ -94,7 +96,7 @@ def test_batches_span_frames(film, predictor, monkeypatch, capsys):
     return probabilities(self, images, *args)
 
   monkeypatch.setattr(Trained, "probabilities", noted)
-  counts = video.answer(predictor, film, sampling=Sampling(every=2))
+  counts = video.predict_video(predictor, film, sampling=Sampling(every=2))
   assert sizes == [1, 8, 2]  # The first compiles, before the clock starts.
   assert str(counts).startswith("10 faces in 10 of 20 frames (")
   head, first, second = capsys.readouterr().out.splitlines()[:3]
@@ -105,9 +107,13 @@ def test_batches_span_frames(film, predictor, monkeypatch, capsys):
 
 def test_frames_without_faces_are_counted(film, predictor, capsys):
   nobody = Predictor(predictor.trained, detector=lambda image: [])
-  counts = video.answer(nobody, film, as_json=True)
+  counts = video.predict_video(nobody, film, as_json=True)
   assert (counts.faces, counts.without_face) == (0, FRAMES)
-  assert not lines(capsys)
+  assert [line["faces"] for line in lines(capsys)] == [[]] * FRAMES
+  video.predict_video(nobody, film)
+  table = capsys.readouterr().out.splitlines()[1:]
+  assert [line.split()[1] for line in table] == [str(n) for n in range(FRAMES)]
+  assert all("no face" in line for line in table)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_frames_without_faces_are_counted(film, predictor, capsys):
   ],
 )
 def test_sampling_takes_these_frames(film, sampling, expected):
-  with video_io.open_file(film) as footage:
+  with video_io.open_video(film) as footage:
     marked = list(sampling.mark(footage))
   assert [frame.number for frame, wanted in marked if wanted] == expected
   assert len(marked) == FRAMES
@@ -131,12 +137,12 @@ def test_sampling_takes_these_frames(film, sampling, expected):
   "sampling", [Sampling(0), Sampling(2, 5.0), Sampling(1, 0.0), Sampling(1, -1)]
 )
 def test_sampling_out_of_range_is_named(sampling):
-  with pytest.raises(UserError, match="--(every|fps)="):
+  with pytest.raises(UserError, match="(every|fps)="):
     sampling.check()
 
 
 def decoded(path):
-  with video_io.open_file(path) as footage:
+  with video_io.open_video(path) as footage:
     read = [(frame.time, frame.pixels()) for frame in footage]
   return [time for time, _ in read], [pixels for _, pixels in read]
 
@@ -148,18 +154,18 @@ def test_the_annotated_video_is_as_long_and_holds_its_boxes(
     return left_half(image) if image[0, 0, 0] < 128 else []
 
   drawn = []
-  annotated = predict_images.annotated
+  annotated = drawing.annotated
 
-  def noted(image, predictions):
+  def noted(image, predictions, class_names):
     drawn.append(len(predictions))
-    return annotated(image, predictions)
+    return annotated(image, predictions, class_names)
 
-  monkeypatch.setattr(predict_images, "annotated", noted)
+  monkeypatch.setattr(drawing, "annotated", noted)
   images[5:10, 0, 0] = 255
   images[[*range(5), *range(10, 20)], 0, 0] = 0
   film = write(tmp_path / "odd.mkv", images[:, :47, :45])
   finder = Predictor(predictor.trained, detector=bright)
-  video.answer(
+  video.predict_video(
     finder, film, sampling=Sampling(every=5), annotate=tmp_path / "out"
   )
   assert drawn == [1] * 5 + [0] * 5 + [1] * 10
@@ -198,7 +204,7 @@ def test_what_is_no_video_is_named(predictor, tmp_path, film):
   }
   for name, message in names.items():
     with pytest.raises(UserError, match=message) as e:
-      video.answer(predictor, tmp_path / name)
+      video.predict_video(predictor, tmp_path / name)
     assert "\n" not in str(e.value)
 
 
@@ -224,7 +230,7 @@ def test_a_damaged_video_is_answered_in_part(
     lambda self: map(Broken, footage_packets(self)),
   )
   with pytest.raises(UserError, match="parts of .* are left out.*damaged"):
-    video.answer(predictor, film, as_json=True)
+    video.predict_video(predictor, film, as_json=True)
   out, err = capsys.readouterr()
   assert len(out.splitlines()) == FRAMES - 1
   assert "19 faces in 19 of 19 frames" in err
@@ -232,22 +238,22 @@ def test_a_damaged_video_is_answered_in_part(
 
 def test_a_place_that_cannot_be_written_is_named(film, predictor, tmp_path):
   (tmp_path / "file").touch()
-  with pytest.raises(UserError, match="cannot write .*--annotate=DIR"):
-    video.answer(predictor, film, annotate=tmp_path / "file")
+  with pytest.raises(UserError, match="cannot write .*file"):
+    video.predict_video(predictor, film, annotate=tmp_path / "file")
 
 
 def test_a_missing_package_is_named(film, predictor, monkeypatch):
   monkeypatch.setitem(sys.modules, "av", None)
   with pytest.raises(UserError, match="pip install av"):
-    video.answer(predictor, film)
+    video.predict_video(predictor, film)
   with pytest.raises(UserError, match="pip install av"):
-    video.watch(predictor)
+    video.predict_camera(predictor)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names a device of Linux")
 def test_a_missing_camera_is_named(predictor):
-  with pytest.raises(UserError, match="cannot open --webcam=77: No such file"):
-    video.watch(predictor, 77)
+  with pytest.raises(UserError, match="cannot open webcam=77: No such file"):
+    video.predict_camera(predictor, 77)
 
 
 @pytest.fixture
@@ -267,7 +273,7 @@ def camera(film, monkeypatch):
 
 
 def test_a_camera_is_watched_until_ctrl_c(camera, predictor, capsys, tmp_path):
-  counts = video.watch(predictor, as_json=True, annotate=tmp_path)
+  counts = video.predict_camera(predictor, as_json=True, annotate=tmp_path)
   said = lines(capsys)
   # Frames that came while the detector worked are passed over.
   assert counts.frames == FRAMES
@@ -282,6 +288,6 @@ def test_a_slow_model_passes_frames_over(
 ):
   clock = itertools.count(step=Fraction(25, 100))
   monkeypatch.setattr(video.time, "monotonic", lambda: float(next(clock)))
-  counts = video.watch(predictor, as_json=True)
+  counts = video.predict_camera(predictor, as_json=True)
   assert [line["frame"] for line in lines(capsys)] == list(range(0, FRAMES, 3))
   assert counts.seen == 7

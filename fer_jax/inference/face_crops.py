@@ -1,0 +1,164 @@
+"""Faces of images, cropped as a model takes them: read, detected, aligned."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from fer_jax.data import image_arrays, image_reader
+from fer_jax.errors import UserError
+from fer_jax.faces import crop
+from fer_jax.faces.detection import Face
+from fer_jax.inference import web_images
+
+Boxes = Iterable[Any]  # of Face, or x, y, width, height
+FindFaces = Callable[[UInt8[np.ndarray, "h w 3"]], list[Face]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FaceCrop:
+  """A face before it is classified.
+
+  Attributes:
+    source: the image it is from.
+    image: as the model takes it.
+    face: where it is; None if it is the whole image.
+    detected: whether a detector found it.
+  """
+
+  source: str
+  image: UInt8[np.ndarray, "h w c"]
+  face: Face | None
+  detected: bool = True
+
+
+def crop_faces(
+  pixels: UInt8[np.ndarray, "h w 3"],
+  source: str,
+  image_shape: tuple[int, int, int],
+  *,
+  find_faces: FindFaces | None = None,
+  boxes: Boxes | None = None,
+) -> list[FaceCrop]:
+  """Crops the faces of one image.
+
+  Args:
+    pixels: RGB; detectors find more in color, whatever the model takes.
+    source: what to call the image.
+    image_shape: height, width and channels that the model takes.
+    find_faces: a detector's method; without it and boxes, the image is a face.
+    boxes: the faces instead of a detector's, see `faces_of`.
+
+  Raises:
+    UserError: a box is none.
+  """
+  size, channels = min(image_shape[:2]), image_shape[2]
+  if boxes is not None:
+    faces: Sequence[Face | None] = faces_of(boxes, pixels.shape[:2])
+  elif find_faces is not None:
+    faces = find_faces(pixels)
+  else:
+    faces = [None]
+  out = []
+  for face in faces:
+    image = (
+      crop.align(pixels, face, size)
+      if face
+      else image_reader.square(pixels, size)
+    )
+    if channels == 1:
+      image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    out.append(FaceCrop(source, image, face, boxes is None))
+  return out
+
+
+def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
+  """Returns the caller's own boxes as faces, checked.
+
+  Args:
+    boxes: each x, y, width, height in pixels of the image, or a `Face` with
+      eyes.
+    shape: height and width of the image.
+
+  Raises:
+    UserError: a box is no four finite numbers, has no area, or lies outside
+      the image.
+
+  >>> faces_of([(10, 20, 30, 40)], (100, 100))[0].box
+  (10.0, 20.0, 30.0, 40.0)
+  """
+  found = []
+  for i, given in enumerate(boxes):
+    if isinstance(given, Face):
+      found.append(given)
+      given = given.box
+    try:
+      x, y, w, h = (float(number) for number in given)
+    except (TypeError, ValueError):
+      raise UserError(
+        f"boxes[{i}]={given!r} must be x, y, width, height in pixels"
+      ) from None
+    if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
+      raise UserError(f"boxes[{i}]={given!r} must be finite and have an area")
+    if x >= shape[1] or y >= shape[0] or x + w <= 0 or y + h <= 0:
+      raise UserError(
+        f"boxes[{i}]={given!r} lies outside the image of {shape[1]} x"
+        f" {shape[0]} pixels"
+      )
+    if len(found) == i:
+      found.append(Face((x, y, w, h)))
+  return found
+
+
+def read_pixels(source: image_reader.Source) -> UInt8[np.ndarray, "h w 3"]:
+  """Reads an image in color, from a URL too.
+
+  Raises:
+    UnreadableError: it cannot be downloaded or read.
+  """
+  if web_images.is_url(source):
+    source = web_images.download(str(source))
+  elif isinstance(source, str | os.PathLike):
+    source = os.path.expanduser(source)
+  return image_reader.read(source, color=True)
+
+
+def as_list(images: Any) -> tuple[list[Any], bool]:
+  """Returns images one by one, and whether there was only one.
+
+  Args:
+    images: one image in any form that `image_reader.read` takes or a URL, a
+      stack `[n h w (c)]`, or a sequence of images.
+
+  Raises:
+    UnreadableError: it is none of them.
+  """
+  if image_arrays.is_stack(images):
+    return list(images), False
+  if isinstance(images, Sequence) and not isinstance(
+    images, str | bytes | bytearray | memoryview
+  ):
+    return list(images), False
+  if isinstance(images, Iterable) and not _is_one(images):
+    return list(images), False
+  return [images], True
+
+
+def _is_one(image: Any) -> bool:
+  single = (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)
+  return (
+    isinstance(image, single)
+    or hasattr(image, "read")
+    or hasattr(image, "__array__")
+  )
+
+
+def name_of(image: Any, position: int) -> str:
+  """Returns what to call an image: its path or URL, or its position."""
+  if isinstance(image, str | os.PathLike):
+    return os.fsdecode(os.fspath(image))
+  return str(position)
