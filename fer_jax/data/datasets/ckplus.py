@@ -19,59 +19,48 @@ from fer_jax.data.datasets import class_names as labels
 from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
 from fer_jax.data.datasets.ckplus_releases import Release
 from fer_jax.data.datasets.ckplus_sequences import Face, Frame
-from fer_jax.data.datasets.subject_folds import subject_folds
+from fer_jax.data.datasets.subject_folds import (
+  FOLD_OPTIONS,
+  check_fold_options,
+  split_of_subjects,
+)
 from fer_jax.errors import UserError, require
 
 _TABLE_HAS_NONE = ("fold", "num_folds", "fold_seed", "last_frames")
 
 
 class CkPlus(FaceBuilder):
-  """The last frames of the 327 labelled sequences, split by subject.
+  """The last frames of the 327 labeled sequences, split by subject.
 
-  The subjects are dealt out to `num_folds` groups. Group `fold` is the test
-  split, the next one (after the last, the first) validation, the rest train: a
-  run for each fold tests every subject once. The best epoch is chosen on
-  validation, not on test as in some papers, since the best of many epochs on
-  the very faces that are reported says more than the network can do.
+  The subjects are assigned to `num_folds` folds. Fold `fold` is the test
+  split, the next one (after the last, the first) validation, the others train:
+  one run per fold tests every subject once. The best epoch is selected on
+  validation, not on test as in some papers: the best of many epochs on the
+  test split overestimates the accuracy.
 
-  The groups depend on the labelled sequences, `num_folds` and `fold_seed` only:
-  the official tree and CK+48 have the same. ckextended.csv has no subjects:
-  its own Usage splits it, and one person may be in several splits.
+  The folds depend on the labeled sequences, `num_folds` and `fold_seed` only:
+  the official tree and CK+48 have the same. ckextended.csv has no subjects: it
+  is split by its column Usage, and one person may be in several splits.
 
   Rows are numbered by subject, sequence and frame through all frames taken,
   before they are split; in ckextended.csv, by line.
 
   Options: `fold`, 0 to `num_folds - 1`; `num_folds`; `fold_seed`, which draws
-  the groups; `last_frames` of each sequence; `num_classes`, 7, or 8 with
-  neutral, the first frame of each labelled sequence (CK+48 has none).
+  the folds; `last_frames` of each sequence; `num_classes`, 7, or 8 with
+  neutral, the first frame of each labeled sequence (CK+48 has none).
   """
 
   VERSION = tfds.core.Version("1.0.0")
   name = "ckplus"
   classes = labels.CKPLUS_CLASSES
-  default_options = {
-    "fold": 0,
-    "num_folds": 10,
-    "fold_seed": 0,
-    "last_frames": 3,
-    "num_classes": 7,
-  }
+  default_options = {**FOLD_OPTIONS, "last_frames": 3, "num_classes": 7}
 
   def __init__(self, **kwargs: Any):
     options = {**self.default_options, **kwargs}
-    for option, least, why in (
-      ("num_folds", 3, " (test, validation and train)"),
-      ("fold", 0, ""),
-      ("fold_seed", 0, ""),
-      ("last_frames", 1, ""),
-    ):
-      value = options[option]
-      ok = isinstance(value, int) and value >= least
-      must = f"be a whole number of {least} or more{why}"
-      require(ok, f"dataset.{option}", value, must)
-    must = f"be less than num_folds={options['num_folds']}"
-    ok = options["fold"] < options["num_folds"]
-    require(ok, "dataset.fold", options["fold"], must)
+    check_fold_options(options)
+    count = options["last_frames"]
+    ok = isinstance(count, int) and count >= 1
+    require(ok, "dataset.last_frames", count, "be an integer >= 1")
     ok = options["num_classes"] in (7, 8)
     must = "be 7, or 8 with neutral"
     require(ok, "dataset.num_classes", options["num_classes"], must)
@@ -80,11 +69,11 @@ class CkPlus(FaceBuilder):
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """Seven, or eight with neutral, the last."""
+    """Seven expressions, and neutral as the eighth."""
     return self.classes[: self.options["num_classes"]]
 
   def subjects(self) -> dict[str, list[str]]:
-    """Returns who is in each row of each prepared split; none of the table."""
+    """Returns the subject of each example of each split; none of the table."""
     return dict(self.info.metadata["subjects"])
 
   @functools.cached_property
@@ -104,10 +93,10 @@ class CkPlus(FaceBuilder):
         release, self.options["last_frames"], neutral
       )
     if self._given:
-      names = ", ".join(f"--config.dataset.{name}" for name in self._given)
+      names = ", ".join(f"dataset.{name}" for name in self._given)
       raise UserError(
         f"{release.path} tells no subjects and has one frame of a sequence: "
-        f"leave {names} away to use its own splits, or get CK+48 or the "
+        f"unset {names} to use its own splits, or get CK+48 or the "
         "official CK+"
       )
     return []
@@ -131,7 +120,7 @@ class CkPlus(FaceBuilder):
     return None
 
   def origin(self) -> str:
-    """Says which release is taken, and which are not."""
+    """Returns the release that is used, and others that are not."""
     release, *others = (str(release.path) for release in self._releases)
     return f"{release} (not {', '.join(others)})" if others else release
 
@@ -169,15 +158,7 @@ class CkPlus(FaceBuilder):
       if f.label != neutral
     }
     subjects = [subject for subject, _ in sequences]
-    num_folds, test = self.options["num_folds"], self.options["fold"]
-    folds = subject_folds(
-      subjects, list(sequences.values()), num_folds, self.options["fold_seed"]
-    )
-    splits = {test: "test", (test + 1) % num_folds: "validation"}
-    return {
-      subject: splits.get(fold, "train")
-      for subject, fold in zip(subjects, folds.tolist(), strict=True)
-    }
+    return split_of_subjects(subjects, list(sequences.values()), self.options)
 
   def extra_metadata(self) -> dict[str, Any]:
     """Returns the subject of each example of each split."""

@@ -15,23 +15,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from fer_jax.data import image_reader
+from fer_jax.data import image_listing, image_reader
 from fer_jax.data.datasets import (
   bounded_io,
   ckplus_sequences,
+  ckplus_table,
   class_names,
-  csv_table,
   fer2013_releases,
   folder_layout,
 )
 from fer_jax.data.datasets.ckplus_sequences import SIDE, Face, Frame
-from fer_jax.data.datasets.fer2013_csv import parse_pixels, parse_usage
 from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError
 
 LAST_FRAMES = 3  # of each sequence, in CK+48
 _ZIPS = ("CK+48.zip", "ckplus.zip", "archive.zip")
-_TABLE = "ckextended.csv"
 _FILE = re.compile(r"(S\d+)_(\d+)_(\d+)\.png")
 _CLASSES = class_names.CKPLUS_CLASSES[:-1]
 
@@ -72,8 +70,8 @@ def find(places: Iterable[Path]) -> list[Release]:
       form = forms.get(place.suffix.lower())
       if not form:
         raise UserError(
-          f"{place}: not a release of CK+ that is known here; {_TABLE}, a zip "
-          "of CK+48, or a folder is"
+          f"{place}: not a release of CK+, which is {ckplus_table.FILE}, a zip"
+          " of CK+48, or a folder"
         )
       found.append(Release(form, place))
       continue
@@ -81,7 +79,7 @@ def find(places: Iterable[Path]) -> list[Release]:
     candidates = [("tree", folder) for folder in folders]
     candidates += [("images", folder) for folder in folders]
     candidates += [("zip", f / name) for f in folders for name in _ZIPS]
-    candidates += [("table", folder / _TABLE) for folder in folders]
+    candidates += [("table", folder / ckplus_table.FILE) for folder in folders]
     found += [Release(*c) for c in candidates if _is_release(*c)]
   return found
 
@@ -90,7 +88,7 @@ def _is_release(form: str, path: Path) -> bool:
   if form == "tree":
     return ckplus_sequences.images_folder(path) is not None
   if form == "images":
-    return sum((path / name).is_dir() for name in _CLASSES) > 1
+    return path.is_dir() and len(_class_folders(path)) > 1
   if form == "zip" and path.is_file():
     # Kaggle calls any data set archive.zip.
     with (
@@ -99,6 +97,15 @@ def _is_release(form: str, path: Path) -> bool:
     ):
       return any(map(_in_class_folder, archive.namelist()))
   return path.is_file()
+
+
+def _class_folders(folder: Path) -> list[Path]:
+  """Returns the folders of expressions, in any case and by any synonym."""
+  return [
+    path
+    for path in folder_layout.visible(folder)
+    if class_names.label_of(path.name, _CLASSES) is not None and path.is_dir()
+  ]
 
 
 def missing(places: Iterable[Path], given: bool) -> UserError:
@@ -116,9 +123,9 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
   return UserError(
     f"no release of CK+ in {' or '.join(map(str, places))}: looked for the "
     "folders cohn-kanade-images and Emotion (Landmarks beside them is used), "
-    f"the class folders of CK+48, {', '.join(_ZIPS)} of these, and {_TABLE}, "
-    "also in a folder ckplus, CK+ or CK+48 there; the official zips, "
-    "extended-cohn-kanade-images.zip, Emotion_labels.zip and Landmarks.zip, "
+    f"the class folders of CK+48, {', '.join(_ZIPS)} of these, and "
+    f"{ckplus_table.FILE}, also in a folder ckplus, CK+ or CK+48 there; the "
+    "official zips, extended-cohn-kanade-images.zip, Emotion_labels.zip and Landmarks.zip, "
     "need an agreement form (https://www.jeffcohn.net/Resources/) and are to "
     "be unpacked there; copies of CK+48 are on Kaggle; or set "
     f"dataset.manual_dir to where it is; {prepared}to train on the "
@@ -161,7 +168,8 @@ def _image_frames(release: Release) -> list[Frame]:
   of_sequence: dict[tuple[str, str], str] = {}
   for name in _names(release):
     folder, file = PurePosixPath(name).parts[-2:]
-    if folder.lower() not in _CLASSES:
+    label = class_names.label_of(folder, _CLASSES)
+    if label is None:
       raise UserError(
         f"{release.path}/{name}: no class is called {folder!r}: there are "
         f"{', '.join(_CLASSES)}"
@@ -179,7 +187,6 @@ def _image_frames(release: Release) -> list[Frame]:
         f"{release.path}/{name}: sequence {subject}_{sequence} is in two "
         f"classes, {first} and {folder}"
       )
-    label = _CLASSES.index(folder.lower())
     found.append(Frame(name, subject, sequence, int(number), label))
   if not found:
     raise UserError(f"{release.path}: no images named CLASS/S010_004_*.png")
@@ -204,8 +211,8 @@ def _in_class_folder(name: str) -> bool:
   path = PurePosixPath(name)
   return (
     len(path.parts) >= 2
-    and path.parent.name.lower() in _CLASSES
-    and not any(p.startswith((".", "__MACOSX")) for p in path.parts)
+    and class_names.label_of(path.parent.name, _CLASSES) is not None
+    and not any(map(image_listing.is_hidden, path.parts))
     and folder_layout.is_image(Path(name))
   )
 
@@ -243,7 +250,7 @@ def read(release: Release, found: list[Frame]) -> Iterator[Face]:
   """
   with _broken_said(release):
     if release.form == "table":
-      yield from _read_table(release.path)
+      yield from ckplus_table.read(release.path)
     elif release.form == "tree":
       yield from ckplus_sequences.read(release.path, found)
     elif release.form == "zip":
@@ -280,25 +287,3 @@ def _face(root: Path, frame: Frame, file: Path | bytes, row: int) -> Face:
       f"{root}/{frame.name}: {width}x{height} pixels instead of {SIDE}x{SIDE}"
     )
   return Face(image, frame.label, row, frame.subject)
-
-
-def _read_table(path: Path) -> Iterator[Face]:
-  columns = ("emotion", "pixels", "Usage")
-  with bounded_io.open_regular(path) as f:
-    stream = bounded_io.decompressed(f)
-    table = csv_table.open_table(str(path), stream, columns, _TABLE)
-    for row, (line, fields) in enumerate(table.rows(columns)):
-      label, pixels, usage = fields
-      try:
-        face = Face(
-          parse_pixels(pixels), _label(label), row, split=parse_usage(usage)
-        )
-      except ValueError as e:
-        raise UserError(f"{path}, line {line}: {e}") from e
-      yield face
-
-
-def _label(text: bytes) -> int:
-  if text not in [b"%d" % i for i in range(8)]:
-    raise ValueError(f"emotion {text[:20].decode('latin-1')!r} must be 0 to 7")
-  return class_names.CKEXTENDED_LABELS[int(text)]

@@ -1,6 +1,7 @@
-"""Classes of FER2013, FER+ and CK+, and how many rows each is known to have."""
+"""Classes of the datasets, and the official number of examples of each."""
 
 import types
+from collections.abc import Sequence
 
 # In the order of the numbers 0-6 in the column `emotion`.
 FER2013_CLASSES = (
@@ -19,7 +20,8 @@ FER2013_SPLITS = types.MappingProxyType(
   {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 )
 
-# Split -> rows of each class, in the order of FER2013_CLASSES; 35,887 in all.
+# Split -> examples of each class, in the order of FER2013_CLASSES; 35,887 in
+# all.
 FER2013_COUNTS = types.MappingProxyType(
   {
     "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
@@ -43,7 +45,7 @@ FERPLUS_COLUMNS = (
   "NF",
 )
 
-# Target and number of classes -> rows kept of train, validation and test, where
+# Target and number of classes -> rows kept in train, validation and test, where
 # they are known.
 FERPLUS_COUNTS = types.MappingProxyType(
   {
@@ -58,32 +60,53 @@ FERPLUS_COUNTS = types.MappingProxyType(
 # The one row, from 0, that the published votes have nine votes on.
 FERPLUS_SHORT_ROW = 10435
 
-# Nouns and adjectives both name classes in the releases that go round.
-_SYNONYMS = {
-  "anger": "angry",
-  "disgusted": "disgust",
-  "fearful": "fear",
-  "afraid": "fear",
-  "happiness": "happy",
-  "sadness": "sad",
-  "surprised": "surprise",
+# Names of expressions in the releases that people have -> one name for each.
+_EXPRESSIONS = {
+  name: expression
+  for expression, names in {
+    "anger": "anger angry an",
+    "contempt": "contempt contemptuous co",
+    "disgust": "disgust disgusted di",
+    "fear": "fear fearful afraid scared fe",
+    "happiness": "happiness happy joy ha",
+    "neutral": "neutral neutrality natural ne",
+    "sadness": "sadness sad sa",
+    "surprise": "surprise surprised suprise su",
+  }.items()
+  for name in names.split()
 }
 
 
-def label_of_folder(name: str) -> int | None:
-  """Returns the class number that a folder's name stands for, or None.
+def expression_of(name: str) -> str | None:
+  """Returns the expression that a name stands for, in any case; None if none.
 
-  By its name, never by its place: folders sorted by the alphabet come in
+  >>> expression_of("Happy"), expression_of(" anger"), expression_of("x")
+  ('happiness', 'anger', None)
+  """
+  return _EXPRESSIONS.get(name.strip().lower())
+
+
+def label_of(name: str, classes: Sequence[str]) -> int | None:
+  """Returns the index of the class that a name stands for; None if none.
+
+  By its name, never by its position: folders in alphabetical order are in
   another order than the labels (neutral before sad).
 
-  >>> label_of_folder("Happy"), label_of_folder("anger"), label_of_folder("x")
-  (3, 0, None)
-  >>> label_of_folder("neutral")
-  6
+  >>> label_of("Happiness", FER2013_CLASSES), label_of("x", FER2013_CLASSES)
+  (3, None)
   """
-  name = name.strip().lower()
-  name = _SYNONYMS.get(name, name)
-  return FER2013_CLASSES.index(name) if name in FER2013_CLASSES else None
+  expression = expression_of(name)
+  found = [i for i, c in enumerate(classes) if expression_of(c) == expression]
+  return found[0] if expression and found else None
+
+
+def label_of_folder(name: str) -> int | None:
+  """Returns FER2013's number of the class that a name stands for, or None.
+
+  >>> label_of_folder("neutral"), label_of_folder("contempt")
+  (6, None)
+  """
+  return label_of(name, FER2013_CLASSES)
 
 
 # In the order of the numbers 1-7 in CK+'s Emotion files; their 0, neutral,
@@ -107,3 +130,57 @@ CKPLUS_COUNTS = (45, 18, 59, 25, 69, 28, 83)
 CKEXTENDED_LABELS = (0, 2, 3, 4, 5, 6, 7, 1)
 # Its neutral rows: one of each of CK+'s 593 sequences, labelled or not.
 CKEXTENDED_NEUTRAL = 593
+
+# In the order of the numbers 1-7 in RAF-DB's list_patition_label.txt.
+RAFDB_CLASSES = (
+  "surprise",
+  "fear",
+  "disgust",
+  "happiness",
+  "sadness",
+  "anger",
+  "neutral",
+)
+
+# Examples of each class; 12,271 and 3,068 (Li et al. 2017).
+RAFDB_COUNTS = types.MappingProxyType(
+  {
+    "train": (1290, 281, 717, 4772, 1982, 705, 2524),
+    "test": (329, 74, 160, 1185, 478, 162, 680),
+  }
+)
+
+# In the order of the numbers 0-7 in AffectNet's annotations; its 8-10 are none,
+# uncertain and no face.
+AFFECTNET_CLASSES = (
+  "neutral",
+  "happiness",
+  "sadness",
+  "surprise",
+  "fear",
+  "disgust",
+  "anger",
+  "contempt",
+)
+
+# Examples of each class; 287,651 and 3,999 (Mollahosseini et al. 2017, the
+# release of manually annotated images).
+AFFECTNET_COUNTS = types.MappingProxyType(
+  {
+    "train": (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750),
+    "validation": (500, 500, 500, 500, 500, 500, 500, 499),
+  }
+)
+
+JAFFE_CLASSES = (
+  "anger",
+  "disgust",
+  "fear",
+  "happiness",
+  "neutral",
+  "sadness",
+  "surprise",
+)
+
+# Examples of each class; 213 of 10 subjects (Lyons et al. 1998).
+JAFFE_COUNTS = (30, 29, 32, 31, 30, 31, 30)

@@ -1,24 +1,18 @@
 """Datasets whose releases are image files: decoded in parallel, once."""
 
 import abc
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 from absl import logging
 
 from fer_jax.data import image_listing, image_reader
 from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
 from fer_jax.data.image_listing import Skipped, some
+from fer_jax.data.parallel import map_in_order
 from fer_jax.errors import UserError, choose, require
 from fer_jax.text_output import printable
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-_MAX_THREADS = 16
 
 
 class ImageFile(NamedTuple):
@@ -49,6 +43,7 @@ class ImageFileExamples:
   """The examples of one split's files; unreadable ones are left out.
 
   Attributes:
+    files: in order.
     unreadable: position of each unreadable file -> its name and why.
   """
 
@@ -56,20 +51,21 @@ class ImageFileExamples:
     self, root: Path, files: Sequence[ImageFile], size: int, color: bool
   ):
     self.unreadable: dict[int, str] = {}
-    self._root, self._files = root, files
+    self.files = files
+    self._root = root
     self._size, self._color = size, color
 
   def __len__(self) -> int:
-    return len(self._files)
+    return len(self.files)
 
   def read(self, start: int) -> Iterator[tuple[int, Example]]:
     """Yields the position after each example, and the example, in order."""
-    numbered = enumerate(self._files[start:], start)
-    for position, image in parallel_map(self._read_one, numbered):
+    numbered = enumerate(self.files[start:], start)
+    for position, image in map_in_order(self._read_one, numbered):
       if isinstance(image, str):
         self.unreadable[position] = image
       else:
-        file = self._files[position]
+        file = self.files[position]
         yield position + 1, (image, file.label, file.row)
 
   def state(self) -> Any:
@@ -98,7 +94,11 @@ class ImageFileBuilder(FaceBuilder):
   that cannot be read are an error ("refuse") or left out ("skip").
   """
 
-  default_options = {"image_size": 48, "color": False, "unreadable": "refuse"}
+  default_options: ClassVar[Mapping[str, Any]] = {
+    "image_size": 48,
+    "color": False,
+    "unreadable": "refuse",
+  }
 
   def __init__(self, **kwargs: Any):
     options = {**self.default_options, **kwargs}
@@ -120,6 +120,14 @@ class ImageFileBuilder(FaceBuilder):
       UserError: the release is wrong, or missing where it was asked for.
       OSError: a folder cannot be read.
     """
+
+  def labeled(self, found: FoundFiles) -> Mapping[str, Sequence[ImageFile]]:
+    """Returns the images with their labels, where these are in other files."""
+    return found.images
+
+  def official_counts(self) -> Mapping[str, Sequence[int]]:
+    """Returns the official number of examples of each class, by split."""
+    return {}
 
   def missing(self) -> UserError:
     """Returns the error of a release that is not there."""
@@ -183,7 +191,7 @@ class ImageFileBuilder(FaceBuilder):
       split: ImageFileExamples(
         found.root, files, self.options["image_size"], self.options["color"]
       )
-      for split, files in found.images.items()
+      for split, files in self.labeled(found).items()
     }
     return self._examples
 
@@ -218,33 +226,39 @@ class ImageFileBuilder(FaceBuilder):
     if found.skipped:
       described = image_listing.describe_skipped(found.skipped, found.root)
       logging.warning("%s: skipped %s", root, described)
+    differing = self.other_counts()
+    if differing:
+      logging.warning(
+        "%s differs from the official %s: %s",
+        root,
+        self.name,
+        "; ".join(differing),
+      )
+
+  def other_counts(self) -> list[str]:
+    """Describes the splits that have other counts than the official ones."""
+    found = []
+    for split, official in self.official_counts().items():
+      examples = self._examples.get(split)
+      counts = [0] * len(official)
+      for position, file in enumerate(examples.files if examples else ()):
+        if examples and position not in examples.unreadable:
+          counts[file.label] += 1
+      pairs = zip(self.class_names, counts, official, strict=True)
+      wrong = [
+        f"{name} {count:,} (official: {expected:,})"
+        for name, count, expected in pairs
+        if count != expected
+      ]
+      if wrong:
+        total = f"{sum(counts):,} (official: {sum(official):,})"
+        found.append(f"{split} has {total}: {', '.join(wrong)}")
+    return found
 
   def _complaint(self) -> str:
     names = self.unreadable()
     plural = "s" if len(names) > 1 else ""
     return f"{len(names):,} unreadable image{plural}: {some(names)}"
-
-
-def parallel_map(
-  function: Callable[[_T], _R], items: Iterable[_T]
-) -> Iterator[_R]:
-  """Maps in order, some items ahead, on the processor's cores.
-
-  Pillow decodes and resizes without Python's global lock.
-  """
-  threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
-  pending: deque[Future[_R]] = deque()
-  with ThreadPoolExecutor(threads) as pool:
-    try:
-      for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) >= 8 * threads:
-          yield pending.popleft().result()
-      while pending:
-        yield pending.popleft().result()
-    finally:
-      for future in pending:
-        future.cancel()
 
 
 def _relative(path: Path, root: Path) -> str:

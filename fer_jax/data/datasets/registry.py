@@ -17,10 +17,13 @@ if TYPE_CHECKING:  # tensorflow-datasets takes seconds to import.
 
 # Name -> "module:class". Modules are imported when they are needed.
 DATASETS = {
+  "affectnet": "fer_jax.data.datasets.affectnet:AffectNet",
   "ckplus": "fer_jax.data.datasets.ckplus:CkPlus",
   "fer2013": "fer_jax.data.datasets.fer2013:Fer2013",
   "ferplus": "fer_jax.data.datasets.ferplus:FerPlus",
   "folder": "fer_jax.data.datasets.folder:ImageFolder",
+  "jaffe": "fer_jax.data.datasets.jaffe:Jaffe",
+  "rafdb": "fer_jax.data.datasets.rafdb:RafDb",
   "synthetic_faces": "fer_jax.data.datasets.synthetic_faces:SyntheticFaces",
 }
 

@@ -1,6 +1,7 @@
 """CK+: every release and option, and no subject in two splits."""
 
 import logging
+import os
 import types
 import zipfile
 
@@ -482,7 +483,7 @@ def test_table_has_no_folds(dirs, raw, option):
   write_table(raw / "ckextended.csv")
   (name,) = option
   del dirs["num_folds"]
-  message = f"tells no subjects .*: leave --config.dataset.{name} away"
+  message = f"tells no subjects .*: unset dataset.{name} to"
   with pytest.raises(UserError, match=message):
     load("ckplus", **dirs, **option)
 
@@ -526,14 +527,14 @@ def test_empty_table(dirs, raw):
 @pytest.mark.parametrize(
   "options, message",
   [
-    ({"num_folds": 2}, "num_folds=2 must be a whole number of 3 or more"),
-    ({"fold": -1}, "fold=-1 must be a whole number of 0 or more"),
+    ({"num_folds": 2}, "num_folds=2 must be an integer >= 3"),
+    ({"fold": -1}, "fold=-1 must be an integer >= 0"),
     ({"fold": 5}, "fold=5 must be less than num_folds=5"),
-    ({"fold": 1.0}, "fold=1.0 must be a whole number"),
+    ({"fold": 1.0}, "fold=1.0 must be an integer"),
     ({"fold_seed": -1}, "fold_seed=-1 must be"),
-    ({"last_frames": 0}, "last_frames=0 must be a whole number of 1 or more"),
+    ({"last_frames": 0}, "last_frames=0 must be an integer >= 1"),
     ({"num_classes": 6}, "num_classes=6 must be 7, or 8 with neutral"),
-    ({"num_folds": 6}, "6 folds need as many subjects, but there are 5"),
+    ({"num_folds": 6}, "num_folds=6 needs as many subjects, but there are 5"),
     ({"folds": 5}, "unknown option of dataset ckplus 'folds'"),
   ],
 )
@@ -595,3 +596,37 @@ def test_prepared_once_and_again_when_the_release_changes(
   (raw / "Emotion").rename(raw.parent / "Emotion")
   del dirs["manual_dir"]
   assert len(rows_of(load("ckplus", **dirs))[0]) == 45
+
+
+@pytest.mark.parametrize("zipped_release", [False, True])
+@pytest.mark.parametrize(
+  "rename", [str.title, str.upper, {"happy": "Happiness", "anger": "Angry"}.get]
+)
+def test_folders_of_ckplus48_in_any_case_or_synonym(
+  dirs, raw, rename, zipped_release
+):
+  write_images(raw / "CK+48")
+  expected = rows_of(load("ckplus", **dirs))
+  for name in NAMES:
+    (raw / "CK+48" / name).rename(raw / "CK+48" / (rename(name) or f"{name} "))
+  if zipped_release:
+    write_zip(raw / "CK+48.zip", raw / "CK+48")
+    (raw / "CK+48").rename(raw.parent / "unpacked")
+  assert rows_of(load("ckplus", **dirs)) == expected
+
+
+def test_a_fifo_among_the_labels_does_not_hang(dirs, raw):
+  write_tree(raw)
+  (label,) = list(raw.glob("Emotion/S005/001/*_emotion.txt"))
+  label.unlink()
+  os.mkfifo(label)
+  with pytest.raises(UserError, match="_emotion.txt: not a regular file"):
+    load("ckplus", **dirs)
+
+
+def test_labels_and_landmarks_are_bounded(dirs, raw):
+  write_tree(raw)
+  (label,) = list(raw.glob("Emotion/S005/001/*_emotion.txt"))
+  label.write_bytes(b" " * 100_000)
+  with pytest.raises(UserError, match="_emotion.txt: more than 65,536 bytes"):
+    load("ckplus", **dirs)

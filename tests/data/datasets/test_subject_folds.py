@@ -31,7 +31,7 @@ def test_every_subject_is_in_one_fold_and_no_fold_is_empty(
   subjects = [f"S{subject:03}" for subject, _ in rows]
   labels = [label for _, label in rows]
   if len(set(subjects)) < num_folds:
-    with pytest.raises(UserError, match=f"{num_folds} folds need as many"):
+    with pytest.raises(UserError, match=f"num_folds={num_folds} needs as many"):
       subject_folds(subjects, labels, num_folds, seed)
     return
   folds = subject_folds(subjects, labels, num_folds, seed)

@@ -1,0 +1,86 @@
+"""Places where the release of a dataset may lie."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from fer_jax.data import image_listing
+from fer_jax.data.datasets import folder_layout
+from fer_jax.data.datasets.image_files import ImageFile
+from fer_jax.data.image_listing import Skipped
+from fer_jax.errors import UserError
+from fer_jax.text_output import printable
+
+
+def candidate_folders(
+  manual_dir: str, data_dir: str, names: Iterable[str]
+) -> list[Path]:
+  """Returns the folders to look in, in order.
+
+  Args:
+    manual_dir: the user's folder, which is then the only place; or "".
+    data_dir: the user's folder of prepared data, or "".
+    names: folders in such a place that may hold the release, too.
+
+  Raises:
+    UserError: `manual_dir` is no folder.
+  """
+  if manual_dir:
+    places = [Path(manual_dir).expanduser()]
+    if not places[0].is_dir():
+      what = "is no folder" if places[0].exists() else "does not exist"
+      raise UserError(
+        f"dataset.manual_dir={printable(manual_dir)} {what}: give the folder of"
+        " the unpacked release"
+      )
+  else:
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    places = [
+      Path(root).expanduser() / "downloads" / "manual"
+      for root in (data_dir, default)
+      if root
+    ]
+  names = list(names)
+  # The manual folder itself may hold any release: only named folders there.
+  return [
+    place / name
+    for place in places
+    for name in (("", *names) if manual_dir else names)
+    if (place / name).is_dir()
+  ]
+
+
+def class_folder_images(
+  splits: Mapping[str, Path], label_of: Callable[[str], int | None], what: str
+) -> tuple[dict[str, list[ImageFile]], list[Skipped]]:
+  """Lists images in one folder per class.
+
+  Args:
+    splits: split -> the folder of its class folders.
+    label_of: returns a class by the name of its folder; None for no class.
+    what: the classes that there are, for the message.
+
+  Raises:
+    UserError: a folder is no class.
+  """
+  images: dict[str, list[ImageFile]] = {}
+  skipped: list[Skipped] = []
+  row = 0
+  for split, folder in splits.items():
+    images[split] = []
+    for path in folder_layout.visible(folder):
+      if not path.is_dir():
+        skipped.append(Skipped(path, "not in a class folder"))
+        continue
+      label = label_of(path.name)
+      if label is None:
+        raise UserError(
+          f"{printable(path)}: no class is called {printable(path.name)!r}:"
+          f" there are {what}"
+        )
+      listing = image_listing.list_images(path)
+      skipped += listing.skipped
+      for image in listing.images:
+        images[split].append(ImageFile(image, label, row))
+        row += 1
+  return images, skipped
