@@ -1,0 +1,204 @@
+"""Models that this package comes with, by name.
+
+Each is a safetensors file in `weights/`: the parameters, convolution and dense
+kernels as float16 and all else as float32, and as metadata the configuration,
+the class names, the preprocessing, the recipe and the scores. Its SHA-256 is in
+`weights/SHA256SUMS` and checked whenever it is loaded.
+`fer_jax.pretrained.release` writes them.
+
+>>> "ferplus-resnet18" in list_released()
+True
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from fer_jax import config as configs
+from fer_jax import models
+from fer_jax.errors import UserError, choose
+from fer_jax.files import atomic_write
+from fer_jax.inference.trained_model import Trained
+
+WEIGHTS = Path(__file__).parent / "weights"
+CHECKSUMS = "SHA256SUMS"  # lines as sha256sum writes and checks them
+PREFERRED = ("ferplus-small", "ferplus-resnet18")
+
+
+def list_released(folder: Path = WEIGHTS) -> list[str]:
+  """Returns the names of the released models, sorted."""
+  return sorted(_checksums(folder))
+
+
+def default_name() -> str:
+  """Returns the model that is used where none is named: the smallest."""
+  names = list_released()
+  return next(name for name in (*PREFERRED, *names) if name in names)
+
+
+def load_model(
+  source: str | os.PathLike[str] | None = None,
+  checkpoint: str = "best",
+  batch_size: int = 0,
+) -> Trained:
+  """Loads a released model or what a run trained.
+
+  Args:
+    source: a name that `list_released` returns, or the workdir of a run, which
+      goes first where both exist; None is the default released model.
+    checkpoint: of a run: "best" or "latest".
+    batch_size: images per compiled call; 0 is the model's own.
+
+  Raises:
+    UserError: there is no such model, or it cannot be read.
+  """
+  source = default_name() if source is None else source
+  names = list_released()
+  folder = Path(source).expanduser() / "checkpoints"
+  if str(source) in names and not folder.is_dir():
+    return load(str(source), batch_size)
+  try:
+    return Trained.load(source, checkpoint, batch_size)
+  except UserError as e:
+    if folder.is_dir():
+      raise
+    raise UserError(f"{e}, or a released model: {', '.join(names)}") from e
+
+
+def load(name: str, batch_size: int = 0, folder: Path = WEIGHTS) -> Trained:
+  """Loads a released model.
+
+  Args:
+    name: a name that `list_released` returns.
+    batch_size: images per compiled call, over all local devices; 0 is 64.
+    folder: where the files lie.
+
+  Returns:
+    The same as loading the workdir of a run does.
+
+  Raises:
+    UserError: the name is unknown, or the file is missing or damaged.
+  """
+  checksums = _checksums(folder)
+  choose("released model", name, checksums)
+  variables, info = read(_path(folder, name), checksums[name])
+  config = configs.from_json(info["config"])
+  options = config.model.to_dict()
+  height, width, channels = info["image_shape"]
+  devices = jax.local_device_count()  # A batch is spread over all of them.
+  return Trained(
+    workdir=Path(name),
+    checkpoint="best",
+    config=config,
+    class_names=tuple(info["class_names"]),
+    image_shape=(height, width, channels),
+    info=info,
+    model=models.create(
+      options.pop("name"),
+      len(info["class_names"]),
+      **options,
+      dtype=jnp.dtype(config.dtype),
+    ),
+    variables=variables,
+    batch_size=-(-(batch_size or 64) // devices) * devices,
+  )
+
+
+def read(path: Path, sha256: str) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Reads a file of weights.
+
+  Args:
+    path: the file.
+    sha256: what its contents must hash to, in hexadecimal.
+
+  Returns:
+    `params` and `batch_stats` as float32, and the metadata.
+
+  Raises:
+    UserError: the file is missing or damaged.
+  """
+  try:
+    data = path.read_bytes()
+  except OSError as e:
+    raise UserError(f"cannot read {path}: {e}; install fer_jax again") from e
+  if hashlib.sha256(data).hexdigest() != sha256:
+    raise UserError(
+      f"{path} is damaged: its SHA-256 is not that of {CHECKSUMS}; install"
+      " fer_jax again"
+    )
+  size = int.from_bytes(data[:8], "little")
+  info = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["info"])
+  tensors = {
+    path: tensor.astype(np.float32)
+    for path, tensor in safetensors.numpy.load(data).items()
+  }
+  return unflatten_dict(tensors, sep="/"), info
+
+
+def write(
+  name: str, variables: Any, info: dict[str, Any], folder: Path = WEIGHTS
+) -> Path:
+  """Writes a file of weights and its checksum.
+
+  Args:
+    name: of the model.
+    variables: `params` and `batch_stats`.
+    info: the metadata, fit for JSON.
+    folder: where to.
+
+  Returns:
+    The file.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  tensors = {
+    path: np.ascontiguousarray(stored(np.asarray(leaf)))
+    for path, leaf in flatten_dict(variables, sep="/").items()
+  }
+  data = safetensors.numpy.save(tensors, {"info": json.dumps(info)})
+  path = _path(folder, name)
+  checksums = _checksums(folder) | {name: hashlib.sha256(data).hexdigest()}
+  lines = [
+    f"{checksums[n]}  {_path(folder, n).name}" for n in sorted(checksums)
+  ]
+  try:
+    with atomic_write(path, parents=True) as temporary:
+      temporary.write_bytes(data)
+    with atomic_write(folder / CHECKSUMS) as temporary:
+      temporary.write_text("\n".join(lines) + "\n")
+  except OSError as e:
+    raise UserError(f"cannot write {path}: {e}") from e
+  return path
+
+
+def stored(tensor: np.ndarray) -> np.ndarray:
+  """Returns a parameter as the file holds it.
+
+  Kernels take two bytes a number. float16 rounds them eight times less than
+  bfloat16, and none comes near its largest value; the scales and statistics of
+  norms may, and are few.
+  """
+  return tensor.astype(np.float16 if tensor.ndim >= 2 else np.float32)
+
+
+def _path(folder: Path, name: str) -> Path:
+  return folder / f"{name}.safetensors"
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+  """Returns the SHA-256 of each model's file, by the model's name."""
+  path = folder / CHECKSUMS
+  if not path.exists():
+    return {}
+  pairs = (line.split() for line in path.read_text().splitlines() if line)
+  return {Path(file).stem: digest for digest, file in pairs}
