@@ -1,6 +1,6 @@
 r"""Serves a web page to try a trained model.
 
-python -m fer_jax.demo --workdir=W \
+python -m fer_jax.demo [--workdir=W] \
   [--host=127.0.0.1] [--port=8000] [--checkpoint=best]
 
 Drop a picture on it, choose one, or use the webcam. Needs the optional extra
@@ -21,7 +21,9 @@ from fer_jax.serving.image_api import Answerer
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
+  flags.DEFINE_string(
+    "workdir", None, "A run, or a released model; a released one if not given."
+  )
   flags.DEFINE_enum("checkpoint", "best", CHECKPOINTS, "Which of its weights.")
   flags.DEFINE_string(
     "host", "127.0.0.1", "The address to serve at; 0.0.0.0 is all there are."

@@ -15,7 +15,8 @@ from absl import flags
 from fer_jax import errors
 from fer_jax.cli import recipe_flags as command
 from fer_jax.evaluation import predictions, report, tta
-from fer_jax.inference.trained_model import CHECKPOINTS, Trained
+from fer_jax.inference.trained_model import CHECKPOINTS
+from fer_jax.pretrained import released
 
 
 def define_flags() -> None:
@@ -45,7 +46,9 @@ def main(argv: Sequence[str]) -> None:
       "--workdir= names no run: give a folder that python -m fer_jax.train has"
       " written"
     )
-  trained = [Trained.load(name, given.checkpoint) for name in given.workdir]
+  trained = [
+    released.load_model(name, given.checkpoint) for name in given.workdir
+  ]
   found = report.results_of(
     predictions.predict(
       trained, given.split, given.tta, given.manual_dir, given.data_dir

@@ -1,6 +1,6 @@
 r"""Shows the places that speak for a class: Grad-CAM, as a contact sheet.
 
-python -m fer_jax.explain --workdir=W [IMAGES_OR_FOLDERS...] \
+python -m fer_jax.explain [--workdir=W] [IMAGES_OR_FOLDERS...] \
   [--split=validation] [--count=24] [--layer=layer3_1] [--attention] \
   [--manual_dir=D] [--data_dir=D] [--output=explained.png]
 
@@ -23,12 +23,15 @@ from fer_jax.evaluation.predictions import open_dataset
 from fer_jax.inference import explanation_sheets
 from fer_jax.inference.trained_model import CHECKPOINTS, TrainedModel
 from fer_jax.output_folder import check_output, write_output
+from fer_jax.pretrained import released
 from fer_jax.text_output import printable
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
+  flags.DEFINE_string(
+    "workdir", None, "A run, or a released model; a released one if not given."
+  )
   flags.DEFINE_enum("checkpoint", "best", CHECKPOINTS, "Which of its weights.")
   flags.DEFINE_string(
     "split", "validation", "Where images are taken from, if none are named."
@@ -53,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
   output = Path(given.output).expanduser()
   if output.suffix.lower() != ".png":
     raise errors.UserError(f"--output={output} must end in .png")
-  trained = TrainedModel.load(given.workdir, given.checkpoint)
+  trained = released.load_model(given.workdir, given.checkpoint)
   names = [Path(name).expanduser() for name in argv[1:]]
   inputs = list_inputs(names).images if names else {}
   check_output(output, inputs)

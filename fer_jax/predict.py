@@ -1,6 +1,6 @@
 r"""Predicts the expressions of faces in images, videos and cameras.
 
-python -m fer_jax.predict --workdir=W \
+python -m fer_jax.predict [--workdir=W] \
   (IMAGES_FOLDERS_OR_URLS... | --video=FILE_OR_URL | --webcam[=0]) \
   [--every=N | --fps=F] [--no-detect] [--min_face=20] [--detect_size=0] \
   [--json] [--csv=FILE] [--annotate=DIR] [--tta=flip] [--batch_size=64]
@@ -25,7 +25,8 @@ from fer_jax.evaluation import tta
 from fer_jax.faces import detection
 from fer_jax.inference import predict_images, video, video_io
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import CHECKPOINTS, TrainedModel
+from fer_jax.inference.trained_model import CHECKPOINTS
+from fer_jax.pretrained import released
 
 
 class Camera(flags.IntegerParser):
@@ -38,7 +39,9 @@ class Camera(flags.IntegerParser):
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
+  flags.DEFINE_string(
+    "workdir", None, "A run, or a released model; a released one if not given."
+  )
   flags.DEFINE_enum("checkpoint", "best", CHECKPOINTS, "Which of its weights.")
   flags.DEFINE_bool(
     "detect", True, "Look for faces; otherwise each image is one."
@@ -89,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
     )
   # A camera's frames are predicted one by one.
   batch_size = given.batch_size or (4 if given.webcam is not None else 64)
-  trained = TrainedModel.load(given.workdir, given.checkpoint, batch_size)
+  trained = released.load_model(given.workdir, given.checkpoint, batch_size)
   detector = None
   if given.detect:
     detector = detection.create_detector(

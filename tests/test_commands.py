@@ -286,7 +286,12 @@ MISTAKES = [
   ("evaluate --workdir=nowhere", "workdir=nowhere", "of a run"),
   ("evaluate --workdir=run,file", "workdir=file", "of a run"),
   ("export --workdir=hollow", "no best checkpoint", "hollow", "train"),
-  *((f"{name} x.png", "--workdir is missing", "--help") for name in COMMANDS),
+  ("evaluate x.png", "--workdir is missing", "--help"),
+  (
+    "predict --workdir=ferplus-tiny x",
+    "a released model: ",
+    "ferplus-resnet18",
+  ),
   *(
     (f"{name} --workdir=run --colour=red", "'colour'", "--help")
     for name in COMMANDS

@@ -23,7 +23,7 @@ from fer_jax import errors
 from fer_jax.cli import recipe_flags
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, predictions
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.pretrained import released
 
 CLASSIFIER = "fc"  # the last layer of the models that can be released
@@ -56,7 +56,7 @@ def release(
   Raises:
     UserError: the model cannot be released, or a file not read or written.
   """
-  trained = Trained.load(workdir)
+  trained = TrainedModel.load(workdir)
   if CLASSIFIER not in trained.variables["params"]:
     raise UserError(
       f"model.name={trained.config.model.name} has no layer {CLASSIFIER!r},"

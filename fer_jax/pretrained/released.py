@@ -27,7 +27,7 @@ from fer_jax import config as configs
 from fer_jax import models
 from fer_jax.errors import UserError, choose
 from fer_jax.files import atomic_write
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 
 WEIGHTS = Path(__file__).parent / "weights"
 CHECKSUMS = "SHA256SUMS"  # lines as sha256sum writes and checks them
@@ -49,7 +49,7 @@ def load_model(
   source: str | os.PathLike[str] | None = None,
   checkpoint: str = "best",
   batch_size: int = 0,
-) -> Trained:
+) -> TrainedModel:
   """Loads a released model or what a run trained.
 
   Args:
@@ -67,14 +67,16 @@ def load_model(
   if str(source) in names and not folder.is_dir():
     return load(str(source), batch_size)
   try:
-    return Trained.load(source, checkpoint, batch_size)
+    return TrainedModel.load(source, checkpoint, batch_size)
   except UserError as e:
     if folder.is_dir():
       raise
     raise UserError(f"{e}, or a released model: {', '.join(names)}") from e
 
 
-def load(name: str, batch_size: int = 0, folder: Path = WEIGHTS) -> Trained:
+def load(
+  name: str, batch_size: int = 0, folder: Path = WEIGHTS
+) -> TrainedModel:
   """Loads a released model.
 
   Args:
@@ -95,7 +97,7 @@ def load(name: str, batch_size: int = 0, folder: Path = WEIGHTS) -> Trained:
   options = config.model.to_dict()
   height, width, channels = info["image_shape"]
   devices = jax.local_device_count()  # A batch is spread over all of them.
-  return Trained(
+  return TrainedModel(
     workdir=Path(name),
     checkpoint="best",
     config=config,

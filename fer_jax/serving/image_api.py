@@ -17,7 +17,7 @@ from fer_jax.faces import detection
 from fer_jax.inference import explanation_sheets
 from fer_jax.inference.gradcam import GradCam
 from fer_jax.inference.predictor import Prediction, Predictor
-from fer_jax.inference.trained_model import Trained
+from fer_jax.pretrained import released
 
 # Faces classified at once: a picture has few, and each call pays for all.
 _BATCH_SIZE = 8
@@ -52,18 +52,18 @@ class Answerer:
 
   @classmethod
   def load(
-    cls, workdir: str | os.PathLike[str], checkpoint: str = "best"
+    cls, workdir: str | os.PathLike[str] | None, checkpoint: str = "best"
   ) -> Self:
     """Loads a run's model, and the detector if it is installed.
 
     Args:
-      workdir: of the run.
+      workdir: of the run, or a released model's name; None is a released one.
       checkpoint: "best" or "latest".
 
     Raises:
       UserError: there is no such checkpoint.
     """
-    trained = Trained.load(workdir, checkpoint, _BATCH_SIZE)
+    trained = released.load_model(workdir, checkpoint, _BATCH_SIZE)
     try:
       detector = detection.create_detector()
     except UserError:

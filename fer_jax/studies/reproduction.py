@@ -21,7 +21,7 @@ from fer_jax.errors import UserError, choose
 from fer_jax.evaluation import predictions
 from fer_jax.evaluation.scores import score
 from fer_jax.files import atomic_write
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
 from fer_jax.studies.papers import PAPERS, Row
 from fer_jax.training import train_loop
@@ -122,7 +122,7 @@ def result_of(workdir: Path, config: ConfigDict) -> Result:
   records = metric_writer.read(workdir)
   epochs = [record for record in records if record["kind"] == "epoch"]
   best = [record for record in epochs if record["best"]][-1]
-  found = predictions.predict([Trained.load(workdir)], "validation")
+  found = predictions.predict([TrainedModel.load(workdir)], "validation")
   scores = score(
     found.probabilities, found.targets, found.class_names, num_bootstrap=0
   )

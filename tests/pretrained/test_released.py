@@ -10,7 +10,7 @@ import trained_run
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.pretrained import release, released
 
 
@@ -42,7 +42,7 @@ def images():
 
 
 def test_it_is_the_run_at_another_temperature(folder, images):
-  run = Trained.load(trained_run.workdir())
+  run = TrainedModel.load(trained_run.workdir())
   model = released.load("tiny", folder=folder)
   assert model.class_names == run.class_names
   assert model.image_shape == run.image_shape
@@ -64,7 +64,7 @@ def test_it_says_where_it_is_from(folder):
 
 def test_kernels_take_two_bytes(folder):
   size = (folder / "tiny.safetensors").stat().st_size
-  run = Trained.load(trained_run.workdir())
+  run = TrainedModel.load(trained_run.workdir())
   params = sum(
     x.size for group in run.variables["params"].values() for x in leaves(group)
   )
