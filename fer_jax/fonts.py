@@ -4,10 +4,11 @@ Matplotlib brings DejaVu Sans (Latin, Greek, Cyrillic and more). For other
 scripts the system's fonts are searched; without one, classes are numbered.
 """
 
+import contextlib
 import functools
 import logging
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from PIL import ImageFont
@@ -82,12 +83,19 @@ def drawable_labels(class_names: tuple[str, ...]) -> Labels:
   return Labels(numbers, font, legend)
 
 
+def drawn_names(class_names: Iterable[str]) -> list[str]:
+  """Returns class names as pictures show them, see `drawable_labels`."""
+  names = tuple(class_names)
+  labels = drawable_labels(names)
+  return [labels.text(name) for name in names]
+
+
 def _without_symbols(name: str) -> str:
   """Returns a name without emoji, which few fonts that draw text have."""
   kept = (
     c
     for c in name
-    if unicodedata.category(c) not in ("So", "Sk", "Cf") and c != "\ufe0f"
+    if unicodedata.category(c) not in ("So", "Sk", "Cf", "Cn") and c != "\ufe0f"
   )
   return "".join(kept).strip() or name
 
@@ -102,10 +110,25 @@ def find_font(texts: Iterable[str]) -> Font | None:
   return next((font for font in _fonts() if wanted <= _glyphs(font)), None)
 
 
-def matplotlib_families(class_names: Sequence[str]) -> list[str]:
-  """Returns the value of Matplotlib's `font.family` that draws class names."""
+@contextlib.contextmanager
+def matplotlib_fonts(class_names: Iterable[str]) -> Iterator[None]:
+  """Lets Matplotlib draw class names: create and save figures in it.
+
+  Args:
+    class_names: as `drawn_names` returns them, or before.
+  """
+  import matplotlib  # takes a while
+
   font = drawable_labels(tuple(class_names)).font
-  return [_DEFAULT] if font.family == _DEFAULT else [_DEFAULT, font.family]
+  families = list(dict.fromkeys((_DEFAULT, font.family)))
+  logger = logging.getLogger("matplotlib.font_manager")
+  level = logger.level
+  logger.setLevel(logging.ERROR)  # a font may lack a bold face
+  try:
+    with matplotlib.rc_context({"font.family": families}):
+      yield
+  finally:
+    logger.setLevel(level)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fer_jax import fonts
 from fer_jax.evaluation.calibration import Bin, Calibration
 from fer_jax.evaluation.plot_theme import Theme, percent, readable, theme_of
 from fer_jax.evaluation.scorecard import Averages, ClassScores, Scores
@@ -44,6 +45,7 @@ def confusion_matrix(
     dark: for a dark page.
   """
   theme, counts = theme_of(dark), np.asarray(counts)
+  class_names = fonts.drawn_names(class_names)
   totals = counts.sum(axis=1)
   shares = counts / np.maximum(totals, 1)[:, None]
   size = len(class_names)
@@ -211,7 +213,11 @@ def per_class_bars(
   """
   theme = theme_of(dark)
   classes: list[ClassScores | Averages] = [*scores.per_class, scores.macro]
-  names = [f"{one.name} ({one.support:,})" for one in scores.per_class]
+  drawn = fonts.drawn_names(one.name for one in scores.per_class)
+  names = [
+    f"{name} ({one.support:,})"
+    for name, one in zip(drawn, scores.per_class, strict=True)
+  ]
   names.append(f"macro average ({scores.num_images:,})")
   places = np.arange(len(names), dtype=float)
   places[-1] += 0.25  # the averages stand a little apart

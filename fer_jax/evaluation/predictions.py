@@ -1,6 +1,5 @@
 """What models say of a split, beside what is true."""
 
-import csv
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -14,7 +13,9 @@ from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
 from fer_jax.data.views import digests, labels_of
 from fer_jax.errors import UserError
+from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import Trained
+from fer_jax.text_output import csv_line
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,22 +59,16 @@ class Predictions:
     return wrong[np.argsort(-confidence, kind="stable")]
 
   def write_csv(self, path: Path) -> None:
-    """Writes a line a row: split, row, target, prediction, probabilities."""
-    with open(path, "w", newline="") as f:
-      writer = csv.writer(f)
-      writer.writerow(
-        ["split", "row", "target", "prediction", *self.class_names]
-      )
-      for i, probabilities in enumerate(self.probabilities):
-        writer.writerow(
-          [
-            self.splits[i],
-            self.rows[i],
-            self.class_names[self.labels[i]],
-            self.class_names[self.predicted[i]],
-            *(f"{p:.6f}" for p in probabilities),
-          ]
-        )
+    """Writes a line per example: split, row, target, prediction, all scores."""
+    header = ["split", "row", "target", "prediction", *self.class_names]
+    lines = [csv_line(header)]
+    for i, probabilities in enumerate(self.probabilities):
+      target = self.class_names[self.labels[i]]
+      prediction = self.class_names[self.predicted[i]]
+      where = (self.splits[i], int(self.rows[i]), target, prediction)
+      lines.append(csv_line([*where, *(f"{p:.6f}" for p in probabilities)]))
+    with atomic_write(path) as temporary:
+      temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def predict(

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from fer_jax import fonts
 from fer_jax.data.inspect import image_sheets
 from fer_jax.errors import UserError
 from fer_jax.evaluation import html_page, plots
@@ -92,7 +93,8 @@ def write(
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    return _write(results, trained, folder)
+    with fonts.matplotlib_fonts(results.predictions.class_names):
+      return _write(results, trained, folder)
   except OSError as e:
     raise UserError(
       f"cannot write --output={folder}: {e.strerror or e}; give another folder"
@@ -145,7 +147,7 @@ def mistakes_sheet(predictions: Predictions) -> Image.Image:
   """Draws the most confident mistakes, what they were taken for beneath."""
   wrong = predictions.mistakes()
   shown = wrong[:NUM_MISTAKES]
-  names = predictions.class_names
+  names = fonts.drawn_names(predictions.class_names)
   groups = [
     (
       "",

@@ -1,4 +1,4 @@
-"""Where a model looks: Grad-CAM, and the maps that CBAM makes itself.
+"""Maps of the places that speak for a class: Grad-CAM, and CBAM's attention.
 
 Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via
 Gradient-based Localization", https://arxiv.org/abs/1610.02391
@@ -16,14 +16,14 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from fer_jax.data import normalization
 from fer_jax.errors import choose
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 
-# Maps of fewer pixels a side say too little of where.
+# Maps with shorter sides are too coarse to locate anything.
 _LEAST_SIDE = 6
 
 
-def layers(trained: Trained) -> dict[str, tuple[int, int]]:
-  """The parts of a model that give maps: name -> height and width, in order."""
+def layers(trained: TrainedModel) -> dict[str, tuple[int, int]]:
+  """Returns the layers with feature maps: name -> height, width, in order."""
   found: dict[str, tuple[int, int]] = {}
 
   def note(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -39,30 +39,32 @@ def layers(trained: Trained) -> dict[str, tuple[int, int]]:
   return found
 
 
-def default_layer(trained: Trained) -> str:
-  """The last layer whose maps still say where: 6 x 6 or more, or the first."""
+def default_layer(trained: TrainedModel) -> str:
+  """Returns the last layer with maps of 6 x 6 or more, else the first."""
   found = layers(trained)
   large = [name for name, side in found.items() if min(side) >= _LEAST_SIDE]
   return large[-1] if large else next(iter(found))
 
 
 class GradCam:
-  """How much each place of an image speaks for a class, by one layer's maps.
+  """Computes how much each place of an image speaks for a class.
 
-  The layer's maps, weighted by the mean gradient of the class's logit, summed
-  and cut off below zero (equations 1 and 2), resized to the image. Compiled
-  at the first call, for all that follow.
+  One layer's feature maps are weighted by the mean gradient of the class's
+  logit, summed, passed through ReLU (equations 1 and 2) and resized to the
+  image. The program is compiled at the first call and used for all others.
 
   Args:
     trained: the model.
     layer: one of `layers`; "" is `default_layer`.
-    batch_size: images a compiled call takes; 0 is the model's own.
+    batch_size: images per compiled call; 0 is the model's own.
 
   Raises:
     UserError: there is no such layer.
   """
 
-  def __init__(self, trained: Trained, layer: str = "", batch_size: int = 0):
+  def __init__(
+    self, trained: TrainedModel, layer: str = "", batch_size: int = 0
+  ):
     self.layer = layer or default_layer(trained)
     choose("layer", self.layer, layers(trained))
     self._trained = trained
@@ -117,12 +119,12 @@ class GradCam:
 
 
 def gradcam(
-  trained: Trained,
+  trained: TrainedModel,
   images: UInt8[np.ndarray, "n h w c"],
   layer: str = "",
   labels: Int[np.ndarray, " n"] | None = None,
 ) -> Float32[np.ndarray, "n h w"]:
-  """As `GradCam`, once: no more is computed than there are images.
+  """Returns Grad-CAM maps, 0 to 1 in each image, in one call.
 
   Args:
     trained: the model.
@@ -138,9 +140,9 @@ def gradcam(
 
 
 def attention(
-  trained: Trained, images: UInt8[np.ndarray, "n h w c"]
+  trained: TrainedModel, images: UInt8[np.ndarray, "n h w c"]
 ) -> dict[str, Float32[np.ndarray, "n h w"]]:
-  """The spatial maps of a model's CBAMs, 0 to 1 in each image, by block.
+  """Returns the spatial maps of a model's CBAMs, 0 to 1 in each image.
 
   Returns:
     Block -> maps, in order; empty where the model has no spatial attention.
@@ -162,7 +164,7 @@ def attention(
 
 
 def _probed(layer: str, probe: Array, seen: list[Array]) -> Callable[..., Any]:
-  """An interceptor that adds `probe` to a layer's output and notes it."""
+  """Returns an interceptor that adds `probe` to a layer's output, kept."""
 
   def intercept(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
     out = next_fn(*args, **kwargs)
@@ -174,7 +176,9 @@ def _probed(layer: str, probe: Array, seen: list[Array]) -> Callable[..., Any]:
   return intercept
 
 
-def _output(trained: Trained, layer: str, images: Array, variables: Any) -> Any:
+def _output(
+  trained: TrainedModel, layer: str, images: Array, variables: Any
+) -> Any:
   seen: list[Array] = []
   with nn.intercept_methods(_probed(layer, jnp.zeros(()), seen)):
     trained.logits(images, variables)
@@ -184,7 +188,7 @@ def _output(trained: Trained, layer: str, images: Array, variables: Any) -> Any:
 def _scaled(
   maps: Float[np.ndarray, "n h w"], shape: tuple[int, ...]
 ) -> Float32[np.ndarray, "n h w"]:
-  """Maps resized to the images, each from its lowest value to its highest."""
+  """Returns maps resized to the images and scaled from 0 to 1."""
   resized = np.asarray(
     jax.image.resize(maps, (len(maps), *shape), "bilinear"), np.float32
   )

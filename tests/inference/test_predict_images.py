@@ -234,7 +234,7 @@ def test_class_names_without_a_font_are_numbered(
   images, predictor, tmp_path, monkeypatch, caplog
 ):
   fonts.drawable_labels.cache_clear()
-  names = tuple(f"\ue000\ue001{i}" for i in range(7))  # private use
+  names = tuple(f"\U000fabc1{i}" for i in range(7))  # private use
   labels = fonts.drawable_labels(names)
   assert labels.text(names[3]) == "#3" and "#3 = " in labels.legend
   object.__setattr__(predictor.trained, "class_names", names)

@@ -1,14 +1,15 @@
 """Pictures of many images: rows of classes, and groups with captions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from fer_jax.errors import UserError
+from fer_jax import fonts
+from fer_jax.output_folder import write_output
 
 # A group's title, and its images with the caption of each, of any lines.
 Group = tuple[str, Sequence[tuple[UInt8[np.ndarray, "h w c"], str]]]
@@ -48,7 +49,8 @@ def contact_sheet(
     title: a line above the rows; none if empty.
   """
   labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
-  name_font, small_font = _font(_NAME_SIZE), _font(_SMALL_SIZE)
+  class_names = fonts.drawn_names(class_names)
+  name_font, small_font = _font(_NAME_SIZE, class_names), _font(_SMALL_SIZE, "")
   tile_h, tile_w = _tile_shape(*images.shape[1:3])
   top = _below(title)
   members = [np.flatnonzero(labels == k) for k in range(len(class_names))]
@@ -80,7 +82,9 @@ def group_sheet(
     title: a line above the groups; none if empty.
     width: pixels of the sheet, at most, unless one group needs more.
   """
-  title_font, small_font = _font(_NAME_SIZE), _font(_SMALL_SIZE)
+  captions = [caption for _, pictures in groups for _, caption in pictures]
+  title_font = _font(_NAME_SIZE, [name for name, _ in groups])
+  small_font = _font(_SMALL_SIZE, captions)
   heights, group_width = [], 0
   # Image -> the pixels it takes across, its caption's with it.
   across: list[list[int]] = []
@@ -131,18 +135,14 @@ def group_sheet(
 
 
 def save(sheet: Image.Image, output: Path) -> None:
-  """Writes a sheet where --output says, and tells of it.
+  """Writes a sheet as a picture, and prints its path.
 
   Raises:
-    UserError: it cannot be written there.
+    UserError: it cannot be written, or would overwrite a file that the package
+      did not make.
   """
-  try:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(output)
-  except OSError as e:
-    raise UserError(
-      f"cannot write --output={output}: {e.strerror or e}; give another place"
-    ) from e
+  with write_output(output) as temporary:
+    sheet.save(temporary)
   print(f"wrote {output}: {sheet.width} x {sheet.height} pixels")
 
 
@@ -155,8 +155,13 @@ def counted(number: int) -> str:
   return f"{number:,} image" + ("" if number == 1 else "s")
 
 
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-  return ImageFont.load_default(size)
+def _font(
+  size: int, texts: Iterable[str]
+) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+  """Returns a font with the glyphs of some texts, if there is one."""
+  texts = list(texts)
+  font = None if "".join(texts).isascii() else fonts.find_font(texts)
+  return font.at_size(size) if font else ImageFont.load_default(size)
 
 
 def _width(
@@ -175,7 +180,7 @@ def _blank(
   title: str, width: int, height: int
 ) -> tuple[Image.Image, ImageDraw.ImageDraw]:
   """Makes a sheet with its title, wide enough for it."""
-  font = _font(_TITLE_SIZE)
+  font = _font(_TITLE_SIZE, [title])
   width = max(width, _width(font, [title]) + 2 * _MARGIN)
   sheet = Image.new("RGB", (width, height), "white")
   draw = ImageDraw.Draw(sheet)
