@@ -16,13 +16,13 @@ from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
 from fer_jax.ops import convolution, lowerings
-from fer_jax.training import data_parallel
-from fer_jax.training.data_parallel import Spread
-from fer_jax.training.metrics import Sums
+from fer_jax.training import compiled_steps
+from fer_jax.training.data_parallel import DataParallel
+from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
-from fer_jax.training.step_inputs import RunInputs
-from fer_jax.training.train_setup import steps_per_call
-from fer_jax.training.train_step import Steps
+from fer_jax.training.split_evaluation import EvalStep, make_eval_step
+from fer_jax.training.train_state import RunInputs
+from fer_jax.training.train_step import TrainStep
 
 NUM_CLASSES = 7
 NUM_ROWS = 1024  # images on the device
@@ -63,7 +63,8 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
   used = timing.peak_memory()
   step, inference = timings["step"], timings["inference"]
   summary = summarize(
-    run.steps.model, (case["image_size"], case["image_size"], case["channels"])
+    run.train_step.model,
+    (case["image_size"], case["image_size"], case["channels"]),
   )
   # A call may be several steps.
   rate = case["batch_size"] * run.steps_per_call / step.median
@@ -77,7 +78,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     "image_size": case["image_size"],
     "channels": case["channels"],
     **timing.environment(),
-    "num_devices": run.spread.num_devices,
+    "num_devices": run.parallel.num_devices,
     "num_parameters": summary.num_parameters,
     "compile_cold_s": round(cold, 3),
     "compile_cached_s": round(cached, 3),
@@ -130,36 +131,33 @@ class Run:
     config.optimizer.name = case.get("optimizer", config.optimizer.name)
     config.steps_per_call = case.get("steps_per_call", 0)
     self.batch_size = case["batch_size"]
-    self.spread = Spread(config.parallel)
-    self.spread.check_batch("batch_sizes", self.batch_size)
+    self.parallel = DataParallel(config.parallel)
+    self.parallel.check_batch("batch_sizes", self.batch_size)
     model = models.create(
       case["model"],
       NUM_CLASSES,
       **case.get("options", {}),
       dtype=jnp.dtype(case["dtype"]),
-      axis_name=self.spread.axis_name,
+      axis_name=self.parallel.axis_name,
     )
-    self.steps = Steps(
-      config,
-      model,
-      NUM_CLASSES,
-      axis_name=self.spread.axis_name,
-    )
-    self.steps_per_call = steps_per_call(config)
+    axis_name = self.parallel.axis_name
+    self.train_step = TrainStep(config, model, NUM_CLASSES, axis_name=axis_name)
+    self.steps_per_call = config.steps_per_call or 1
     shape = (case["image_size"], case["image_size"], case["channels"])
     rng = np.random.default_rng(0)
     data = {
       "image": rng.integers(256, size=(NUM_ROWS, *shape), dtype=np.uint8),
       "target": rng.integers(NUM_CLASSES, size=NUM_ROWS, dtype=np.int32),
     }
-    self.data = self.spread.replicate(data)
+    self.data = self.parallel.replicate(data)
     key = jax.random.key(0)
     schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
     inputs = RunInputs(key, schedule, jnp.float32(0))
-    state = data_parallel.init_call(self.steps, shape)(key, inputs)
-    self.state = self.spread.replicate(self.steps.flatten(state))
-    self.inputs = self.spread.replicate(inputs)
-    self.sums = self.spread.replicate(Sums.zeros())
+    init = jax.jit(lambda key, inputs: self.train_step.init(key, shape, inputs))
+    state = init(key, inputs)
+    self.state = self.parallel.replicate(self.train_step.flatten(state))
+    self.inputs = self.parallel.replicate(inputs)
+    self.metrics = self.parallel.replicate(Metrics.zeros())
     self.stacked = self.steps_per_call > 1
     size = (self.steps_per_call, self.batch_size)
     index = rng.integers(NUM_ROWS, size=size, dtype=np.int32)
@@ -167,37 +165,42 @@ class Run:
     start = share * jax.process_index()
     index = index[:, start : start + share]
     index = index if self.stacked else index[0]
-    self.batch = self.spread.shard({"index": index}, stacked=self.stacked)
+    self.batch = self.parallel.shard({"index": index}, stacked=self.stacked)
     mask = np.ones(share, bool)
     one = index[0] if self.stacked else index
-    self.eval_batch = self.spread.shard({"index": one, "mask": mask})
-    self.train = data_parallel.training_call(
-      self.spread, self.steps, self.stacked
+    self.eval_batch = self.parallel.shard({"index": one, "mask": mask})
+    make = (
+      compiled_steps.make_train_steps
+      if self.stacked
+      else compiled_steps.make_train_step
     )
-    self.evaluate = data_parallel.evaluation_call(self.spread, self.steps)
+    self.train = make(self.parallel, self.train_step)
+    self.evaluate = make_eval_step(
+      self.parallel, EvalStep(config, model, NUM_CLASSES, axis_name)
+    )
 
   def step(self) -> Any:
     """Trains; several steps where a call is several."""
-    self.state, self.sums = self.train(
-      self.state, self.sums, self.data, self.batch, self.inputs
+    self.state, self.metrics = self.train(
+      self.state, self.metrics, self.data, self.batch, self.inputs
     )
-    return self.sums
+    return self.metrics
 
   def inference(self) -> Any:
     """Evaluates a batch."""
     variables = self.state.eval_variables()
-    return self.evaluate(variables, self.sums, self.data, self.eval_batch)
+    return self.evaluate(variables, self.metrics, self.data, self.eval_batch)
 
   def lowered(self) -> Any:
     """The program of one step's gradients, before XLA works on it."""
     share = self.batch_size // jax.process_count()
-    batch = self.spread.shard({"index": np.zeros(share, np.int32)})
+    batch = self.parallel.shard({"index": np.zeros(share, np.int32)})
 
     def gradients(*args: Any) -> Any:  # traced anew, for whatever rules hold
-      return self.steps.gradients(*args)
+      return self.train_step.gradients(*args)
 
-    arguments = self.state, self.sums, self.data, batch, self.inputs
-    return self.spread.compile(gradients, 3).lower(*arguments)  # type: ignore[attr-defined]
+    arguments = self.state, self.metrics, self.data, batch, self.inputs
+    return self.parallel.jit(gradients, 3).lower(*arguments)
 
   def xla_gflop_per_image(self) -> float | None:
     """What XLA counts for the gradients; None where it does not.
@@ -206,7 +209,7 @@ class Run:
     """
     with convolution.use(convolution.Rule.all(lowerings.native)):
       cost = self.lowered().cost_analysis() or {}
-    flops = cost.get("flops", 0) * self.spread.num_devices  # of one device
+    flops = cost.get("flops", 0) * self.parallel.num_devices  # of one device
     return round(flops / self.batch_size / 1e9, 4) if flops > 0 else None
 
   def dump(self, folder: str) -> None:

@@ -18,8 +18,8 @@ from fer_jax import errors
 from fer_jax.cli import recipe_flags as command
 from fer_jax.configs import default
 from fer_jax.ops import convolution, lowerings
-from fer_jax.training import data_parallel, train_setup
-from fer_jax.training.metrics import Sums
+from fer_jax.training import compiled_steps, experiment
+from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import optimizers
 from fer_jax.training.train_state import Tree
 
@@ -50,15 +50,16 @@ class _Case:
     config.batch_size = given.batch_size
     config.freeze.patterns = patterns
     config.parallel = "jit"
-    parts = train_setup.build(config.lock())
-    self._train = data_parallel.training_call(parts.spread, parts.steps, False)
-    self._state = parts.first_state()
-    self._data = parts.resident(parts.dataset.split("train"))
+    parts = experiment.create_experiment(config.lock())
+    step = parts.train_step(epoch=0)
+    self._train = compiled_steps.make_train_step(parts.parallel, step)
+    self._state = parts.init_state()
+    self._data = parts.train_data
     self._batch = {"index": np.arange(given.batch_size, dtype=np.int32)}
     self._inputs = parts.inputs
     with convolution.use(convolution.Rule.all(lowerings.native)):
-      lowered = jax.jit(lambda *args: parts.steps.gradients(*args)).lower(
-        self._state, Sums.zeros(), self._data, self._batch, parts.inputs
+      lowered = jax.jit(lambda *args: step.gradients(*args)).lower(
+        self._state, Metrics.zeros(), self._data, self._batch, parts.inputs
       )
     self.flops = (lowered.cost_analysis() or {}).get("flops", float("nan"))
     leaves = jax.tree.leaves(self._state.opt_state)
@@ -67,7 +68,7 @@ class _Case:
   def step(self) -> Tree:
     """Trains on the same batch again."""
     self._state, sums = self._train(
-      self._state, Sums.zeros(), self._data, self._batch, self._inputs
+      self._state, Metrics.zeros(), self._data, self._batch, self._inputs
     )
     return sums
 

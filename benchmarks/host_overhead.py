@@ -39,8 +39,8 @@ from fer_jax import errors
 from fer_jax.cli import recipe_flags as command
 from fer_jax.configs import default
 from fer_jax.models import registry
-from fer_jax.training import data_parallel, stepping, train_loop, train_setup
-from fer_jax.training.metrics import Sums
+from fer_jax.training import compiled_steps, experiment, train_loop
+from fer_jax.training.metrics import Metrics
 
 MODEL = "one_layer"
 TARGETS_US = {1: 300.0}  # a step, by steps a call
@@ -146,16 +146,17 @@ def _config(
 def _loop_seconds(config: ConfigDict, workdir: Path) -> float:
   """Seconds of the second epoch's steps, in the real loop."""
   epochs: list[float] = []
-  train_epoch = stepping.Stepper._train_epoch
+  train_epoch = train_loop.train_epoch
 
   @functools.wraps(train_epoch)
-  def timed(*args: Any) -> None:
+  def timed(*args: Any) -> Any:
     started = time.perf_counter()
-    train_epoch(*args)  # It ends when the last step's metrics have arrived.
+    state = train_epoch(*args)  # Waits for the metrics of the last step.
     epochs.append(time.perf_counter() - started)
+    return state
 
-  with mock.patch.object(stepping.Stepper, "_train_epoch", timed), _terminal():
-    train_loop.train(config, workdir)
+  with mock.patch.object(train_loop, "train_epoch", timed), _terminal():
+    train_loop.train_and_evaluate(config, workdir)
   return epochs[-1]
 
 
@@ -182,26 +183,30 @@ def _bare_call(config: ConfigDict) -> Callable[[int], float]:
 
   Compiled and called once before it is returned.
   """
-  parts = train_setup.build(config)
-  spread, per_call = parts.spread, config.steps_per_call
-  data = parts.resident(parts.dataset.split("train"))
-  inputs = spread.replicate(parts.inputs)
+  parts = experiment.create_experiment(config)
+  parallel, per_call = parts.parallel, config.steps_per_call
+  data, inputs = parts.train_data, parts.device_inputs
   stacked = per_call > 1
-  call = data_parallel.training_call(spread, parts.steps, stacked)
+  make = (
+    compiled_steps.make_train_steps
+    if stacked
+    else compiled_steps.make_train_step
+  )
+  call = make(parallel, parts.train_step(epoch=0))
   rows = np.arange(config.batch_size, dtype=np.int32)
   rows = np.tile(rows, (per_call, 1)) if stacked else rows
-  batch = spread.shard({"index": rows}, stacked=stacked)
-  state = spread.replicate(parts.steps.flatten(parts.init_state()))
-  sums = spread.replicate(Sums.zeros())
-  state, sums = call(state, sums, data, batch, inputs)
+  batch = parallel.shard({"index": rows}, stacked=stacked)
+  state = parts.place(parts.init_state(), epoch=0)
+  metrics = parallel.replicate(Metrics.zeros())
+  state, metrics = call(state, metrics, data, batch, inputs)
 
   def timed(calls: int) -> float:
-    nonlocal state, sums
-    jax.block_until_ready(sums)
+    nonlocal state, metrics
+    jax.block_until_ready(metrics)
     started = time.perf_counter()
     for _ in range(calls):
-      state, sums = call(state, sums, data, batch, inputs)
-    jax.block_until_ready((state, sums))
+      state, metrics = call(state, metrics, data, batch, inputs)
+    jax.block_until_ready((state, metrics))
     return time.perf_counter() - started
 
   return timed

@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from fer_jax import models
 from fer_jax.models import registry
 from fer_jax.ops import convolution, lowerings
-from fer_jax.training.runtime import malloc
+from fer_jax.training.runtime import cpu
 
 
 class JaxPeer:
@@ -32,7 +32,7 @@ class JaxPeer:
   def __init__(self, case: dict[str, Any]):
     self._case = case
     self._plain = case["library"] == "flax"
-    malloc.settle()  # as commands do
+    cpu.configure_malloc()  # as commands do
     weights = Path(case["weights"])
     if not weights.is_file():
       safetensors.numpy.save_file(self._random_weights(), weights)
@@ -133,7 +133,7 @@ class JaxPeer:
       {**self._case, "channels": 1, "parallel": "jit", "steps_per_call": 1}
     )
     if self._plain:
-      run.train = jax.jit(run.steps.train, donate_argnums=0)
+      run.train = jax.jit(run.train_step.__call__, donate_argnums=0)
     return run.step
 
   def _inference(self, work: str) -> Any:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import workers
 
-from fer_jax.training.runtime import malloc
+from fer_jax.training.runtime import cpu
 
 
 class Server:
@@ -22,7 +22,7 @@ class Server:
 
   def __init__(self, case: dict[str, Any]):
     self._case = case
-    malloc.settle()  # as commands do
+    cpu.configure_malloc()  # as commands do
     self._run: Any = None
 
   def prepare(self, steps: int, parameters: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Server:
     after = self._flat()
     if case["process"] == 0:
       np.savez(parameters, before=before, after=after)
-    return {"mode": self._run.spread.mode, "devices": jax.device_count()}
+    return {"mode": self._run.parallel.mode, "devices": jax.device_count()}
 
   def time(self, steps: int) -> float:
     """Seconds of one step, the mean of some."""
@@ -56,7 +56,7 @@ class Server:
     return (time.perf_counter() - started) / steps
 
   def _flat(self) -> np.ndarray:
-    params = self._run.spread.fetch(self._run.state.params)
+    params = self._run.parallel.fetch(self._run.state.params)
     return np.concatenate([x.ravel() for x in jax.tree.leaves(params)])
 
 

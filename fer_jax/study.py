@@ -2,13 +2,12 @@ r"""Trains several recipes with several seeds, and compares them.
 
 python -m fer_jax.study --configs=configs/resnet18.py,configs/resnet50.py \
   [--seeds=0,1,2] [--workdir=runs/study] [--split=validation] \
-  [--baseline=resnet18] [--processes=2 | --together] [--all_folds] \
+  [--baseline=resnet18] [--processes=2] [--all_folds] \
   [--config.FIELD=VALUE ...]
 
 What is done is not done again, so the same command goes on where it was
 interrupted, and recipes or seeds can be added later. --config.FIELD=VALUE is
-set in every recipe. --together trains runs that differ in seeds and rates only
-at once, by one compiled step on one device. Tables, pictures and one page of
+set in every recipe. Tables, pictures and one page of
 them are in WORKDIR/report.
 """
 
@@ -48,9 +47,6 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     "processes", 0, "Runs at once, each its own process.", lower_bound=0
   )
-  flags.DEFINE_bool(
-    "together", False, "Train runs that differ in seeds and rates at once."
-  )
   flags.DEFINE_bool("all_folds", False, "Cross-validate: a run for each fold.")
   config_flags.DEFINE_config_dict(
     "config", default.get_config(), "Fields of every recipe.", lock_config=True
@@ -61,8 +57,6 @@ def main(argv: Sequence[str]) -> None:
   """Studies what the flags say."""
   del argv
   given = flags.FLAGS
-  if given.together and given.processes:
-    raise errors.UserError("--together is in one process: omit --processes")
   command.start(given.config.compilation_cache)
   folder = Path(given.workdir).expanduser()
   runs = plan.plan(
@@ -76,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
   if given.baseline:
     errors.choose("--baseline", given.baseline, names)
   try:
-    training.train(runs, given.processes, given.together)
+    training.train(runs, given.processes)
   except Interrupted as e:
     print(e, file=sys.stderr)
     sys.exit(e.exit_code)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from fer_jax import errors
 from fer_jax.cli import recipe_flags
 from fer_jax.training import train_loop
-from fer_jax.training.logging import summary as report
 from fer_jax.training.runtime.signals import Interrupted
 
 
@@ -22,8 +21,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   config, workdir = recipe_flags.read_flags()
   try:
-    summary = train_loop.train(config, workdir)
-    print(report.closing(summary, str(workdir)))
+    print(train_loop.train_and_evaluate(config, workdir))
   except Interrupted as e:
     print(e, file=sys.stderr)
     sys.exit(e.exit_code)

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import jax
 import pytest
 
-from fer_jax.training.runtime import malloc
+from fer_jax.training.runtime import cpu
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -26,10 +26,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 @pytest.fixture(scope="session", autouse=True)
 def _memory_as_it_is() -> None:
-  """Leaves the allocator alone: JAX's threads may have begun here before.
+  """Does not configure malloc: JAX's threads may have started here before.
 
-  Commands that tests start in processes of their own settle it.
+  Commands that tests start as processes configure it.
   """
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(malloc, "_c_library", lambda: None)
-    malloc.settle()  # once and for all
+    patch.setattr(cpu, "_c_library", lambda: None)
+    cpu.configure_malloc()  # Its result is cached.

@@ -70,7 +70,7 @@ def config(folder: pathlib.Path) -> ConfigDict:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   """Where commands run: with a run, images, and things that are neither."""
   folder = tmp_path_factory.mktemp("commands")
-  train_loop.train(config(folder), folder / "run")
+  train_loop.train_and_evaluate(config(folder), folder / "run")
   (folder / "images" / "sub").mkdir(parents=True)
   for i, image in enumerate(validation(folder)["image"][:3]):
     place = "images/sub" if i else "images"

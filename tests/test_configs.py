@@ -19,8 +19,9 @@ from fer_jax.errors import UserError
 from fer_jax.models import registry
 from fer_jax.models.registry import MODELS
 from fer_jax.ops import convolution, lowerings
-from fer_jax.training import train_setup
-from fer_jax.training.metrics import Sums
+from fer_jax.training import experiment
+from fer_jax.training.metrics import Metrics
+from fer_jax.training.split_evaluation import EvalStep
 
 FOLDER = pathlib.Path(recipes.__path__[0])
 NAMES = sorted(
@@ -57,19 +58,19 @@ def test_recipe_trains_in_the_abstract(name, prepared):
     }
   )
   config.parallel = "jit"
-  parts = train_setup.build(config.lock())
+  parts = experiment.create_experiment(config.lock())
   shape = jax.ShapeDtypeStruct
   b = config.batch_size
   batch = {
     "image": shape((b, 48, 48, 1), np.uint8),
     "target": shape((b,), np.int32),
   }
-  sums = jax.eval_shape(Sums.zeros)
+  metrics = jax.eval_shape(Metrics.zeros)
   # Lowerings give equal shapes; XLA's own is the quickest to trace.
   with convolution.use(convolution.Rule.all(lowerings.native)):
     state = parts.state_shapes()
     after, seen = jax.eval_shape(
-      parts.steps.train, state, sums, {}, batch, parts.inputs
+      parts.train_step(epoch=0), state, metrics, {}, batch, parts.inputs
     )
   assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
     lambda x: (x.shape, x.dtype), state
@@ -77,7 +78,8 @@ def test_recipe_trains_in_the_abstract(name, prepared):
   held = batch | {"mask": shape((b,), np.bool_)}
   variables = state.eval_variables()
   with convolution.use(convolution.Rule.all(lowerings.native)):
-    jax.eval_shape(parts.steps.evaluate, variables, seen, {}, held)
+    evaluate = EvalStep(parts.config, parts.model, parts.dataset.num_classes)
+    jax.eval_shape(evaluate, variables, seen, {}, held)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_flags
 
 from fer_jax import config as configs
 from fer_jax import errors
-from fer_jax.training.runtime import compilation_cache as compilation
+from fer_jax.training.runtime import compilation_cache, cpu
 
 
 def define_flags(
@@ -83,16 +83,17 @@ def call_file(flag: str, given: str, function: str, example: str) -> Any:
     raise errors.UserError(f"--{flag}={given} is no {kind}: {e}") from e
 
 
-def start(compilation_cache: str = "") -> None:
-  """Quietens libraries, opens the cache of compiled programs, settles memory.
+def start(cache: str = "") -> None:
+  """Sets up this process: logging, malloc, and the compilation cache.
 
-  To be called before JAX begins its threads.
+  Must be called before JAX starts its threads.
 
   Args:
-    compilation_cache: as in recipes.
+    cache: `compilation_cache` of a configuration.
   """
   quieten_libraries()
-  compilation.use_cache(compilation_cache)
+  cpu.configure_malloc()
+  compilation_cache.use_cache(cache)
 
 
 def quieten_libraries() -> None:

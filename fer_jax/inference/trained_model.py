@@ -22,6 +22,7 @@ from fer_jax.errors import UserError, choose
 from fer_jax.evaluation import tta as views
 from fer_jax.training import losses
 from fer_jax.training.checkpoints import Checkpoints, Info
+from fer_jax.training.loop_state import saved_fields
 from fer_jax.training.train_state import Tree
 
 CHECKPOINTS = ("best", "latest")
@@ -37,7 +38,7 @@ class TrainedModel:
     config: configuration of that run.
     class_names: names of the outputs.
     image_shape: height, width and channels of the images it was trained on.
-    info: other contents of the checkpoint: `position` and so on.
+    info: other contents of the checkpoint: `loop_state` and so on.
     model: the Flax module, from normalized images to logits.
     variables: `params` and `batch_stats`.
     batch_size: images per compiled call.
@@ -115,7 +116,7 @@ class TrainedModel:
   @property
   def epoch(self) -> int:
     """Epochs that the model was trained for."""
-    return int(self.info["position"]["epoch"])
+    return int(saved_fields(self.info)["epoch"])
 
   def logits(
     self, images: UInt8[Array, "b h w c"], variables: Tree | None = None

@@ -1,4 +1,4 @@
-"""Trains the runs of a study: one by one, each in a process, or together."""
+"""Trains the runs of a study: one by one, or each in a process of its own."""
 
 import concurrent.futures
 import contextlib
@@ -13,18 +13,15 @@ from fer_jax import config as configs
 from fer_jax.cli import recipe_flags
 from fer_jax.errors import UserError
 from fer_jax.studies.plan import Run
-from fer_jax.training import alike, train_loop
+from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime.signals import Interrupted
-from fer_jax.training.together import train_together
 from fer_jax.training.workdir import read_config
 
 _LOG = "log.txt"  # what a run in a process of its own says
 
 
-def train(
-  runs: Sequence[Run], processes: int = 0, together: bool = False
-) -> None:
+def train(runs: Sequence[Run], processes: int = 0) -> None:
   """Trains what is not done yet; what was begun is gone on with.
 
   Args:
@@ -32,8 +29,6 @@ def train(
     processes: 0 trains one after the other in this process; more, each in a
       process of its own, so many at once, whose words go to `log.txt` in its
       workdir. They share the devices.
-    together: train those that differ in seeds and rates only at once, on one
-      device; not with `processes`.
 
   Raises:
     UserError: a run failed, or its workdir holds another configuration. The
@@ -46,12 +41,9 @@ def train(
   if processes:
     _raise_if_any(_train_apart(left, processes), len(left))
     return
-  if together:
-    _raise_if_any(_train_groups(left), len(left))
-    return
   for i, run in enumerate(left, done + 1):
     print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
-    train_loop.train(run.config, run.workdir)
+    train_loop.train_and_evaluate(run.config, run.workdir)
 
 
 def is_done(run: Run) -> bool:
@@ -77,25 +69,6 @@ def is_done(run: Run) -> bool:
       f" ({'; '.join(changed)}): give another --workdir to the study"
     )
   return True
-
-
-def _train_groups(runs: Sequence[Run]) -> list[str]:
-  """Trains groups of runs, one group after the other; what went wrong."""
-  failures = []
-  for group in alike.groups([run.config for run in runs]):
-    members = [runs[i] for i in group]
-    print(
-      f"\n{len(members)} at once: {'; '.join(map(str, members))}", flush=True
-    )
-    outcomes = train_together(
-      [run.config for run in members], [run.workdir for run in members]
-    )
-    failures += [
-      f"{run}: {outcome}"
-      for run, outcome in zip(members, outcomes, strict=True)
-      if isinstance(outcome, Exception)
-    ]
-  return failures
 
 
 def _raise_if_any(failures: Sequence[str], num_runs: int) -> None:
@@ -149,7 +122,7 @@ def _train_here(fields: dict[str, Any], workdir: str) -> str:
       contextlib.redirect_stdout(log),
       contextlib.redirect_stderr(log),
     ):
-      train_loop.train(config, path)
+      train_loop.train_and_evaluate(config, path)
   except (UserError, Interrupted) as e:
     return str(e)
   except Exception as e:  # The parent says it; the rest stands in the log.

@@ -16,7 +16,7 @@ from fer_jax.cli import recipe_flags
 from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.sweeps.space import Parameter, Point, Space, Uniform
-from fer_jax.training import train_setup
+from fer_jax.training import experiment
 
 SAMPLERS = ("tpe", "grid", "random")
 PRUNERS = ("median", "hyperband", "none")
@@ -167,9 +167,9 @@ def try_out(planned: Plan) -> None:
     UserError: something in the configuration or the data set is wrong.
   """
   for i, point in enumerate(_neighbours(planned.space)):
-    parts = train_setup.build(planned.configure(point))
+    parts = experiment.create_experiment(planned.configure(point))
     if i == 0 or "init_from" in point:
-      parts.start  # noqa: B018 (weights that are missing or do not fit)
+      parts.read_initial_weights()
 
 
 def _neighbours(space: Space) -> Iterator[Point]:

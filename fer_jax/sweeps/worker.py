@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -13,7 +14,7 @@ from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import format_point
 from fer_jax.sweeps.trial_store import Ledger
 from fer_jax.sweeps.trials import Trial, format_score
-from fer_jax.training import train_loop, train_setup
+from fer_jax.training import experiment, train_loop
 from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime.signals import Interrupted
 
@@ -58,7 +59,7 @@ def _train(ledger: Ledger, trial: Trial) -> Trial:
     if ledger.should_prune(number):
       raise Pruned
 
-  def after_epoch(metrics: train_loop.Info) -> None:
+  def after_epoch(metrics: dict[str, Any]) -> None:
     ledger.tell(number, metrics["epoch"], metrics["validation_loss"])
     if metrics["epoch"] < config.num_epochs:
       prune_if_bad()
@@ -69,7 +70,7 @@ def _train(ledger: Ledger, trial: Trial) -> Trial:
     return ledger.end(number, trials.FAILED, **found, reason=line)
 
   try:
-    train_setup.build(config)
+    experiment.create_experiment(config)
   except UserError as e:  # These values do not go together.
     return fail(e)
   try:
@@ -78,7 +79,9 @@ def _train(ledger: Ledger, trial: Trial) -> Trial:
       ledger.tell(number, record["epoch"], record["validation_loss"])
     if told and told[-1]["epoch"] < config.num_epochs:
       prune_if_bad()
-    train_loop.train(config, workdir, after_epoch, test=False)
+    train_loop.train_and_evaluate(
+      config, workdir, after_epoch, evaluate_test=False
+    )
   except Pruned:
     found = trials.outcome(workdir, plan.metric, plan.sign)
     return ledger.end(number, trials.PRUNED, **found)

@@ -1,4 +1,4 @@
-"""Cross-validation: one run a fold, results pooled over all."""
+"""Cross-validation: one run per fold, results pooled over all folds."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from fer_jax.training import train_loop
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-  """How the best epoch of one fold did on the rows held out for it."""
+  """How the best epoch of one fold did on the examples held out for it."""
 
   fold: int
   best_epoch: int
@@ -26,27 +26,27 @@ class Fold:
 
 @dataclasses.dataclass(frozen=True)
 class Folds:
-  """All folds; `str()` is a table.
+  """The results of all folds; `str()` is a table.
 
   Attributes:
-    folds: one each.
+    folds: the result of each fold.
   """
 
   folds: tuple[Fold, ...]
 
   @property
   def accuracy(self) -> float:
-    """Pooled: the share of all rows that the fold without them got right."""
+    """The fraction of all examples that the fold without them got right."""
     return self._pooled("test_accuracy")
 
   @property
   def loss(self) -> float:
-    """Pooled: the mean over all rows."""
+    """The mean test loss over all examples."""
     return self._pooled("test_loss")
 
   @property
-  def spread(self) -> float:
-    """Standard deviation of the folds' accuracies (n - 1)."""
+  def standard_deviation(self) -> float:
+    """The sample standard deviation of the folds' accuracies."""
     return float(np.std([f.test_accuracy for f in self.folds], ddof=1))
 
   def _pooled(self, name: str) -> float:
@@ -54,16 +54,16 @@ class Folds:
     return float(np.average(values, weights=[f.num_test for f in self.folds]))
 
   def __str__(self) -> str:
-    lines = ["fold  best epoch  test rows  test loss  test accuracy"]
+    lines = ["fold  best epoch  examples  test loss  test accuracy"]
     lines += [
-      f"{f.fold:4}  {f.best_epoch:10}  {f.num_test:9,}  {f.test_loss:9.4f}"
+      f"{f.fold:4}  {f.best_epoch:10}  {f.num_test:8,}  {f.test_loss:9.4f}"
       f"  {f.test_accuracy:13.2%}"
       for f in self.folds
     ]
     total = sum(f.num_test for f in self.folds)
     lines.append(
-      f"pooled over {total:,} rows: loss {self.loss:.4f}, accuracy"
-      f" {self.accuracy:.2%} (folds +- {self.spread:.2%})"
+      f"pooled over {total:,} examples: loss {self.loss:.4f}, accuracy"
+      f" {self.accuracy:.2%} (folds +- {self.standard_deviation:.2%})"
     )
     return "\n".join(lines)
 
@@ -71,24 +71,25 @@ class Folds:
 def cross_validate(
   config: ConfigDict, workdir: str | os.PathLike[str]
 ) -> Folds:
-  """Trains every fold and pools the results; goes on with what is there.
+  """Trains every fold and pools the results, or resumes where it stopped.
 
   Args:
-    config: of a data set that has the option `fold`; its value is not used.
-    workdir: fold k goes to `fold_k` there, the results to `folds.json`.
+    config: for a dataset with the option `fold`, whose value is not used.
+    workdir: fold k is written to `fold_k` in there, the results to
+      `folds.json`.
 
   Raises:
-    UserError: the data set has no folds, or as `train_loop.train`.
-    Interrupted: SIGINT or SIGTERM came; what was trained is saved.
+    UserError: the dataset has no folds, or as `train_and_evaluate`.
+    Interrupted: SIGINT or SIGTERM was received; the state is saved.
   """
-  must = "be 0 where rows are held out, which it leaves out"
+  must = "be 0 in cross-validation, which needs held-out examples"
   require(not config.overfit, "overfit", config.overfit, must)
   workdir = pathlib.Path(workdir)
   options = registry.default_options(config.dataset.name)
   if "fold" not in options:
     raise UserError(
-      f"data set {config.dataset.name} has no folds to cross-validate:"
-      " ckplus has"
+      f"dataset {config.dataset.name} has no folds for cross-validation: use"
+      " dataset.name=ckplus"
     )
   num_folds = config.dataset.num_folds or options["num_folds"]
   results = []
@@ -98,14 +99,15 @@ def cross_validate(
       of_fold.dataset.fold = fold
     print(f"fold {fold} of {num_folds}", flush=True)
     of_fold.lock()
-    summary = train_loop.train(of_fold, workdir / f"fold_{fold}")
+    result = train_loop.train_and_evaluate(of_fold, workdir / f"fold_{fold}")
+    assert result.test  # A fold holds out at least one example.
     results.append(
       Fold(
         fold=fold,
-        best_epoch=summary["best_epoch"],
-        num_test=summary["test_count"],
-        test_loss=summary["test_loss"],
-        test_accuracy=summary["test_accuracy"],
+        best_epoch=result.best_epoch,
+        num_test=result.test.num_examples,
+        test_loss=result.test.loss,
+        test_accuracy=result.test.accuracy,
       )
     )
   folds = Folds(tuple(results))

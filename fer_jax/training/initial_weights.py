@@ -1,9 +1,10 @@
-"""The weights that a new run starts from: `config.init_from`.
+"""Initial weights of a run: `config.init_from`.
 
-They are another run's, a folder of converted weights, or published ones. What
-depends on the classes starts afresh where those are others; a first kernel for
-three channels is summed for one, and shared out the other way: on grey images
-the outputs stay. All else must fit to the last parameter.
+They come from another run, from a folder of converted weights, or are published
+ones. Layers that depend on the classes are reinitialized if the classes differ.
+A first kernel for three channels is summed to make one for one channel, and
+divided the other way: on gray images the outputs do not change. Every other
+parameter must match.
 """
 
 import dataclasses
@@ -28,16 +29,16 @@ Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Weights:
-  """Weights as they were found.
+class SourceWeights:
+  """Weights as they were read.
 
   Attributes:
     source: as the user names it.
-    arrays: by path, `params/conv1/kernel`, `batch_stats/bn1/mean`.
-    model: the name of theirs.
-    options: that model's, where they are stated.
-    input: `mean` and `std` that images were normalised by; () for 0 to 1.
-    classes: names of the head's, or their number; None without a head.
+    arrays: by path: `params/conv1/kernel`, `batch_stats/bn1/mean`.
+    model: name of the model they belong to.
+    options: that model's options, as far as they are known.
+    input: `mean` and `std` of the images' normalization; () for 0 to 1.
+    classes: class names, or their number; None without a classifier.
   """
 
   source: str
@@ -49,25 +50,25 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
-  """What a model starts from.
+class InitialWeights:
+  """Weights that fit a model.
 
   Attributes:
-    arrays: by path; what is missing starts afresh.
-    description: one line, which says what does.
+    arrays: by path; missing ones are randomly initialized.
+    description: one line that says which those are.
   """
 
   arrays: Mapping[str, np.ndarray]
   description: str
 
   def put(self, state: TrainState) -> TrainState:
-    """The state with these weights in it."""
+    """Returns the state with these weights."""
 
     def filled(tree: Any, collection: str) -> Any:
       flat = flatten_dict(tree, sep="/")
-      for path, fresh in flat.items():
-        array = self.arrays.get(f"{collection}/{path}", fresh)
-        flat[path] = jnp.asarray(array, fresh.dtype)
+      for path, random in flat.items():
+        array = self.arrays.get(f"{collection}/{path}", random)
+        flat[path] = jnp.asarray(array, random.dtype)
       return unflatten_dict(flat, sep="/")
 
     params = filled(state.params, "params")
@@ -78,7 +79,7 @@ class Start:
     )
 
 
-def read(source: str) -> Weights:
+def read(source: str) -> SourceWeights:
   """Reads weights.
 
   Args:
@@ -86,7 +87,7 @@ def read(source: str) -> Weights:
       "torchvision:NAME".
 
   Raises:
-    UserError: there are none, or they cannot be read or downloaded.
+    UserError: there are no weights, or they cannot be read or downloaded.
   """
   if download.is_published(source):
     return _converted(source, download.folder_of(source))
@@ -96,28 +97,27 @@ def read(source: str) -> Weights:
   if (folder / converted_weights.SOURCE).is_file():
     return _converted(source, folder)
   raise UserError(
-    f"--config.init_from={source} is no workdir that python -m fer_jax.train"
-    " has written, no folder of python -m fer_jax.pretrained.convert, and none"
-    " of timm:NAME and torchvision:NAME"
+    f"init_from={source} must be the workdir of a training run, a folder of"
+    " converted weights, timm:NAME or torchvision:NAME"
   )
 
 
 def fit(
-  weights: Weights,
+  weights: SourceWeights,
   model: nn.Module,
   config: ConfigDict,
   class_names: Sequence[str],
-) -> Start:
-  """Makes weights those of a model.
+) -> InitialWeights:
+  """Adapts weights to a model.
 
   Args:
-    weights: as found.
-    model: to be trained.
-    config: of the run.
-    class_names: of the run's data set.
+    weights: as they were read.
+    model: the model to be trained.
+    config: the run's configuration.
+    class_names: the classes of the run's dataset.
 
   Raises:
-    UserError: some do not fit; the message lists them all.
+    UserError: parameters do not match; the message lists all of them.
   """
   size, channels = config.input.image_size, config.input.channels
   shapes = variable_shapes(model, (size, size, channels))
@@ -125,23 +125,25 @@ def fit(
   head = _changed(shapes, variable_shapes(more_classes, (size, size, channels)))
   stem = _changed(shapes, variable_shapes(model, (size, size, 4 - channels)))
   arrays, notes = dict(weights.arrays), []
-  if fresh := _why_fresh(weights.classes, class_names):
+  if reason := _why_reinitialized(weights.classes, class_names):
     arrays = {path: a for path, a in arrays.items() if path not in head}
     shapes = {path: s for path, s in shapes.items() if path not in head}
     layers = sorted({path.split("/", 1)[1].rpartition("/")[0] for path in head})
-    notes.append(f"{', '.join(layers)} starts afresh ({fresh})")
+    notes.append(f"{', '.join(layers)} is reinitialized ({reason})")
   for path in stem & set(arrays):
     if arrays[path].ndim == 4 and {arrays[path].shape[2], channels} == {1, 3}:
       name = path.split("/", 1)[1]
-      notes.append(f"{name} of {4 - channels} channels made one of {channels}")
+      notes.append(
+        f"{name} converted from {4 - channels} to {channels} input channels"
+      )
       arrays[path] = _with_channels(arrays[path], channels)
   _check(weights, arrays, shapes, config.model.name)
   notes += _differences(weights, model, config)
-  line = f"starts from {weights.source} ({weights.model})"
-  return Start(arrays, "; ".join([line, *notes]))
+  line = f"initial weights: {weights.source} ({weights.model})"
+  return InitialWeights(arrays, "; ".join([line, *notes]))
 
 
-def _trained(source: str, workdir: pathlib.Path) -> Weights:
+def _trained(source: str, workdir: pathlib.Path) -> SourceWeights:
   checkpoints = Checkpoints(workdir, read_only=True)
   try:
     variables, info = checkpoints.restore_variables("best")
@@ -151,7 +153,7 @@ def _trained(source: str, workdir: pathlib.Path) -> Weights:
   options = {k: v for k, v in config.model.items() if v is not None}
   given = config.input
   unit = given.normalization == "unit"
-  return Weights(
+  return SourceWeights(
     source=source,
     arrays=_flat(variables),
     model=options.pop("name"),
@@ -161,9 +163,9 @@ def _trained(source: str, workdir: pathlib.Path) -> Weights:
   )
 
 
-def _converted(source: str, folder: pathlib.Path) -> Weights:
+def _converted(source: str, folder: pathlib.Path) -> SourceWeights:
   variables, info = converted_weights.load(folder)
-  return Weights(
+  return SourceWeights(
     source=source,
     arrays=_flat(variables),
     model=info["model"],
@@ -182,33 +184,33 @@ def _changed(one: dict[str, Shape], other: dict[str, Shape]) -> set[str]:
   return {path for path, shape in one.items() if other[path] != shape}
 
 
-def _why_fresh(
+def _why_reinitialized(
   theirs: tuple[str, ...] | int | None, ours: Sequence[str]
 ) -> str:
-  """Why the head cannot be taken; empty where it can."""
+  """Returns why the classifier cannot be used; "" if it can."""
   if theirs is None:
-    return "there is none"
+    return "the source has none"
   number = theirs if isinstance(theirs, int) else len(theirs)
   if number != len(ours):
     return f"{len(ours)} classes, not {number}"
   if isinstance(theirs, tuple) and theirs != tuple(ours):
-    return f"its classes are {', '.join(theirs)}"
+    return f"the source's classes are {', '.join(theirs)}"
   return ""
 
 
 def _with_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-  """A first kernel for grey images in another number of equal channels."""
-  grey = kernel.sum(axis=2, keepdims=True)
-  return np.repeat(grey / channels, channels, axis=2)
+  """Converts a first kernel to gray images in `channels` equal channels."""
+  gray = kernel.sum(axis=2, keepdims=True)
+  return np.repeat(gray / channels, channels, axis=2)
 
 
 def _check(
-  weights: Weights,
+  weights: SourceWeights,
   arrays: Mapping[str, np.ndarray],
   shapes: Mapping[str, Shape],
   model: str,
 ) -> None:
-  """Raises one error for all parameters that do not fit."""
+  """Raises one error for all parameters that do not match."""
   misshapen = [
     f"{path} {list(arrays[path].shape)}, not {list(shapes[path])}"
     for path in sorted(arrays.keys() & shapes.keys())
@@ -218,23 +220,23 @@ def _check(
     f"{len(names)} {what}: {'; '.join(names)}"
     for what, names in (
       ("missing", sorted(shapes.keys() - arrays.keys())),
-      ("unmatched", sorted(arrays.keys() - shapes.keys())),
-      ("of another shape", misshapen),
+      ("unexpected", sorted(arrays.keys() - shapes.keys())),
+      ("with another shape", misshapen),
     )
     if names
   ]
   if problems:
     raise UserError(
-      f"--config.init_from={weights.source}: its {weights.model} does not fit"
-      f" this run's {model}: give the model and its options as they were. "
-      f"{'. '.join(problems)}"
+      f"init_from={weights.source}: the source's {weights.model} does not match"
+      f" this run's {model}: use the model and options that the weights were"
+      f" trained with. {'. '.join(problems)}"
     )
 
 
 def _differences(
-  weights: Weights, model: nn.Module, config: ConfigDict
+  weights: SourceWeights, model: nn.Module, config: ConfigDict
 ) -> list[str]:
-  """What fits but was another when the weights were trained."""
+  """Returns what matches but was different when the weights were trained."""
   notes = [
     f"trained with model.{option}={value}"
     for option, value in weights.options.items()

@@ -1,53 +1,105 @@
-"""Where a run stands: what a checkpoint knows beside the arrays."""
+"""Where a run stands: what a checkpoint keeps beside the arrays."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from fer_jax.training.metrics import Sums
+from fer_jax.training.metrics import Metrics
+from fer_jax.training.optim import early_stopping, schedules
 
 
 @dataclasses.dataclass
-class Position:
-  """Where a run stands; kept in every checkpoint.
+class LoopState:
+  """The state of the training loop on the host.
 
   Attributes:
-    step: batches seen.
-    epoch: finished epochs.
-    sums: metrics of the running epoch's steps, on the host.
-    seconds: of training so far, evaluation included.
-    stopping: state of the stopping rule.
-    plateau: state of the learning rate's, None where it has none.
+    early_stopping: tracks the best epoch and decides when to stop.
+    plateau: lowers the learning rate; None with other schedules.
+    step: number of batches seen.
+    epoch: number of finished epochs.
+    metrics: sums over the steps of the current epoch, on the host.
+    seconds: training time so far, including evaluation.
   """
 
+  early_stopping: early_stopping.EarlyStopping
+  plateau: schedules.Plateau | None
   step: int = 0
   epoch: int = 0
-  sums: Sums = dataclasses.field(default_factory=lambda: no_sums())
+  metrics: Metrics = dataclasses.field(default_factory=lambda: no_metrics())
   seconds: float = 0.0
-  stopping: dict[str, Any] = dataclasses.field(default_factory=dict)
-  plateau: dict[str, Any] | None = None
-
-  def to_json(self) -> dict[str, Any]:
-    """What a checkpoint keeps; floats survive it to the last bit."""
-    fields = dataclasses.asdict(self)
-    loss, correct, count = jax.tree.leaves(self.sums)
-    return fields | {"sums": [float(loss), int(correct), int(count)]}
 
   @classmethod
-  def from_json(cls, fields: dict[str, Any]) -> "Position":
-    """What `to_json` made."""
-    loss, correct, count = fields["sums"]
-    sums = Sums(np.float32(loss), np.int32(correct), np.int32(count))
-    return cls(**fields | {"sums": sums})
+  def create(cls, config: ConfigDict) -> "LoopState":
+    """Returns the state of a new run.
+
+    Raises:
+      UserError: an option of early stopping is unknown or out of range.
+    """
+    return cls(
+      early_stopping.create(config), schedules.plateau(config.schedule)
+    )
+
+  def is_finished(self, num_epochs: int) -> bool:
+    """Returns whether no epoch is left, or early stopping ends the run."""
+    return self.epoch >= num_epochs or self.early_stopping.should_stop
+
+  def to_json(self) -> dict[str, Any]:
+    """Returns what a checkpoint stores; floats survive to the last bit."""
+    return {
+      "step": self.step,
+      "epoch": self.epoch,
+      "metrics": {
+        "loss": float(self.metrics.loss),
+        "correct": int(self.metrics.correct),
+        "count": int(self.metrics.count),
+      },
+      "seconds": self.seconds,
+      "early_stopping": self.early_stopping.state(),
+      "plateau": self.plateau.state() if self.plateau else None,
+    }
+
+  @classmethod
+  def restore(cls, config: ConfigDict, info: Mapping[str, Any]) -> "LoopState":
+    """Restores the state from what a checkpoint says beside its arrays."""
+    fields = saved_fields(info)
+    metrics = fields["metrics"]
+    state = cls.create(config)
+    state.step, state.epoch = fields["step"], fields["epoch"]
+    state.seconds = fields["seconds"]
+    state.metrics = Metrics(
+      loss=np.float32(metrics["loss"]),
+      correct=np.int32(metrics["correct"]),
+      count=np.int32(metrics["count"]),
+    )
+    state.early_stopping.restore(fields["early_stopping"])
+    if state.plateau and fields["plateau"]:
+      state.plateau.restore(fields["plateau"])
+    return state
 
 
-def no_sums() -> Sums:
-  """Metrics of nothing, on the host."""
-  return Sums(np.float32(0), np.int32(0), np.int32(0))
+def saved_fields(info: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields of `LoopState.to_json` in a checkpoint's information.
+
+  Checkpoints before version 0.2 call them by other names.
+  """
+  if "loop_state" in info:
+    return dict(info["loop_state"])
+  fields = dict(info["position"])
+  sums = dict(
+    zip(("loss", "correct", "count"), fields.pop("sums"), strict=True)
+  )
+  early_stopping = fields.pop("stopping")
+  return fields | {"metrics": sums, "early_stopping": early_stopping}
 
 
-def passes(before: int, after: int, every: int) -> bool:
-  """Whether a multiple of `every` lies in (before, after]; 0 never."""
+def no_metrics() -> Metrics:
+  """Returns metrics of no images, on the host."""
+  return Metrics(np.float32(0), np.int32(0), np.int32(0))
+
+
+def crosses_multiple(before: int, after: int, every: int) -> bool:
+  """Returns whether a multiple of `every` is in (before, after]; 0: never."""
   return every > 0 and before // every != after // every

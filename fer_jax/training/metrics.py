@@ -1,7 +1,7 @@
 """Loss and accuracy as sums and a count, which stay on the device.
 
-Sums of batches, steps and devices add up exactly as one large batch would, so
-the mean is taken once, on the host, when it is logged.
+Sums over batches, steps and devices add up exactly as one large batch would, so
+the mean is computed once, on the host, when it is logged.
 """
 
 from typing import Any
@@ -12,23 +12,23 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 
-class Sums(struct.PyTreeNode):
+class Metrics(struct.PyTreeNode):
   """Sums over the images seen so far.
 
   Attributes:
     loss: sum of the losses, a float32 scalar.
     correct: images whose highest logit is the target's class.
-    count: images. Both are int32: exact to two thousand million images.
+    count: images. Both are int32, exact up to two billion images.
   """
 
-  # Any: JAX also builds this tree of specs, axes and stacked arrays.
+  # Any, since JAX also builds this tree of shapes, specs and axes.
   loss: Any
   correct: Any
   count: Any
 
   @classmethod
-  def zeros(cls) -> "Sums":
-    """Sums of nothing, what accumulation starts from."""
+  def zeros(cls) -> "Metrics":
+    """Returns metrics of no images, to start from."""
     return cls(
       loss=jnp.zeros((), jnp.float32),
       correct=jnp.zeros((), jnp.int32),
@@ -42,16 +42,16 @@ class Sums(struct.PyTreeNode):
     targets: Int[Array, "b"] | Float[Array, "b k"],
     per_example_loss: Float[Array, "b"],
     mask: Bool[Array, "b"] | Float[Array, "b"] | None = None,
-  ) -> "Sums":
-    """Sums of one batch.
+  ) -> "Metrics":
+    """Returns the sums over one batch.
 
     Args:
       logits: `[b k]`.
       targets: labels `[b]` or distributions `[b k]`.
-      per_example_loss: `[b]`, without class weights: the mean that is logged
-        is over images, so runs with other weights can be compared.
-      mask: 1 or True for an image that counts, 0 or False for one that pads
-        and may hold anything. None: all count.
+      per_example_loss: `[b]`, without class weights, so that the logged means
+        of runs with different weights can be compared.
+      mask: True (or 1) for images that count, False (or 0) for padding, which
+        may be anything. None: all images count.
 
     Returns:
       Scalars.
@@ -66,27 +66,27 @@ class Sums(struct.PyTreeNode):
       count=jnp.sum(counts, dtype=jnp.int32),
     )
 
-  def add(self, other: "Sums") -> "Sums":
-    """Sums of both."""
+  def add(self, other: "Metrics") -> "Metrics":
+    """Returns the sums of both."""
     return jax.tree.map(jnp.add, self, other)
 
-  def psum(self, axis_name: str) -> "Sums":
-    """Sums over all devices of an axis, the same on each."""
+  def psum(self, axis_name: str) -> "Metrics":
+    """Returns the sums over all devices of an axis, on each of them."""
     return jax.lax.psum(self, axis_name)
 
   def compute(self) -> dict[str, float]:
-    """Means over the images; waits for the device.
+    """Returns means over the images; waits for the device.
 
     Returns:
       `loss` and `accuracy` (0..1).
 
     Raises:
-      ValueError: no image was counted, so there is no mean.
+      ValueError: no image was counted.
     """
     sums = jax.device_get(self)
     count = int(sums.count)
     if count == 0:
-      raise ValueError("no image was counted: there is no mean")
+      raise ValueError("no image was counted: the mean is undefined")
     return {
       "loss": float(sums.loss) / count,
       "accuracy": int(sums.correct) / count,
@@ -97,12 +97,12 @@ def correct(
   logits: Float[Array, "b k"],
   targets: Int[Array, "b"] | Float[Array, "b k"],
 ) -> Bool[Array, "b"]:
-  """Whether the highest logit is the target's class.
+  """Returns whether the highest logit is the target's class.
 
   Args:
     logits: `[b k]`.
-    targets: labels `[b]`, or distributions `[b k]` whose class is the one with
-      most votes. Of equals, in logits and votes, the first is taken.
+    targets: labels `[b]`, or distributions `[b k]`, whose class is the one with
+      most votes. Ties, in logits and votes, are won by the first.
 
   Returns:
     `[b]`.

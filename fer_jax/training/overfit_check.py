@@ -1,10 +1,9 @@
-"""The check that a model can learn at all: a few images, by heart.
+"""The check that a model can overfit a small subset of the training images.
 
-Lewis et al. do it before any other run. A model that cannot get a few dozen
-images all right has a fault in its data, its loss or its learning rate.
+Lewis et al. do it before any other run. A model that cannot classify a few
+dozen training images correctly has a fault in its data, its loss or its
+learning rate.
 """
-
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,18 +13,19 @@ from fer_jax.errors import require
 from fer_jax.models import registry
 
 ANNOUNCEMENT = (
-  "overfit: validation is on the training images; no augmentation, dropout,"
-  " smoothing, class weights, weight decay, averaging or early stopping"
+  "overfit check: validates on the training images; no augmentation, dropout,"
+  " label smoothing, class weights, weight decay, EMA or early stopping"
 )
 _SPLITS = ("train", "validation")
 
 
-def plain(config: ConfigDict) -> ConfigDict:
-  """A configuration without what stands in the way of learning by heart.
+def without_regularization(config: ConfigDict) -> ConfigDict:
+  """Returns a configuration without anything that hinders overfitting.
 
-  Off are augmentation, dropout, label smoothing, class weights, weight decay,
-  the moving average, accumulation and early stopping; the best epoch is that
-  of the highest accuracy, and a batch has no more images than there are.
+  Augmentation, dropout, label smoothing, class weights, weight decay, the
+  moving average, gradient accumulation and early stopping are off. The best
+  epoch is the one with the highest accuracy. A batch has at most as many
+  images as the subset.
 
   Args:
     config: with `overfit`, the number of images.
@@ -33,7 +33,7 @@ def plain(config: ConfigDict) -> ConfigDict:
   config = config.copy_and_resolve_references()
   with config.unlocked():
     for name, value in config.augment.items():
-      if name != "fill":  # a word, of no use when nothing is moved
+      if name != "fill":  # a string, unused if images are not moved
         config.augment[name] = type(value)(0)
     if "dropout" in registry.options_of(config.model.name):
       config.model.dropout = 0.0
@@ -49,18 +49,18 @@ def plain(config: ConfigDict) -> ConfigDict:
 
 
 def subset(dataset: Dataset, num_images: int, seed: int) -> Dataset:
-  """A data set of a few training images, which are its validation split too.
+  """Returns a few training images, as training and as validation split.
 
   Args:
-    dataset: any.
-    num_images: how many.
-    seed: draws them.
+    dataset: has a training split.
+    num_images: size of the subset.
+    seed: selects the images.
 
   Raises:
-    UserError: there are not so many.
+    UserError: there are fewer training images.
   """
   train = dataset.split("train")
-  must = f"be from 0 (off) to {len(train)}, the rows of the training split"
+  must = f"be from 0 (off) to {len(train)}, the training images"
   require(1 <= num_images <= len(train), "overfit", num_images, must)
   order = np.random.default_rng(seed).permutation(len(train))
   places = np.sort(order[:num_images])
@@ -68,19 +68,21 @@ def subset(dataset: Dataset, num_images: int, seed: int) -> Dataset:
   return dataset.replace(splits=splits)
 
 
-def verdict(summary: dict[str, Any]) -> str:
-  """Says whether the check was passed.
+def verdict(num_images: int, accuracy: float, best_epoch: int) -> str:
+  """Returns one line that says whether the check passed.
 
   Args:
-    summary: of a run, with `overfit`.
+    num_images: size of the subset.
+    accuracy: the best epoch's, on the subset.
+    best_epoch: number of that epoch.
   """
-  num, accuracy = summary["overfit"], summary["validation_accuracy"]
-  if round(accuracy * num) == num:
+  if round(accuracy * num_images) == num_images:
     return (
-      f"overfit: pass, all of {num} images right after epoch"
-      f" {summary['best_epoch']}"
+      f"overfit check passed: all {num_images} images correct after epoch"
+      f" {best_epoch}"
     )
   return (
-    f"overfit: fail, {accuracy:.2%} of {num} images right at best: look at the"
-    " images and labels, give more epochs or another learning rate"
+    f"overfit check failed: at best {accuracy:.2%} of {num_images} images"
+    " correct; look at the images and labels, or use more epochs or another"
+    " learning rate"
   )

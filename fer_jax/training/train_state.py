@@ -1,28 +1,29 @@
-"""What training changes from step to step."""
+"""The arrays that a training step takes and returns."""
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float32, Int, Key
 
 from fer_jax.training import flat_params
 from fer_jax.training.flat_params import Flat
+from fer_jax.training.optim.schedules import Schedule
 
 Tree = Any  # a tree of arrays
 
 
 class TrainState(struct.PyTreeNode):
-  """All that training needs beside the configuration and the iterator.
+  """Everything that a training step changes.
 
   Attributes:
-    step: batches seen, int32 scalar.
+    step: number of batches seen, an int32 scalar.
     params: the model's parameters, float32.
     batch_stats: BatchNorm's running statistics; {} for a model without.
-    opt_state: the optimizer's.
-    ema: the exponential moving average of `params`; {} when it is off.
+    opt_state: the optimizer's state.
+    ema: the exponential moving average of `params`; {} if it is off.
   """
 
   step: Int[Array, ""]
@@ -32,7 +33,7 @@ class TrainState(struct.PyTreeNode):
   ema: Tree
 
   def eval_variables(self) -> dict[str, Tree]:
-    """What evaluation applies: the averaged parameters where there are any."""
+    """Returns the variables to evaluate: averaged parameters if there are."""
     return {
       "params": self.ema or self.params,
       "batch_stats": self.batch_stats,
@@ -61,6 +62,23 @@ class TrainState(struct.PyTreeNode):
     return state
 
 
+class RunInputs(NamedTuple):
+  """Arguments that are the same in every step of a run.
+
+  They are not constants of the compiled program, so that runs with other seeds
+  and learning rates share it.
+
+  Attributes:
+    rng: key of augmentation and dropout; each step folds its number into it.
+    schedule: learning rate as a function of the number of updates.
+    weight_decay: as in `optimizers`.
+  """
+
+  rng: Key[Array, ""]
+  schedule: Schedule
+  weight_decay: Float32[Array, ""]
+
+
 def empty_like(tree: Tree) -> Tree:
-  """Host arrays of the same shapes and types, to be restored into."""
+  """Returns host arrays of the same shapes and types, to restore into."""
   return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)

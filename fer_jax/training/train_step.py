@@ -1,54 +1,58 @@
-"""One training step and one evaluation step, as pure functions of one device.
+"""One training step, as pure functions of one device.
 
-They are written once, for one device's share of a batch; `parallel` says how
-they are spread. Seeds, learning rates and their like are inputs, `RunInputs`:
-runs that differ in nothing else share what is compiled. A training step has two
-halves, the gradients and the update, since on CPU two programs are faster than
-one.
+A step computes the gradients of the loss for one device's part of a batch,
+then applies them. `data_parallel` runs it on several devices, `compiled_steps`
+compiles it.
 """
 
 import dataclasses
 import functools
+import json
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
-from fer_jax.data import normalization
-from fer_jax.data.transforms import augmentation, mixup
+from fer_jax import config as configs
 from fer_jax.ops import convolution
 from fer_jax.training import flat_params, losses
+from fer_jax.training.batch_preparation import (
+  Batch,
+  gather,
+  prepare_training_batch,
+)
 from fer_jax.training.flat_params import Flat
-from fer_jax.training.metrics import Sums
+from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import freezing, optimizers
 from fer_jax.training.optim.lr_multipliers import ByPath
-from fer_jax.training.step_inputs import RunInputs, compiled_fields
-from fer_jax.training.train_state import TrainState, Tree
+from fer_jax.training.train_state import RunInputs, TrainState, Tree
 
-# A batch is {"index"} (row numbers into the resident arrays) or {"image",
-# "target"}; in evaluation with "mask" too.
-Batch = dict[str, Array]
+# The sections of a configuration that are compiled into a step, except for
+# the fields of the optimizer that are arguments (`RunInputs`).
+_COMPILED_SECTIONS = ("input", "augment", "optimizer", "loss", "ema_decay")
+_OPTIMIZER_ARGUMENTS = ("learning_rate", "weight_decay")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Steps:
-  """The steps of one model under one configuration.
+class TrainStep:
+  """The training step of one model under one configuration.
 
-  Equal where they compile to the same.
+  Two instances are equal if they compile to the same program.
 
   Attributes:
     config: the whole configuration.
     model: maps images to logits.
     num_classes: outputs of the model.
-    class_weights: weight of each class in the loss; None for none.
-    axis_name: the axis of the devices; None where there is one.
+    class_weights: weight of each class in the loss; None for equal weights.
+    axis_name: the axis to average gradients over; None on one device.
     frozen: paths of the parameters that are not trained.
-    lr_factors: of the learning rate, by paths of parameters.
-    units: sets of trained parameters by path, as in `optimizers.create`.
+    lr_multipliers: factors of the learning rate, by parameter path.
+    moment_groups: the group of each trained parameter that has optimizer
+      moments of its own, by parameter path; {} for one group.
   """
 
   config: ConfigDict
@@ -57,71 +61,22 @@ class Steps:
   class_weights: tuple[float, ...] | None = None
   axis_name: str | None = None
   frozen: frozenset[str] = frozenset()
-  lr_factors: ByPath[float] = dataclasses.field(default_factory=dict)
-  units: ByPath[str] = dataclasses.field(default_factory=dict)
+  lr_multipliers: ByPath[float] = dataclasses.field(default_factory=dict)
+  moment_groups: ByPath[str] = dataclasses.field(default_factory=dict)
 
-  @functools.cached_property
-  def _key(self) -> tuple[Any, ...]:
-    """All that is compiled in."""
-    return (
-      compiled_fields(self.config),
-      self.model,
-      self.num_classes,
-      self.class_weights,
-      self.axis_name,
-      self.frozen,
-      tuple(sorted(self.lr_factors.items())),
-      tuple(sorted(self.units.items())),
+  def __call__(
+    self,
+    state: TrainState,
+    metrics: Metrics,
+    data: Tree,
+    batch: Batch,
+    inputs: RunInputs,
+  ) -> tuple[TrainState, Metrics]:
+    """Trains on one batch: `gradients`, then `update`."""
+    gradients, batch_stats, metrics = self.gradients(
+      state, metrics, data, batch, inputs
     )
-
-  def __eq__(self, other: object) -> bool:
-    return isinstance(other, Steps) and self._key == other._key
-
-  def __hash__(self) -> int:
-    return hash(self._key)
-
-  def optimizer(
-    self, inputs: RunInputs, params: Tree = None
-  ) -> optax.GradientTransformation:
-    """Returns the optimizer of the trained parameters.
-
-    Args:
-      inputs: of the run.
-      params: the parameters where they are packed (`flatten`).
-    """
-    by_group = params.by_group if isinstance(params, Flat) else dict
-    return optimizers.create(
-      self.config.optimizer,
-      inputs.schedule,
-      by_group(self.lr_factors),
-      by_group(self.units),
-      inputs.weight_decay,
-    )
-
-  def flatten(self, state: TrainState) -> TrainState:
-    """Packs a state for the training program: see `flat_params`.
-
-    Args:
-      state: host or device arrays of one run.
-
-    Returns:
-      The state given on CPUs, where small arrays cost little, and for an
-      optimizer that looks at the shape of each array.
-    """
-    if not convolution.on_accelerator():
-      return state
-    if self.config.optimizer.name not in optimizers.ELEMENTWISE:
-      return state
-    return jax.device_get(state).packed(self._group_of)
-
-  def _group_of(self, path: str, param: Any) -> tuple[Any, ...]:
-    """What the optimizer treats alike: the trained, decayed, with one rate."""
-    return (
-      path in self.frozen,
-      optimizers.is_decayed(path, param),
-      self.lr_factors.get(path, 1.0),
-      self.units.get(path, ""),
-    )
+    return self.update(state, gradients, batch_stats, inputs), metrics
 
   def init(
     self,
@@ -129,12 +84,12 @@ class Steps:
     image_shape: tuple[int, int, int],
     inputs: RunInputs,
   ) -> TrainState:
-    """Makes the state before the first step.
+    """Returns the state before the first step.
 
     Args:
       rng: key of the parameters.
       image_shape: height, width and channels of the model's input.
-      inputs: of the run.
+      inputs: the run's.
     """
     images = jnp.zeros((1, *image_shape), jnp.float32)
     variables = self.model.init({"params": rng}, images, train=False)
@@ -148,66 +103,47 @@ class Steps:
       ema=jax.tree.map(jnp.copy, params) if self.config.ema_decay else {},
     )
 
-  def train(
-    self,
-    state: TrainState,
-    sums: Sums,
-    data: Tree,
-    batch: Batch,
-    inputs: RunInputs,
-  ) -> tuple[TrainState, Sums]:
-    """One step: `gradients`, then `update`."""
-    gradients, batch_stats, sums = self.gradients(
-      state, sums, data, batch, inputs
-    )
-    return self.update(state, gradients, batch_stats, inputs), sums
-
   def gradients(
     self,
     state: TrainState,
-    sums: Sums,
+    metrics: Metrics,
     data: Tree,
     batch: Batch,
     inputs: RunInputs,
-  ) -> tuple[Tree, Tree, Sums]:
-    """Gradients of the loss, averaged over the devices.
+  ) -> tuple[Tree, Tree, Metrics]:
+    """Computes the gradients of the loss, averaged over the devices.
 
     Args:
-      state: as `init` makes it.
-      sums: metrics of the steps before.
-      data: the resident arrays; {} when batches hold images.
-      batch: this device's share.
-      inputs: of the run.
+      state: as `init` returns it.
+      metrics: sums over the steps before.
+      data: the split's arrays on the device; {} if batches hold images.
+      batch: this device's part of the batch.
+      inputs: the run's.
 
     Returns:
-      Gradients of the trained parameters, BatchNorm statistics, and metrics
-      with this step's added.
+      Gradients of the trained parameters, new BatchNorm statistics, and the
+      metrics with this step's added.
     """
     rng = jax.random.fold_in(inputs.rng, state.step)
-    images, labels = _gather(data, batch)
-    images, targets = self._training_input(rng, images, labels)
-    weights = losses.example_weights(labels, self._class_weights())
-    rngs = {"dropout": self._device_key(rng)}
-    loss = self.config.loss
+    images, labels = gather(data, batch)
+    images, targets = prepare_training_batch(
+      rng, images, labels, self.config, self.num_classes, self.axis_name
+    )
+    class_weights = None
+    if self.class_weights is not None:
+      class_weights = jnp.asarray(self.class_weights, jnp.float32)
+    weights = losses.example_weights(labels, class_weights)
     params = flat_params.to_tree(state.params)
-    batch_stats = flat_params.to_tree(state.batch_stats)
-    trained, fixed = freezing.split(params, self.frozen)
-
-    def loss_fn(trained: Tree) -> tuple[Array, tuple[Array, Tree]]:
-      params = freezing.merge(trained, fixed)
-      with freezing.fixed_norms(self.frozen):
-        logits, updated = self.model.apply(
-          {"params": params, "batch_stats": batch_stats},
-          images,
-          train=True,
-          mutable=["batch_stats"],
-          rngs=rngs,
-        )
-      logits = losses.to_output(logits, loss.output)
-      per_example = losses.per_example(logits, targets, weights, loss.name)
-      mean = losses.weighted_mean(per_example, weights, self.axis_name)
-      return mean, (logits, updated.get("batch_stats", {}))
-
+    trained, frozen = freezing.split(params, self.frozen)
+    loss_fn = functools.partial(
+      self.loss,
+      frozen=frozen,
+      batch_stats=flat_params.to_tree(state.batch_stats),
+      images=images,
+      targets=targets,
+      weights=weights,
+      dropout_rng=self._dropout_key(rng),
+    )
     (_, (logits, batch_stats)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
     )(trained)
@@ -217,10 +153,54 @@ class Steps:
       batch_stats = state.batch_stats.pack_tree(batch_stats)
     if self.axis_name:
       gradients = jax.lax.pmean(gradients, self.axis_name)
-    seen = Sums.from_batch(
-      logits, targets, losses.per_example(logits, targets, name=loss.name)
+    seen = Metrics.from_batch(
+      logits,
+      targets,
+      losses.per_example(logits, targets, name=self.config.loss.name),
     )
-    return gradients, batch_stats, sums.add(self._over_devices(seen))
+    if self.axis_name:
+      seen = seen.psum(self.axis_name)
+    return gradients, batch_stats, metrics.add(seen)
+
+  def loss(
+    self,
+    trained: Tree,
+    *,
+    frozen: Tree,
+    batch_stats: Tree,
+    images: Float[Array, "b h w c"],
+    targets: Float[Array, "b k"],
+    weights: Float[Array, " b"],
+    dropout_rng: Key[Array, ""],
+  ) -> tuple[Float[Array, ""], tuple[Float[Array, "b k"], Tree]]:
+    """Computes the loss of a batch.
+
+    Args:
+      trained: the parameters to differentiate with respect to.
+      frozen: the other parameters.
+      batch_stats: BatchNorm's running statistics.
+      images: augmented and normalized.
+      targets: a distribution over classes for each image.
+      weights: of each image, from its class.
+      dropout_rng: key of dropout.
+
+    Returns:
+      The mean loss, the logits, and the new running statistics.
+    """
+    options = self.config.loss
+    params = freezing.merge(trained, frozen)
+    with freezing.fixed_norms(self.frozen):
+      logits, updated = self.model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        images,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": dropout_rng},
+      )
+    logits = losses.to_output(logits, options.output)
+    per_example = losses.per_example(logits, targets, weights, options.name)
+    mean = losses.weighted_mean(per_example, weights, self.axis_name)
+    return mean, (logits, updated.get("batch_stats", {}))
 
   def update(
     self,
@@ -230,111 +210,107 @@ class Steps:
     inputs: RunInputs,
   ) -> TrainState:
     """Applies gradients: the optimizer's update and the moving average."""
-    params, fixed = freezing.split(state.params, self.frozen)
+    params, frozen = freezing.split(state.params, self.frozen)
     updates, opt_state = self.optimizer(inputs, params).update(
       gradients, state.opt_state, params
     )
     params = optax.apply_updates(params, updates)
     decay, ema = self.config.ema_decay, {}
     if decay:
-      # What is frozen is its own average, and exactly so.
+      # The average of a frozen parameter is that parameter, exactly.
+      old_ema, frozen_ema = freezing.split(state.ema, self.frozen)
       ema = jax.tree.map(
-        lambda old, new: decay * old + (1 - decay) * new,
-        freezing.split(state.ema, self.frozen)[0],
-        params,
+        lambda old, new: decay * old + (1 - decay) * new, old_ema, params
       )
-      ema = freezing.merge(ema, freezing.split(state.ema, self.frozen)[1])
-    params = freezing.merge(params, fixed)
+      ema = freezing.merge(ema, frozen_ema)
+    params = freezing.merge(params, frozen)
     return TrainState(state.step + 1, params, batch_stats, opt_state, ema)
 
-  def thaw(self, state: TrainState, inputs: RunInputs) -> TrainState:
-    """The state for these steps, of which more is trained than before.
+  def unfreeze(self, state: TrainState, inputs: RunInputs) -> TrainState:
+    """Converts the state of a step that trained fewer parameters to this one.
 
     Args:
-      state: host arrays, of steps with more `frozen`.
-      inputs: of the run.
+      state: host arrays, of a step with more `frozen` parameters.
+      inputs: the run's.
     """
     params, _ = freezing.split(state.params, self.frozen)
-    fresh = self.optimizer(inputs).init(params)
-    return state.replace(opt_state=freezing.carry_over(state.opt_state, fresh))
+    new = self.optimizer(inputs).init(params)
+    return state.replace(opt_state=freezing.carry_over(state.opt_state, new))
 
-  def evaluate(
-    self, variables: Tree, sums: Sums, data: Tree, batch: Batch
-  ) -> Sums:
-    """Adds a batch's loss and accuracy; masked rows do not count.
+  def optimizer(
+    self, inputs: RunInputs, params: Tree = None
+  ) -> optax.GradientTransformation:
+    """Returns the optimizer of the trained parameters.
 
     Args:
-      variables: `params` and `batch_stats`.
-      sums: metrics of the batches before.
-      data: the resident arrays; {} when batches hold images.
-      batch: this device's share, with `mask`.
+      inputs: the run's.
+      params: the trained parameters; only needed if they are packed.
     """
-    logits, labels = self.logits(variables, data, batch)
-    targets = losses.one_hot_targets(labels, self.num_classes)
-    per_example = losses.per_example(
-      logits, targets, name=self.config.loss.name
-    )
-    seen = Sums.from_batch(logits, targets, per_example, batch["mask"])
-    return sums.add(self._over_devices(seen))
-
-  def logits(
-    self, variables: Tree, data: Tree, batch: Batch
-  ) -> tuple[Float[Array, "b k"], Array]:
-    """What a batch's softmax is taken of in evaluation, and its targets."""
-    images, labels = _gather(data, batch)
-    images = normalization.prepare(images, **self.config.input)
-    variables = flat_params.to_tree(variables)
-    logits = self.model.apply(variables, images, train=False)
-    assert isinstance(logits, jax.Array)
-    return losses.to_output(logits, self.config.loss.output), labels
-
-  def _training_input(
-    self, rng: Key[Array, ""], images: Array, labels: Array
-  ) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
-    """Images as the model sees them in training, and soft targets."""
-    config = self.config
-    augment_rng, mix_rng = jax.random.split(jax.random.fold_in(rng, 0))
-    images = normalization.to_float(images, config.input.channels)
-    options = augmentation.Augmentation(**config.augment)
-    if augmentation.any_on(options):
-      positions = self._positions(images.shape[0])
-      images = augmentation.augment(augment_rng, images, positions, options)
-    targets = losses.one_hot_targets(
-      labels, self.num_classes, config.loss.label_smoothing
-    )
-    images = normalization.resize(images, config.input.image_size)
-    images = normalization.normalize(
-      images, config.input.normalization, config.input.mean, config.input.std
-    )
-    return mixup.mix(
-      mix_rng, images, targets, mixup=options.mixup, cutmix=options.cutmix
+    by_group = params.by_group if isinstance(params, Flat) else dict
+    return optimizers.create(
+      self.config.optimizer,
+      inputs.schedule,
+      by_group(self.lr_multipliers),
+      by_group(self.moment_groups),
+      inputs.weight_decay,
     )
 
-  def _positions(self, share: int) -> Int[Array, " b"]:
-    """Where this device's images lie in the global batch."""
-    positions = jnp.arange(share)
-    if self.axis_name:
-      positions += jax.lax.axis_index(self.axis_name) * share
-    return positions
+  def flatten(self, state: TrainState) -> TrainState:
+    """Packs a state for the training program of an accelerator.
 
-  def _device_key(self, rng: Key[Array, ""]) -> Key[Array, ""]:
-    """A key for what is drawn by device: dropout."""
+    See `flat_params`. On CPU, where small arrays cost little, and for an
+    optimizer that depends on the shape of each array, returns the state itself.
+
+    Args:
+      state: host or device arrays.
+    """
+    if not convolution.on_accelerator():
+      return state
+    if self.config.optimizer.name not in optimizers.ELEMENTWISE:
+      return state
+    return jax.device_get(state).packed(self._update_group)
+
+  def _update_group(self, path: str, param: Any) -> tuple[Any, ...]:
+    """Returns what is equal for parameters that are updated alike."""
+    return (
+      path in self.frozen,
+      optimizers.is_decayed(path, param),
+      self.lr_multipliers.get(path, 1.0),
+      self.moment_groups.get(path, ""),
+    )
+
+  def _dropout_key(self, rng: Key[Array, ""]) -> Key[Array, ""]:
+    """Returns a key that differs between devices."""
     if self.axis_name:
       rng = jax.random.fold_in(rng, jax.lax.axis_index(self.axis_name))
     return jax.random.fold_in(rng, 1)
 
-  def _class_weights(self) -> Array | None:
-    if self.class_weights is None:
-      return None
-    return jnp.asarray(self.class_weights, jnp.float32)
+  @functools.cached_property
+  def _key(self) -> tuple[Any, ...]:
+    """Everything that is compiled into the step."""
+    return (
+      convolution.platform(),
+      compiled_fields(self.config),
+      self.model,
+      self.num_classes,
+      self.class_weights,
+      self.axis_name,
+      self.frozen,
+      tuple(sorted(self.lr_multipliers.items())),
+      tuple(sorted(self.moment_groups.items())),
+    )
 
-  def _over_devices(self, sums: Sums) -> Sums:
-    return sums.psum(self.axis_name) if self.axis_name else sums
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, TrainStep) and self._key == other._key
+
+  def __hash__(self) -> int:
+    return hash(self._key)
 
 
-def _gather(data: Tree, batch: Batch) -> tuple[Array, Any]:
-  """Images and targets of a batch, from the resident arrays if need be."""
-  if "image" in batch:
-    return batch["image"], batch["target"]
-  index = batch["index"]
-  return data["image"][index], data["target"][index]
+def compiled_fields(config: ConfigDict) -> str:
+  """Returns the fields that are compiled into a step, as JSON."""
+  fields = configs.to_json(config)
+  kept = {name: fields[name] for name in _COMPILED_SECTIONS}
+  for name in _OPTIMIZER_ARGUMENTS:
+    del kept["optimizer"][name]
+  return json.dumps(kept, sort_keys=True)

@@ -20,5 +20,7 @@ def workdir() -> pathlib.Path:
   """A network of one block, trained on bars for two epochs."""
   with pytest.MonkeyPatch.context() as patch:
     tiny_run.register(patch)
-    train_loop.train(tiny_run.config(folder() / "prepared"), folder() / "run")
+    train_loop.train_and_evaluate(
+      tiny_run.config(folder() / "prepared"), folder() / "run"
+    )
   return folder() / "run"

@@ -112,7 +112,7 @@ def test_folds_need_a_data_set_that_has_them(recipe, tmp_path):
 
 def test_what_is_done_is_not_trained_again(runs, monkeypatch):
   monkeypatch.setattr(
-    train_loop, "train", lambda *_: pytest.fail("trained again")
+    train_loop, "train_and_evaluate", lambda *_: pytest.fail("trained again")
   )
   training.train(runs)
 

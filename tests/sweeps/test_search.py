@@ -82,7 +82,7 @@ def test_a_loss_that_is_no_number_fails_its_trial_alone(searched):
 def test_what_is_done_is_not_done_again(searched, monkeypatch, capsys):
   plan, _ = searched
   monkeypatch.setattr(
-    train_loop, "train", lambda *_: pytest.fail("trained again")
+    train_loop, "train_and_evaluate", lambda *_: pytest.fail("trained again")
   )
   search.search(plan)
   out = capsys.readouterr().out
@@ -156,7 +156,7 @@ def test_an_interrupted_trial_goes_on(folder, monkeypatch, capsys):
 
   # The same as without the interruption.
   whole = plan.configure(found.point)
-  train_loop.train(whole, folder / "whole", test=False)
+  train_loop.train_and_evaluate(whole, folder / "whole", test=False)
   assert [
     r["validation_loss"]
     for r in metric_writer.read(folder / "whole")
@@ -176,7 +176,9 @@ def test_a_bad_trial_is_pruned_and_its_workdir_is_whole(folder, monkeypatch):
   assert (pruned.state, pruned.num_epochs) == (trials.PRUNED, 1)
   kinds = [record["kind"] for record in metric_writer.read(plan.folder(0))]
   assert "summary" not in kinds and kinds.count("epoch") == 1
-  summary = train_loop.train(plan.configure(pruned.point), plan.folder(0))
+  summary = train_loop.train_and_evaluate(
+    plan.configure(pruned.point), plan.folder(0)
+  )
   assert summary["epoch"] == 2 and "test_loss" in summary
 
 
@@ -196,13 +198,15 @@ def test_what_was_not_told_is_told_when_a_trial_goes_on(folder, monkeypatch):
     raise Killed
 
   with pytest.raises(Killed):
-    train_loop.train(
+    train_loop.train_and_evaluate(
       plan.configure(trial.point), plan.folder(0), kill, test=False
     )
   lock.release()
   assert ledger.trials()[0].losses == {}
   monkeypatch.setattr(Ledger, "should_prune", lambda self, number: True)
-  monkeypatch.setattr(train_loop, "train", lambda *_: pytest.fail("trained on"))
+  monkeypatch.setattr(
+    train_loop, "train_and_evaluate", lambda *_: pytest.fail("trained on")
+  )
   worker.work(plan)
   (trial,) = ledger.trials()
   assert trial.state == trials.PRUNED and list(trial.losses) == [1]
@@ -220,7 +224,7 @@ def test_other_errors_end_the_sweep_and_leave_the_trial_to_be_gone_on_with(
     raise UserError("no space left on the disk")
 
   with monkeypatch.context() as patch:
-    patch.setattr(train_loop, "train", fail)
+    patch.setattr(train_loop, "train_and_evaluate", fail)
     with pytest.raises(UserError, match="no space left"):
       worker.work(plan)
   assert [t.state for t in Ledger(plan).trials()] == [trials.RUNNING]

@@ -7,8 +7,9 @@ import tiny_run
 
 from fer_jax.data import pipeline
 from fer_jax.errors import UserError
-from fer_jax.training import data_parallel, train_setup
-from fer_jax.training.metrics import Sums
+from fer_jax.training import compiled_steps, data_parallel, experiment
+from fer_jax.training.metrics import Metrics
+from fer_jax.training.split_evaluation import EvalStep, make_eval_step
 
 NUM_STEPS = 3
 
@@ -25,34 +26,40 @@ def tiny_model(monkeypatch):
 
 def trained(config, stacked=False):
   """State and metrics after some steps, and metrics of the validation set."""
-  parts = train_setup.build(config)
-  spread = parts.spread
-  state = spread.replicate(parts.init_state())
+  parts = experiment.create_experiment(config)
+  parallel = parts.parallel
+  state = parts.place(parts.init_state(), epoch=0)
   split = parts.dataset.split("train")
-  data = parts.resident(split)
-  inputs = spread.replicate(parts.inputs)
-  sums = spread.replicate(Sums.zeros())
+  data, inputs = parts.train_data, parts.device_inputs
+  metrics = parallel.replicate(Metrics.zeros())
   batches = list(
     next(it)
     for it in [
-      pipeline.training_batches(split, parts.order, config.data_loader)
+      pipeline.training_batches(split, parts.batch_order, config.data_loader)
     ]
     for _ in range(NUM_STEPS)
   )
-  call = data_parallel.training_call(spread, parts.steps, stacked)
+  step = parts.train_step(epoch=0)
   if stacked:
+    train = compiled_steps.make_train_steps(parallel, step)
     batch = jax.tree.map(lambda *x: np.stack(x), *batches)
-    state, sums = call(state, sums, data, spread.shard(batch, True), inputs)
+    batch = parallel.shard(batch, stacked=True)
+    state, metrics = train(state, metrics, data, batch, inputs)
   else:
+    train = compiled_steps.make_train_step(parallel, step)
     for batch in batches:
-      state, sums = call(state, sums, data, spread.shard(batch), inputs)
-  evaluate = data_parallel.evaluation_call(spread, parts.steps)
+      state, metrics = train(
+        state, metrics, data, parallel.shard(batch), inputs
+      )
+  evaluate = make_eval_step(
+    parallel, EvalStep(config, parts.model, 7, parallel.axis_name)
+  )
   validation = parts.dataset.split("validation")
-  held = parts.resident(validation)
-  seen = spread.replicate(Sums.zeros())
+  held = parts.device_data(validation)
+  seen = parallel.replicate(Metrics.zeros())
   for batch in pipeline.evaluation_batches(validation, 32, config.data_loader):
-    seen = evaluate(state.eval_variables(), seen, held, spread.shard(batch))
-  return spread.fetch(state), spread.fetch(sums), spread.fetch(seen)
+    seen = evaluate(state.eval_variables(), seen, held, parallel.shard(batch))
+  return tuple(map(parallel.fetch, (state, metrics, seen)))
 
 
 def options(mode, **fields):
@@ -98,13 +105,13 @@ def one_device(prepared):
 def test_four_devices_equal_one(prepared, one_device, mode, feed, stacked):
   assert jax.device_count() == 4
   config = tiny_run.config(prepared, **options(mode, data_loader=feed))
-  state, sums, seen = trained(config, stacked)
-  expected_state, expected_sums, expected_seen = one_device
-  start = jax.device_get(train_setup.build(config).init_state())
+  state, metrics, seen = trained(config, stacked)
+  expected_state, expected_metrics, expected_seen = one_device
+  start = jax.device_get(experiment.create_experiment(config).init_state())
   jax.tree.map(assert_changed_alike, start, state, expected_state)
   assert state.step == expected_state.step == NUM_STEPS
-  assert sums.count == expected_sums.count == NUM_STEPS * 32
-  np.testing.assert_allclose(sums.loss, expected_sums.loss, rtol=1e-5)
+  assert metrics.count == expected_metrics.count == NUM_STEPS * 32
+  np.testing.assert_allclose(metrics.loss, expected_metrics.loss, rtol=1e-5)
   assert seen.count == expected_seen.count == tiny_run.NUM_VALIDATION
   np.testing.assert_allclose(seen.loss, expected_seen.loss, rtol=1e-3)
 
@@ -125,7 +132,7 @@ def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
   fields = {"freeze__patterns": "conv1", "data_loader": "in_memory"}
   config = tiny_run.config(prepared, **options("jit", **fields))
   expected, _, _ = trained(config)
-  start = jax.device_get(train_setup.build(config).init_state())
+  start = jax.device_get(experiment.create_experiment(config).init_state())
   config = tiny_run.config(prepared, **options(mode, **fields))
   state, _, _ = trained(config)
   jax.tree.map(assert_changed_alike, start, state, expected)
@@ -137,25 +144,25 @@ def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
 
 
 def test_auto_is_pmap_over_several_devices():
-  spread = data_parallel.Spread("auto")
-  assert (spread.mode, spread.num_devices) == ("pmap", 4)
+  parallel = data_parallel.DataParallel("auto")
+  assert (parallel.mode, parallel.num_devices) == ("pmap", 4)
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap", "shard_map"])
 def test_what_is_replicated_can_be_fetched(mode):
-  spread = data_parallel.Spread(mode)
+  parallel = data_parallel.DataParallel(mode)
   tree = {"a": np.arange(6.0).reshape(2, 3), "b": np.int32(7)}
-  fetched = spread.fetch(spread.replicate(tree))
+  fetched = parallel.fetch(parallel.replicate(tree))
   jax.tree.map(np.testing.assert_array_equal, fetched, tree)
   fetched["a"][0, 0] = 5.0  # A copy: donated buffers are never looked at.
 
 
 def test_a_batch_that_does_not_divide_is_refused(prepared):
   config = tiny_run.config(prepared, parallel="pmap", batch_size=30)
-  with pytest.raises(UserError, match="batch_size=30.*multiple of the 4"):
-    train_setup.build(config)
+  with pytest.raises(UserError, match="batch_size=30 must.*use batch_size=28"):
+    experiment.create_experiment(config)
 
 
 def test_unknown_mode_lists_the_choices():
   with pytest.raises(UserError, match="shard_map"):
-    data_parallel.Spread("threads")
+    data_parallel.DataParallel("threads")

@@ -7,10 +7,15 @@ import pytest
 import tiny_run
 
 from fer_jax.ops import convolution, lowerings
-from fer_jax.training import data_parallel, flat_params, train_loop, train_setup
+from fer_jax.training import (
+  compiled_steps,
+  experiment,
+  flat_params,
+  train_loop,
+)
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.flat_params import Flat
-from fer_jax.training.metrics import Sums
+from fer_jax.training.metrics import Metrics
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +26,6 @@ def prepared(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def tiny_model(monkeypatch):
   tiny_run.register(monkeypatch)
-  # Calls are shared by equal steps; these are traced for a GPU.
-  data_parallel.training_call.cache_clear()
-  data_parallel.evaluation_call.cache_clear()
-  yield
-  data_parallel.training_call.cache_clear()
-  data_parallel.evaluation_call.cache_clear()
 
 
 def config(prepared, **fields):
@@ -94,32 +93,32 @@ OPTIONS = [
 
 def trained(parts, state, num_steps=3):
   """The state after some steps, unpacked."""
-  data = parts.resident(parts.dataset.split("train"))
-  step, sums = jax.jit(parts.steps.train), Sums.zeros()
+  data = parts.train_data
+  step, metrics = jax.jit(parts.train_step(0).__call__), Metrics.zeros()
   for start in range(num_steps):
     rows = {"index": np.arange(start, start + 16, dtype=np.int32)}
-    state, sums = step(state, sums, data, rows, parts.inputs)
-  return jax.device_get(state).unpacked(), jax.device_get(sums)
+    state, metrics = step(state, metrics, data, rows, parts.inputs)
+  return jax.device_get(state).unpacked(), jax.device_get(metrics)
 
 
 @pytest.mark.parametrize("fields", OPTIONS, ids=str)
 def test_options_train_as_with_the_tree(prepared, fields):
-  parts = train_setup.build(config(prepared, **fields))
+  parts = experiment.create_experiment(config(prepared, **fields))
   with convolution.tracing_for("gpu"):
     state = parts.init_state()
-    packed = parts.steps.flatten(state)
+    packed = parts.train_step(0).flatten(state)
     assert isinstance(packed.params, Flat)
     assert len(jax.tree.leaves(packed)) < len(jax.tree.leaves(state))
     assert_close(packed.unpacked(), jax.device_get(state), 0, 0)
-    own, own_sums = trained(parts, packed)
-    reference, sums = trained(parts, state)
+    own, own_metrics = trained(parts, packed)
+    reference, metrics = trained(parts, state)
   paths = [
     [path for path, _ in jax.tree.leaves_with_path(tree)]
     for tree in (own, reference)
   ]
   assert paths[0] == paths[1]
   assert_close(own, reference)
-  assert_close(own_sums, sums)
+  assert_close(own_metrics, metrics)
   before = jax.device_get(state)
   assert not np.array_equal(
     own.params["fc2"]["kernel"], before.params["fc2"]["kernel"]
@@ -127,15 +126,19 @@ def test_options_train_as_with_the_tree(prepared, fields):
 
 
 def test_gradients_equal_those_of_plain_flax(prepared):
-  parts = train_setup.build(config(prepared))
-  data = parts.resident(parts.dataset.split("train"))
+  parts = experiment.create_experiment(config(prepared))
+  data = parts.train_data
   rows = {"index": np.arange(32, dtype=np.int32)}
   state = parts.init_state()
-  args = Sums.zeros(), data, rows, parts.inputs
+  args = Metrics.zeros(), data, rows, parts.inputs
   with convolution.use(convolution.Rule.all(lowerings.native)):
-    reference = jax.jit(lambda *a: parts.steps.gradients(*a))(state, *args)
+    reference = jax.jit(lambda *a: parts.train_step(0).gradients(*a))(
+      state, *args
+    )
   with convolution.tracing_for("gpu"):
-    own = jax.jit(parts.steps.gradients)(parts.steps.flatten(state), *args)
+    own = jax.jit(parts.train_step(0).gradients)(
+      parts.train_step(0).flatten(state), *args
+    )
   own = flat_params.to_tree(own)
   for one, other in zip(
     jax.tree.leaves(own), jax.tree.leaves(reference), strict=True
@@ -145,16 +148,18 @@ def test_gradients_equal_those_of_plain_flax(prepared):
 
 
 def test_an_optimizer_that_looks_at_shapes_keeps_the_tree(prepared):
-  parts = train_setup.build(config(prepared, optimizer__name="adafactor"))
+  parts = experiment.create_experiment(
+    config(prepared, optimizer__name="adafactor")
+  )
   with convolution.tracing_for("gpu"):
     state = parts.init_state()
-    assert parts.steps.flatten(state) is state
+    assert parts.train_step(0).flatten(state) is state
 
 
 def test_on_a_cpu_nothing_is_packed(prepared):
-  parts = train_setup.build(config(prepared))
+  parts = experiment.create_experiment(config(prepared))
   state = parts.init_state()
-  assert parts.steps.flatten(state) is state
+  assert parts.train_step(0).flatten(state) is state
 
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
@@ -163,16 +168,18 @@ def test_four_devices_equal_one(prepared, mode):
   states = []
   with convolution.tracing_for("gpu"):
     for parallel in ("jit", mode):
-      parts = train_setup.build(config(prepared, parallel=parallel, **fields))
-      spread = parts.spread
-      state = spread.replicate(parts.steps.flatten(parts.init_state()))
-      data = parts.resident(parts.dataset.split("train"))
-      step = data_parallel.training_call(spread, parts.steps, False)
-      rows = spread.shard({"index": np.arange(32, dtype=np.int32)})
-      sums, inputs = map(spread.replicate, (Sums.zeros(), parts.inputs))
+      parts = experiment.create_experiment(
+        config(prepared, parallel=parallel, **fields)
+      )
+      devices = parts.parallel
+      state = parts.place(parts.init_state(), epoch=0)
+      data, inputs = parts.train_data, parts.device_inputs
+      step = compiled_steps.make_train_step(devices, parts.train_step(0))
+      rows = devices.shard({"index": np.arange(32, dtype=np.int32)})
+      metrics = devices.replicate(Metrics.zeros())
       for _ in range(2):
-        state, sums = step(state, sums, data, rows, inputs)
-      states.append(spread.fetch(state))
+        state, metrics = step(state, metrics, data, rows, inputs)
+      states.append(devices.fetch(state))
   assert_close(states[1], states[0], rtol=1e-4, atol=1e-5)
 
 
@@ -181,12 +188,12 @@ def test_checkpoints_hold_the_tree_and_resume(tmp_path, prepared):
   fields = {"freeze__patterns": "conv1", "freeze__unfreeze_epochs": (1,)}
   run = config(prepared, **fields)
   with convolution.tracing_for("gpu"):
-    packed = train_loop.train(run, tmp_path / "packed")
-    again = train_loop.train(run, tmp_path / "packed")
+    packed = train_loop.train_and_evaluate(run, tmp_path / "packed")
+    again = train_loop.train_and_evaluate(run, tmp_path / "packed")
   variables, _ = Checkpoints(tmp_path / "packed").restore_variables("latest")
   assert variables["params"]["conv1"]["kernel"].shape == (3, 3, 1, 4)
-  assert again["validation_loss"] == packed["validation_loss"]
-  plain = train_loop.train(run, tmp_path / "plain")
+  assert again.validation == packed.validation
+  plain = train_loop.train_and_evaluate(run, tmp_path / "plain")
   np.testing.assert_allclose(
-    packed["validation_loss"], plain["validation_loss"], rtol=0.05
+    packed.validation.loss, plain.validation.loss, rtol=0.05
   )

@@ -18,7 +18,7 @@ from fer_jax.errors import UserError
 from fer_jax.models import create, resnet
 from fer_jax.pretrained import conversion, converted_weights, download
 from fer_jax.pretrained.schemes import SCHEMES
-from fer_jax.training import initial_weights, train_loop, train_setup
+from fer_jax.training import experiment, initial_weights, train_loop
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.logging import metric_writer
 
@@ -51,8 +51,13 @@ def flat(variables):
 
 
 def described(parts):
-  assert parts.start
-  return parts.start.description
+  weights = parts.read_initial_weights()
+  assert weights
+  return weights.description
+
+
+def first_state(parts):
+  return parts.init_state(parts.read_initial_weights())
 
 
 def of_state(state):
@@ -60,31 +65,33 @@ def of_state(state):
 
 
 def test_a_run_starts_from_the_best_epoch_of_another(source):
-  parts = train_setup.build(config(source, ema_decay=0.9))
-  state = parts.first_state()
+  parts = experiment.create_experiment(config(source, ema_decay=0.9))
+  state = first_state(parts)
   jax.tree.map(np.testing.assert_array_equal, of_state(state), best())
   jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
-  assert described(parts) == f"starts from {source} (tiny)"
+  assert described(parts) == f"initial weights: {source} (tiny)"
 
 
 def test_a_head_of_other_classes_starts_afresh(source):
-  parts = train_setup.build(config(source, dataset__classes="b,a,g"))
-  fresh, state = of_state(parts.init_state()), of_state(parts.first_state())
+  parts = experiment.create_experiment(config(source, dataset__classes="b,a,g"))
+  fresh, state = of_state(parts.init_state()), of_state(first_state(parts))
   for path, array in state.items():
     expected = fresh if path.startswith("params/fc/") else best()
     np.testing.assert_array_equal(array, expected[path])
-  assert "; fc starts afresh (3 classes, not 7)" in described(parts)
+  assert "; fc is reinitialized (3 classes, not 7)" in described(parts)
 
 
 def test_a_head_of_as_many_other_classes_starts_afresh_too(source):
-  parts = train_setup.build(config(source))
+  parts = experiment.create_experiment(config(source))
   weights = initial_weights.read(str(source))
   names = tuple("bacdefg")
   start = initial_weights.fit(weights, parts.model, parts.config, names)
   assert start.arrays.keys() == {
     path for path in best() if not path.startswith("params/fc/")
   }
-  assert "fc starts afresh (its classes are a, b, c" in start.description
+  assert (
+    "fc is reinitialized (the source's classes are a, b, c" in start.description
+  )
 
 
 def converted(folder, channels, num_classes=None, **options):
@@ -110,12 +117,16 @@ def converted(folder, channels, num_classes=None, **options):
 @pytest.mark.parametrize(("theirs", "ours"), [(3, 1), (1, 3)])
 def test_the_stem_takes_grey_images_in_other_channels(tmp_path, theirs, ours):
   variables = converted(tmp_path / "w", theirs, num_classes=1000)
-  parts = train_setup.build(config(tmp_path / "w", input__channels=ours))
+  parts = experiment.create_experiment(
+    config(tmp_path / "w", input__channels=ours)
+  )
   line = described(parts)
-  assert f"conv1/kernel of {theirs} channels made one of {ours}" in line
-  assert "fc starts afresh (7 classes, not 1000)" in line
+  assert (
+    f"conv1/kernel converted from {theirs} to {ours} input channels" in line
+  )
+  assert "fc is reinitialized (7 classes, not 1000)" in line
   assert "trained on mean [0.4" in line and "here 0 to 1" in line
-  state = parts.first_state()
+  state = first_state(parts)
   params = state.params | {"fc": variables["params"]["fc"]}
   grey = jax.random.uniform(jax.random.key(1), (2, 24, 24, 1))
   model = create("tiny", num_classes=1000)
@@ -130,8 +141,8 @@ def test_the_stem_takes_grey_images_in_other_channels(tmp_path, theirs, ours):
 
 def test_weights_without_a_head_start_one(tmp_path):
   converted(tmp_path / "w", 1)
-  parts = train_setup.build(config(tmp_path / "w"))
-  assert "fc starts afresh (there is none)" in described(parts)
+  parts = experiment.create_experiment(config(tmp_path / "w"))
+  assert "fc is reinitialized (the source has none)" in described(parts)
 
 
 def test_all_that_does_not_fit_is_listed_and_no_workdir_is_left(
@@ -143,10 +154,10 @@ def test_all_that_does_not_fit_is_listed_and_no_workdir_is_left(
   monkeypatch.setitem(create.__globals__["MODELS"], "deeper", deeper)
   wrong = config(source, model__name="deeper", model__stem="small")
   with pytest.raises(UserError) as refusal:
-    train_loop.train(wrong, tmp_path / "new")
+    train_loop.train_and_evaluate(wrong, tmp_path / "new")
   message = str(refusal.value)
   assert "\n" not in message
-  assert "its tiny does not fit this run's deeper" in message
+  assert "the source's tiny does not match this run's deeper" in message
   assert "missing: batch_stats/layer1_0/bn3/mean;" in message
   assert "params/layer1_1/conv1/kernel" in message
   assert "params/conv1/kernel [7, 7, 1, 64], not [3, 3, 1, 64]" in message
@@ -154,7 +165,9 @@ def test_all_that_does_not_fit_is_listed_and_no_workdir_is_left(
 
 
 def test_a_place_without_weights_is_refused(tmp_path):
-  with pytest.raises(UserError, match="no workdir.*convert.*timm:NAME"):
+  with pytest.raises(
+    UserError, match="init_from=.*must be the workdir.*timm:NAME"
+  ):
     initial_weights.read(str(tmp_path / "nothing"))
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(UserError, match="no best checkpoint"):
@@ -165,17 +178,17 @@ def test_a_resumed_run_needs_no_source(tmp_path, source):
   copy = tmp_path / "source"
   shutil.copytree(source, copy)
   tuned = config(copy, num_epochs=1, optimizer__learning_rate=1e-4)
-  first = train_loop.train(tuned, tmp_path / "run")
+  first = train_loop.train_and_evaluate(tuned, tmp_path / "run")
   # A fresh model is at chance in its first epoch.
   (epoch,) = [
     r for r in metric_writer.read(tmp_path / "run") if r["kind"] == "epoch"
   ]
   assert epoch["train_accuracy"] > 0.9
   shutil.rmtree(copy)
-  second = train_loop.train(tuned, tmp_path / "run")
-  assert second["validation_loss"] == first["validation_loss"]
+  second = train_loop.train_and_evaluate(tuned, tmp_path / "run")
+  assert second.validation == first.validation
   with pytest.raises(UserError, match="init_from: .* -> ''"):
-    train_loop.train(
+    train_loop.train_and_evaluate(
       config("", num_epochs=1, optimizer__learning_rate=1e-4), tmp_path / "run"
     )
 

@@ -1,11 +1,11 @@
-"""Sums: exact, blind to padding, the same over devices."""
+"""Metrics: exact, blind to padding, the same over devices."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.training.metrics import Sums, correct
+from fer_jax.training.metrics import Metrics, correct
 
 
 def _rows(n, k=7, seed=0):
@@ -17,21 +17,21 @@ def _rows(n, k=7, seed=0):
 
 
 def _sums(*arrays):
-  return Sums.from_batch(*map(jnp.asarray, arrays))
+  return Metrics.from_batch(*map(jnp.asarray, arrays))
 
 
 def test_thirty_thousand_images_are_counted_exactly():
   logits, labels, loss = _rows(30_000)
 
   def body(sums, batch):
-    return sums.add(Sums.from_batch(*batch)), None
+    return sums.add(Metrics.from_batch(*batch)), None
 
   batches = (
     logits.reshape(300, 100, 7),
     labels.reshape(300, 100),
     loss.reshape(300, 100),
   )
-  sums, _ = jax.jit(lambda b: jax.lax.scan(body, Sums.zeros(), b))(batches)
+  sums, _ = jax.jit(lambda b: jax.lax.scan(body, Metrics.zeros(), b))(batches)
   hits = int((logits.argmax(axis=1) == labels).sum())
   assert int(sums.correct) == hits
   assert int(sums.count) == 30_000
@@ -41,7 +41,7 @@ def test_thirty_thousand_images_are_counted_exactly():
 
 
 def test_counts_go_on_where_float32_would_stand_still():
-  many = Sums(
+  many = Metrics(
     loss=jnp.float32(0), correct=jnp.int32(2**24), count=jnp.int32(2**24)
   )
   one = _sums(jnp.eye(1), jnp.zeros(1, jnp.int32), jnp.zeros(1))
@@ -76,7 +76,7 @@ def test_psum_over_devices_equals_one():
   expected = _sums(logits, labels, loss, mask)
 
   def on_device(*share):
-    return Sums.from_batch(*share).psum("devices")
+    return Metrics.from_batch(*share).psum("devices")
 
   shares = (
     logits.reshape(4, 4, 7),
@@ -93,11 +93,11 @@ def test_psum_over_devices_equals_one():
 
 
 def test_dtypes_stay_through_accumulation():
-  sums = Sums.zeros().add(_sums(*_rows(4)))
+  sums = Metrics.zeros().add(_sums(*_rows(4)))
   dtypes = (sums.loss.dtype, sums.correct.dtype, sums.count.dtype)
   assert dtypes == (jnp.float32, jnp.int32, jnp.int32)
 
 
 def test_nothing_has_no_mean():
   with pytest.raises(ValueError, match="no image was counted"):
-    Sums.zeros().compute()
+    Metrics.zeros().compute()

@@ -5,9 +5,8 @@ import pytest
 import tiny_run
 
 from fer_jax.errors import UserError
-from fer_jax.training import overfit_check, train_loop, train_setup
+from fer_jax.training import experiment, overfit_check, train_loop
 from fer_jax.training.logging import curves
-from fer_jax.training.logging import summary as report
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def test_nothing_hinders_and_validation_is_training(prepared):
     ema_decay=0.9,
     early_stopping__patience=1,
   )
-  parts = train_setup.build(config)
+  parts = experiment.create_experiment(config)
   assert not any(
     value for name, value in parts.config.augment.items() if name != "fill"
   )
@@ -49,14 +48,16 @@ def test_nothing_hinders_and_validation_is_training(prepared):
   assert len(train["row"]) == len(set(train["row"])) == 20
   for name in train:
     np.testing.assert_array_equal(train[name], held[name])
-  other = train_setup.build(tiny_run.config(prepared, overfit=20, seed=1))
+  other = experiment.create_experiment(
+    tiny_run.config(prepared, overfit=20, seed=1)
+  )
   rows = other.dataset.splits["train"].arrays()["row"]
   assert set(rows) != set(train["row"])
 
 
 def test_dropout_is_off(prepared):
   config = tiny_run.config(prepared, overfit=8, model__name="mobilenet_v2")
-  assert train_setup.build(config).model.dropout == 0.0
+  assert experiment.create_experiment(config).model.dropout == 0.0
 
 
 def test_a_model_that_learns_passes(tmp_path, prepared, monkeypatch):
@@ -67,20 +68,19 @@ def test_a_model_that_learns_passes(tmp_path, prepared, monkeypatch):
     num_epochs=40,
     optimizer__learning_rate=1e-2,
   )
-  summary = train_loop.train(config, tmp_path)
-  assert summary["validation_count"] == summary["overfit"] == 16
-  said = report.closing(summary, "run")
-  assert "overfit: pass, all of 16 images right after epoch" in said
-  again = train_loop.train(config, tmp_path)
-  assert again["overfit"] == 16
+  result = train_loop.train_and_evaluate(config, tmp_path)
+  assert result.validation.num_examples == result.overfit == 16
+  assert "overfit check passed: all 16 images correct" in str(result)
+  again = train_loop.train_and_evaluate(config, tmp_path)
+  assert again.overfit == 16
 
 
 def test_a_model_that_does_not_learn_fails():
-  summary = {"overfit": 64, "validation_accuracy": 63 / 64, "best_epoch": 3}
-  assert "overfit: fail, 98.44% of 64" in overfit_check.verdict(summary)
+  line = overfit_check.verdict(64, accuracy=63 / 64, best_epoch=3)
+  assert "overfit check failed: at best 98.44% of 64 images correct" in line
 
 
 @pytest.mark.parametrize("number", [-1, tiny_run.NUM_TRAIN + 1])
 def test_a_wrong_number_is_said(prepared, number):
   with pytest.raises(UserError, match=f"overfit={number}"):
-    train_setup.build(tiny_run.config(prepared, overfit=number))
+    experiment.create_experiment(tiny_run.config(prepared, overfit=number))

@@ -10,11 +10,11 @@ import pytest
 from fer_jax.configs import default
 from fer_jax.models import resnet
 from fer_jax.ops import convolution, lowerings
-from fer_jax.training.data_parallel import Spread
-from fer_jax.training.metrics import Sums
+from fer_jax.training.data_parallel import DataParallel
+from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
-from fer_jax.training.step_inputs import RunInputs
-from fer_jax.training.train_step import Steps
+from fer_jax.training.train_state import RunInputs
+from fer_jax.training.train_step import TrainStep
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +22,18 @@ def lowered():
   """A training step of a small ResNet on four devices, as on accelerators."""
   config = default.get_config()
   config.input.image_size = 32
-  spread = Spread("shard_map")
+  parallel = DataParallel("shard_map")
   model = resnet.ResNet(
     stage_sizes=(1, 1),
     block=resnet.BasicBlock,
     num_classes=7,
-    axis_name=spread.axis_name,
+    axis_name=parallel.axis_name,
   )
-  steps = Steps(config.lock(), model, 7, axis_name=spread.axis_name)
+  step = TrainStep(config.lock(), model, 7, axis_name=parallel.axis_name)
   schedule = schedules.create(config.schedule, 1e-3, 10, 1)
   inputs = RunInputs(jax.random.key(0), schedule, jnp.float32(0))
   state = jax.eval_shape(
-    lambda key: steps.init(key, (32, 32, 1), inputs), jax.random.key(0)
+    lambda key: step.init(key, (32, 32, 1), inputs), jax.random.key(0)
   )
   data = {
     "image": np.zeros((16, 32, 32, 1), np.uint8),
@@ -41,8 +41,8 @@ def lowered():
   }
   batch = {"index": np.zeros(8, np.int32)}
   with convolution.use(convolution.Rule.all(lowerings.native)):
-    call = spread.compile(steps.train, 3, donate=(0,))
-    return call.lower(state, Sums.zeros(), data, batch, inputs)  # type: ignore[attr-defined]
+    jitted = parallel.jit(step.__call__, 3, donate_argnums=(0,))
+    return jitted.lower(state, Metrics.zeros(), data, batch, inputs)
 
 
 def test_convolutions_need_no_transposes(lowered):

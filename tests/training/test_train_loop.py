@@ -1,6 +1,5 @@
 """Whole runs: what they leave, how they stop and how they go on."""
 
-import contextlib
 import json
 import pathlib
 import signal
@@ -18,7 +17,7 @@ from fer_jax import config as configs
 from fer_jax.data import normalization
 from fer_jax.errors import UserError
 from fer_jax.models import resnet
-from fer_jax.training import train_loop, train_setup
+from fer_jax.training import experiment, train_loop
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.logging import curves, metric_writer, progress
 from fer_jax.training.runtime.signals import Interrupted
@@ -46,14 +45,6 @@ def untimed(workdir: pathlib.Path) -> list[dict[str, Any]]:
   ]
 
 
-def final_state(config: ConfigDict, workdir: pathlib.Path) -> Any:
-  """The arrays of the latest checkpoint."""
-  with contextlib.closing(
-    train_loop.Run(train_setup.build(config), workdir)
-  ) as run:
-    return run.setup.spread.fetch(run.state)
-
-
 def assert_same_run(
   config: ConfigDict, one: pathlib.Path, other: pathlib.Path
 ) -> None:
@@ -61,14 +52,14 @@ def assert_same_run(
   assert untimed(one) == untimed(other)
   jax.tree.map(
     np.testing.assert_array_equal,
-    final_state(config, one),
-    final_state(config, other),
+    tiny_run.final_state(config, one),
+    tiny_run.final_state(config, other),
   )
 
 
 def test_a_run_leaves_a_whole_workdir(tmp_path, prepared, capsys):
   config = tiny_run.config(prepared)
-  summary = train_loop.train(config, tmp_path / "run")
+  result = train_loop.train_and_evaluate(config, tmp_path / "run")
   workdir = tmp_path / "run"
 
   written = configs.from_json(json.loads((workdir / "config.json").read_text()))
@@ -80,10 +71,14 @@ def test_a_run_leaves_a_whole_workdir(tmp_path, prepared, capsys):
     "epoch",
     "summary",
   ]
-  for split in ("validation", "test"):
-    assert 0 <= summary[f"{split}_accuracy"] <= 1
-    assert np.isfinite(summary[f"{split}_loss"])
-  assert summary["images_per_second"] > 0
+  for split in (result.validation, result.test):
+    assert split
+    assert 0 <= split.accuracy <= 1 and np.isfinite(split.loss)
+  assert result.images_per_second > 0
+  assert [epoch["epoch"] for epoch in result.epochs] == [1, 2]
+  assert result.best_checkpoint.is_dir() and result.metrics_file.is_file()
+  assert "validation=SplitMetrics(loss=" in repr(result)
+  assert str(result).startswith(f"best epoch {result.best_epoch} of 2: ")
   shown = capsys.readouterr().err
   assert "epoch 2/2" in shown and "images/s" in shown
   assert "train 160, validation 50, test 30" in shown
@@ -99,13 +94,15 @@ def test_curves_are_drawn_now_and_then_and_at_the_end(
     drawn.append([r["epoch"] for r in told if r["kind"] == "epoch"])
 
   monkeypatch.setattr(curves, "draw", draw)
-  train_loop.train(tiny_run.config(prepared, num_epochs=4), tmp_path)
+  train_loop.train_and_evaluate(
+    tiny_run.config(prepared, num_epochs=4), tmp_path
+  )
   assert drawn == [[1], [1, 2, 3, 4]]
 
 
 def test_checkpoints_explain_themselves(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=1)
-  train_loop.train(config, tmp_path)
+  train_loop.train_and_evaluate(config, tmp_path)
   info = Checkpoints(tmp_path).info()
   assert configs.from_json(info["config"]) == config
   assert info["class_names"] == list("abcdefg")
@@ -123,11 +120,11 @@ def test_predictions_and_labels_keep_together(tmp_path, prepared):
   config = tiny_run.config(
     prepared, num_epochs=8, optimizer__learning_rate=1e-2
   )
-  train_loop.train(config, tmp_path)
-  state = final_state(config, tmp_path)
-  parts = train_setup.build(config)
+  train_loop.train_and_evaluate(config, tmp_path)
+  state = tiny_run.final_state(config, tmp_path)
+  parts = experiment.create_experiment(config)
   reported = Evaluator(parts)(
-    parts.spread.replicate(state.eval_variables()), "train"
+    parts.parallel.replicate(state.eval_variables()), "train"
   )["accuracy"]
 
   train = parts.dataset.split("train").arrays()
@@ -142,17 +139,16 @@ def test_predictions_and_labels_keep_together(tmp_path, prepared):
 
 def test_a_finished_run_is_not_run_again(tmp_path, prepared, monkeypatch):
   config = tiny_run.config(prepared)
-  first = train_loop.train(config, tmp_path)
+  first = train_loop.train_and_evaluate(config, tmp_path)
   before = untimed(tmp_path)
 
   def fail(*_: object) -> None:
     raise AssertionError("trained again")
 
-  monkeypatch.setattr(train_loop.Run, "_train_epoch", fail)
-  second = train_loop.train(config, tmp_path)
+  monkeypatch.setattr(train_loop, "train_epoch", fail)
+  monkeypatch.setattr(train_loop, "compile_programs", fail)
+  second = train_loop.train_and_evaluate(config, tmp_path)
   assert untimed(tmp_path) == before
-  for name in TIMINGS:
-    first.pop(name), second.pop(name)
   assert first == second
 
 
@@ -163,7 +159,7 @@ def test_an_interrupted_run_goes_on_exactly(
   config = tiny_run.config(
     prepared, data_loader=feed, augment__shift=0.1, augment__flip=True
   )
-  train_loop.train(config, tmp_path / "whole")
+  train_loop.train_and_evaluate(config, tmp_path / "whole")
 
   update, calls = progress.Progress.update, []
 
@@ -175,32 +171,32 @@ def test_an_interrupted_run_goes_on_exactly(
 
   monkeypatch.setattr(progress.Progress, "update", interrupt)
   with pytest.raises(Interrupted, match="epoch 2 at step 8") as stopped:
-    train_loop.train(config, tmp_path / "stopped")
+    train_loop.train_and_evaluate(config, tmp_path / "stopped")
   assert stopped.value.exit_code == 128 + signal.SIGTERM
   monkeypatch.undo()
   tiny_run.register(monkeypatch)
-  train_loop.train(config, tmp_path / "stopped")
+  train_loop.train_and_evaluate(config, tmp_path / "stopped")
   assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_another_configuration_is_refused(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=1)
-  train_loop.train(config, tmp_path)
+  train_loop.train_and_evaluate(config, tmp_path)
   other = tiny_run.config(prepared, num_epochs=1, batch_size=16)
-  with pytest.raises(UserError, match="batch_size: 32 -> 16.*--workdir"):
-    train_loop.train(other, tmp_path)
+  with pytest.raises(UserError, match="batch_size: 32 -> 16.*workdir"):
+    train_loop.train_and_evaluate(other, tmp_path)
   runtime = tiny_run.config(
     prepared, num_epochs=1, log_every_steps=1, eval_batch_size=16
   )
-  train_loop.train(runtime, tmp_path)
+  train_loop.train_and_evaluate(runtime, tmp_path)
 
 
 def test_a_workdir_is_one_processs_at_a_time(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=1)
   with claim(tmp_path, config, write=True):
     with pytest.raises(UserError, match="another process is training in"):
-      train_loop.train(config, tmp_path)
-  train_loop.train(config, tmp_path)
+      train_loop.train_and_evaluate(config, tmp_path)
+  train_loop.train_and_evaluate(config, tmp_path)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path, prepared):
@@ -212,8 +208,8 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path, prepared):
     schedule__step_epochs=(1.0,),
     num_epochs=3,
   )
-  with pytest.raises(UserError, match="loss is nan.*learning_rate below"):
-    train_loop.train(config, tmp_path)
+  with pytest.raises(UserError, match="non-finite.*loss.*learning_rate below"):
+    train_loop.train_and_evaluate(config, tmp_path)
   assert all(np.isfinite(r["loss"]) for r in untimed(tmp_path) if "loss" in r)
 
 
@@ -224,22 +220,22 @@ def test_early_stopping_stops(tmp_path, prepared):
     early_stopping__patience=1,
     early_stopping__min_delta=100.0,
   )
-  summary = train_loop.train(config, tmp_path)
-  assert summary["epoch"] == 2
+  result = train_loop.train_and_evaluate(config, tmp_path)
+  assert result.num_epochs == 2
 
 
 def test_evaluates_every_few_epochs_and_after_the_last(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=5, eval_every_epochs=2)
   seen = []
-  summary = train_loop.train(config, tmp_path, seen.append)
+  result = train_loop.train_and_evaluate(config, tmp_path, seen.append)
   assert [metrics["epoch"] for metrics in seen] == [2, 4, 5]
   epochs = [r for r in untimed(tmp_path) if r["kind"] == "epoch"]
   assert [record["epoch"] for record in epochs] == [2, 4, 5]
-  assert summary["epoch"] == 5
-  assert summary["best_epoch"] in (2, 4, 5)
+  assert result.num_epochs == 5
+  assert result.best_epoch in (2, 4, 5)
   # What is learned does not depend on how often it is evaluated.
   every = tiny_run.config(prepared, num_epochs=5)
-  train_loop.train(every, tmp_path / "every")
+  train_loop.train_and_evaluate(every, tmp_path / "every")
   last = [r for r in untimed(tmp_path / "every") if r["kind"] == "epoch"][-1]
   assert last["validation_loss"] == epochs[-1]["validation_loss"]
 
@@ -252,7 +248,7 @@ def test_plateau_lowers_the_learning_rate_and_survives(tmp_path, prepared):
     "num_epochs": 4,
   }
   config = tiny_run.config(prepared, **fields)
-  train_loop.train(config, tmp_path)
+  train_loop.train_and_evaluate(config, tmp_path)
   epochs = [r for r in untimed(tmp_path) if r["kind"] == "epoch"]
   rates = [record["learning_rate"] for record in epochs]
   np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4, 1e-5], rtol=1e-5)
@@ -263,8 +259,8 @@ def test_several_steps_a_call_train_the_same(tmp_path, prepared):
   for steps_per_call in (1, 3):
     config = tiny_run.config(prepared, steps_per_call=steps_per_call)
     workdir = tmp_path / str(steps_per_call)
-    train_loop.train(config, workdir)
-    params.append(jax.tree.leaves(final_state(config, workdir).params))
+    train_loop.train_and_evaluate(config, workdir)
+    params.append(jax.tree.leaves(tiny_run.final_state(config, workdir).params))
   for x, y in zip(*params, strict=True):
     np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
 
@@ -278,15 +274,21 @@ def test_a_step_compiles_once(tmp_path, prepared, monkeypatch):
     return call(self, x, train)
 
   monkeypatch.setattr(resnet.ResNet, "__call__", counted)
-  fields = {"num_epochs": 3, "optimizer__b2": 0.95}  # of no other test
-  train_loop.train(tiny_run.config(prepared, **fields), tmp_path / "one")
+  fields = {"num_epochs": 3, "optimizer__b2": 0.95}
+  # Programs that no other test has compiled in this process.
+  fields |= {"input__normalization": "mean_std", "input__std": (0.3,)}
+  train_loop.train_and_evaluate(
+    tiny_run.config(prepared, **fields), tmp_path / "one"
+  )
   assert traced.count(True) == 1
-  # Made, summed up, and evaluated by a program for each split's arrays.
+  # Initialization, the summary, and evaluation of splits of two sizes.
   assert traced.count(False) == 4
   fields |= {"optimizer__learning_rate": 0.01, "seed": 1}
-  train_loop.train(tiny_run.config(prepared, **fields), tmp_path / "two")
+  train_loop.train_and_evaluate(
+    tiny_run.config(prepared, **fields), tmp_path / "two"
+  )
   assert traced.count(True) == 1
-  assert traced.count(False) == 6  # Made, and summed up.
+  assert traced.count(False) == 6  # Initialization and the summary.
 
 
 @pytest.mark.parametrize(
@@ -303,7 +305,7 @@ def test_a_step_compiles_once(tmp_path, prepared, monkeypatch):
 )
 def test_options_train(tmp_path, prepared, fields):
   config = tiny_run.config(prepared, **fields)
-  summary = train_loop.train(config, tmp_path)
-  assert np.isfinite(summary["validation_loss"])
+  result = train_loop.train_and_evaluate(config, tmp_path)
+  assert np.isfinite(result.validation.loss)
   if config.profile:
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))

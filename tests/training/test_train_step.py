@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tiny_run
 
-from fer_jax.training import data_parallel, train_setup
-from fer_jax.training.metrics import Sums
+from fer_jax.training import compiled_steps, experiment
+from fer_jax.training.metrics import Metrics
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +22,7 @@ def prepared(tmp_path_factory):
 def after_a_step(parts, train):
   state = parts.init_state()
   rows = {"index": np.arange(8, dtype=np.int32)}
-  data = parts.resident(parts.dataset.split("train"))
-  state, _ = train(state, Sums.zeros(), data, rows, parts.inputs)
+  state, _ = train(state, Metrics.zeros(), parts.train_data, rows, parts.inputs)
   return jax.device_get(state)
 
 
@@ -43,16 +42,17 @@ def test_runs_of_other_rates_seeds_and_lengths_share_a_step(prepared, name):
   )
   states = []
   for config in (first, other):
-    parts = train_setup.build(config)
-    shared = data_parallel.training_call(parts.spread, parts.steps, False)
+    parts = experiment.create_experiment(config)
+    step = parts.train_step(epoch=0)
+    shared = compiled_steps.make_train_step(parts.parallel, step)
     state = after_a_step(parts, shared)
-    alone = after_a_step(parts, jax.jit(parts.steps.train))
+    alone = after_a_step(parts, jax.jit(step.__call__))
     for one, two in zip(
       jax.tree.leaves(state), jax.tree.leaves(alone), strict=True
     ):
       np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
-    states.append((shared, state))
-  assert states[0][0] is states[1][0]
+    states.append((step, state))
+  assert states[0][0] == states[1][0]
   assert not np.allclose(
     states[0][1].params["fc"]["kernel"], states[1][1].params["fc"]["kernel"]
   )
@@ -73,6 +73,9 @@ def test_runs_of_other_rates_seeds_and_lengths_share_a_step(prepared, name):
   ids=str,
 )
 def test_what_is_compiled_in_is_not_shared(prepared, fields):
-  usual = train_setup.build(tiny_run.config(prepared)).steps
-  assert usual == train_setup.build(tiny_run.config(prepared)).steps
-  assert usual != train_setup.build(tiny_run.config(prepared, **fields)).steps
+  def step(**fields):
+    config = tiny_run.config(prepared, **fields)
+    return experiment.create_experiment(config).train_step(epoch=0)
+
+  assert step() == step()
+  assert step() != step(**fields)

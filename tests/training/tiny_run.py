@@ -1,5 +1,6 @@
 """A run small enough for a test: 160 images, a network of one block."""
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,13 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from fer_jax.configs import default
+from fer_jax.data import pipeline
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.data.datasets.builder import Example, FaceBuilder
 from fer_jax.models import registry, resnet
+from fer_jax.training import experiment, train_loop
+from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.train_state import TrainState
 
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 160, 50, 30
 BATCH_SIZE = 32
@@ -64,6 +69,16 @@ def config(folder: pathlib.Path, **fields: object) -> ConfigDict:
   for name, value in fields.items():
     tiny.update_from_flattened_dict({name.replace("__", "."): value})
   return tiny.lock()
+
+
+def final_state(config: ConfigDict, workdir: pathlib.Path) -> TrainState:
+  """Returns the arrays of the latest checkpoint."""
+  with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+    parts = experiment.create_experiment(config)
+    batches = pipeline.training_batches(
+      parts.dataset.split("train"), parts.batch_order, config.data_loader
+    )
+    return train_loop.restore(parts, checkpoints, batches)[1]
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:

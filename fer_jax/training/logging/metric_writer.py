@@ -47,7 +47,7 @@ _TAGS = {
 }
 
 
-class Records:
+class MetricWriter:
   """Appends to the records of a run.
 
   Every line is handed to the system before `append` returns: a killed run

@@ -4,14 +4,16 @@ On a terminal one line, updated in place, and one line that stays for every
 epoch. Elsewhere (a file, a job's log) plain lines, without carriage returns.
 """
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
+_STATUS_SECONDS = 10.0  # at most this often is a status written to a log
 _REFRESH_SECONDS = 0.2  # at most this often is the terminal's line redrawn
 
 
@@ -60,7 +62,7 @@ class Progress:
     self._clock = clock
     self._terminal = show and self._file.isatty()
     self._bar: _Bar | None = None
-    self._next_refresh = 0.0
+    self._next_refresh = self._next_status = 0.0
     self._status = ""  # loss and accuracy as last logged
 
     self._epoch = 0
@@ -159,6 +161,33 @@ class Progress:
     self._paused_since = None
     if self._compiled:
       self._running_since = now
+
+  @contextlib.contextmanager
+  def excluded(self) -> Iterator[None]:
+    """Counts what is done inside neither as training nor as evaluation."""
+    started = self._next_status = self._clock()
+    try:
+      yield
+    finally:
+      self._close_bar()
+      if self._paused_since is not None:
+        self._paused_since += self._clock() - started
+
+  def show_status(self, text: str) -> None:
+    """Shows what is being waited for; in a log, every ten seconds."""
+    now = self._clock()
+    if not self._terminal:
+      if now >= self._next_status + _STATUS_SECONDS:
+        self._next_status = now
+        self.write(text)
+      return
+    if self._bar is None:
+      self._bar = _Bar(
+        file=self._file, total=1, leave=False, bar_format=text, nrows=20
+      )
+    self._bar.bar_format = text
+    self._bar.ncols = _columns(self._file)
+    self._bar.refresh()
 
   def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
     """Shows `loss` and `accuracy` (0..1) of the last steps.

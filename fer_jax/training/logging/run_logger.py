@@ -1,171 +1,213 @@
-"""What a run tells: the terminal, `metrics.jsonl`, TensorBoard, curves.png."""
+"""Logs a run: the terminal, `metrics.jsonl`, TensorBoard and curves.png."""
 
 import math
 import pathlib
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from fer_jax.errors import Diverged
+from fer_jax.training.experiment import Experiment
 from fer_jax.training.logging import curves, metric_writer
 from fer_jax.training.logging.progress import Progress
-from fer_jax.training.loop_state import Position
-from fer_jax.training.metrics import Sums
-from fer_jax.training.runtime.compilation_cache import CompileTimes
+from fer_jax.training.loop_state import LoopState
+from fer_jax.training.metrics import Metrics
+from fer_jax.training.train_result import SplitMetrics, TrainResult
+from fer_jax.training.train_state import Tree
 
-# Drawing takes a third of a second, as long as short epochs: it gets this
-# share of the time, and what is left over is drawn at the end.
-_DRAWING_SHARE = 0.01
+# Drawing the curves takes a third of a second, as long as a short epoch. It may
+# take this fraction of the time; the last epochs are drawn at the end.
+_DRAWING_FRACTION = 0.01
 
 
-class Journal:
+class RunLogger:
   """Shows and records a run; only the first process writes.
 
   Attributes:
-    progress: the bar or lines, and the run's speed.
+    progress: the progress bar or lines, and the run's speed.
   """
 
   def __init__(
-    self,
-    config: ConfigDict,
-    workdir: pathlib.Path,
-    steps_per_epoch: int,
-    restored_step: int | None,
-    compile_times: CompileTimes | None,
-    progress: Progress | None = None,
+    self, experiment: Experiment, workdir: pathlib.Path, restored_step: int
   ):
-    """Opens the records.
+    """Opens the metric files.
 
     Args:
-      config: of the run.
-      workdir: of the run.
-      steps_per_epoch: batches an epoch.
-      restored_step: of the checkpoint gone on from; None for a new run.
-      compile_times: told of once, after the first epoch; None never is.
-      progress: in place of one of its own.
+      experiment: the run's.
+      workdir: where files are written.
+      restored_step: the step of the checkpoint the run resumes from; 0 starts
+        the files again.
     """
-    write = jax.process_index() == 0
-    self._config = config
+    is_first_process = jax.process_index() == 0
+    self._experiment = experiment
     self._workdir = workdir
-    self._steps_per_epoch = steps_per_epoch
-    self._compile_times = compile_times
-    self._records = metric_writer.Records(workdir, restored_step, write=write)
-    self._draws = write
-    self._draw_from = 0.0  # on the clock
-    self._undrawn = False  # whether there are epochs that curves.png lacks
-    self.progress = progress or Progress(
-      config.num_epochs, steps_per_epoch, config.batch_size, show=write
+    self._writer = metric_writer.MetricWriter(
+      workdir, restored_step or None, write=is_first_process
+    )
+    self._pending: Tree = None  # {"metrics", "learning_rate"}, on the device
+    self._pending_step = 0
+    self._draws = is_first_process
+    self._next_drawing = 0.0  # on the monotonic clock
+    self._is_undrawn = False  # whether curves.png lacks epochs
+    config = experiment.config
+    self.progress = Progress(
+      config.num_epochs,
+      experiment.steps_per_epoch,
+      config.batch_size,
+      show=is_first_process,
     )
 
-  def step(
-    self, position: Position, step: int, sums: Sums, learning_rate: float
-  ) -> None:
-    """Tells of the running epoch.
+  def log_later(self, loop: LoopState, observed: Tree) -> None:
+    """Logs what was given before, and keeps this until the next call.
+
+    By then the device has computed it, and nothing waits for its transfer.
 
     Args:
-      position: in the running epoch.
-      step: up to which the metrics are.
-      sums: metrics of the epoch's steps, on the host.
-      learning_rate: of that step.
+      loop: after the step that was observed.
+      observed: `metrics` and `learning_rate`, on the device.
+    """
+    self.flush(loop)
+    self._pending, self._pending_step = observed, loop.step
+
+  def flush(self, loop: LoopState) -> None:
+    """Logs what `log_later` keeps.
 
     Raises:
-      Diverged: the loss is no finite number.
+      Diverged: the loss is not finite.
     """
-    means = self.means(position, sums)
-    step_in_epoch = step - position.epoch * self._steps_per_epoch
-    self.progress.log(means, step_in_epoch)
-    self._records.append(
+    if self._pending is None:
+      return
+    observed = self._experiment.parallel.fetch(self._pending)
+    step, self._pending = self._pending_step, None
+    means = self.means(loop, observed["metrics"])
+    first_step = loop.epoch * self._experiment.steps_per_epoch
+    self.progress.log(means, step - first_step)
+    self._writer.append(
       {
         "kind": "train",
-        "epoch": position.epoch + 1,
+        "epoch": loop.epoch + 1,
         "step": step,
         **means,
-        "learning_rate": learning_rate,
+        "learning_rate": float(observed["learning_rate"]),
         "images_per_second": self.progress.epoch_images_per_second,
       }
     )
 
-  def epoch(self, position: Position, metrics: dict[str, Any]) -> None:
-    """Tells of an epoch that has ended, and draws the curves now and then.
+  def epoch(self, loop: LoopState, metrics: Mapping[str, Any]) -> None:
+    """Logs a finished epoch, and draws the curves now and then.
 
     Args:
-      position: after it.
+      loop: after the epoch.
       metrics: loss and accuracy of training and validation, the learning
-        rate, and whether it is the `best` so far.
+        rate, and whether the epoch is the `best` so far.
     """
     record = {
       "kind": "epoch",
-      "epoch": position.epoch,
-      "step": position.step,
+      "epoch": loop.epoch,
+      "step": loop.step,
       **metrics,
       "images_per_second": self.progress.epoch_images_per_second,
     }
-    self._records.append({**record, "seconds": position.seconds})
+    self._writer.append({**record, "seconds": loop.seconds})
     self.progress.end_epoch(record)
-    if self._compile_times:  # By now every program has been needed.
-      self.progress.write(self._compile_times.describe())
-      self._compile_times = None
-    self._undrawn = self._draws
-    if time.monotonic() >= self._draw_from:
+    self._is_undrawn = self._draws
+    if time.monotonic() >= self._next_drawing:
       self._draw()
 
-  def end(self, position: Position, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Records the run's summary and returns it."""
-    speeds = [
-      record["images_per_second"]
-      for record in metric_writer.read(self._workdir)
-      if record["kind"] == "epoch" and record["images_per_second"]
-    ]
-    summary = {
-      "kind": "summary",
-      "step": position.step,
-      "epoch": position.epoch,
-      **metrics,
-      "seconds": position.seconds,
-      "images_per_second": statistics.median(speeds or [0.0]),
-    }
-    if self._config.overfit:
-      summary["overfit"] = self._config.overfit
-    self._records.append(summary)
-    return summary
+  def finish(
+    self, loop: LoopState, scores: Mapping[str, Mapping[str, float]]
+  ) -> TrainResult:
+    """Logs the run's summary and returns its result.
 
-  def means(self, position: Position, sums: Sums) -> dict[str, float]:
-    """Training loss and accuracy of the running epoch.
+    Args:
+      loop: at the end of the run.
+      scores: loss and accuracy of the best epoch, by split.
+    """
+    splits = self._experiment.dataset.splits
+    records = metric_writer.read(self._workdir)
+    epochs = tuple(r for r in records if r["kind"] == "epoch")
+    speeds = [r["images_per_second"] for r in epochs if r["images_per_second"]]
+    results = {
+      name: SplitMetrics(**score, num_examples=len(splits[name]))
+      for name, score in scores.items()
+    }
+    best_epoch = loop.early_stopping.best_epoch
+    assert best_epoch is not None  # A non-finite loss raises Diverged.
+    result = TrainResult(
+      workdir=self._workdir,
+      best_epoch=best_epoch,
+      num_epochs=loop.epoch,
+      validation=results["validation"],
+      test=results.get("test"),
+      seconds=loop.seconds,
+      images_per_second=statistics.median(speeds or [0.0]),
+      overfit=self._experiment.config.overfit,
+      epochs=epochs,
+    )
+    self._writer.append(_summary(result, loop))
+    return result
+
+  def means(self, loop: LoopState, metrics: Metrics) -> dict[str, float]:
+    """Returns training loss and accuracy of the current epoch.
 
     Raises:
-      Diverged: the loss is no finite number.
+      Diverged: the loss is not finite.
     """
-    means = sums.compute()
-    self.check_finite(position, means["loss"], "training loss")
+    means = metrics.compute()
+    self.check_finite(loop, means["loss"], "training loss")
     return means
 
-  def check_finite(self, position: Position, loss: float, name: str) -> None:
-    """Raises Diverged for a loss that is no finite number."""
+  def check_finite(self, loop: LoopState, loss: float, name: str) -> None:
+    """Raises Diverged if a loss is NaN or infinite."""
     if not math.isfinite(loss):
-      rate = self._config.optimizer.learning_rate
+      learning_rate = self._experiment.config.optimizer.learning_rate
       raise Diverged(
-        f"{name} is {loss} in epoch {position.epoch + 1}, which is not saved:"
-        f" try a --config.optimizer.learning_rate below {rate}, or"
-        " --config.optimizer.clip_norm=1; earlier checkpoints are whole"
+        f"non-finite {name} ({loss}) in epoch {loop.epoch + 1}, which is not"
+        f" saved: use an optimizer.learning_rate below {learning_rate}, or"
+        " optimizer.clip_norm=1; earlier checkpoints are intact"
       )
 
   def close(self) -> None:
-    """Takes the bar away, closes the files and draws what is not drawn."""
+    """Removes the progress bar, closes the files, draws the last epochs."""
     self.progress.close()
-    self._records.close()
+    self._writer.close()
     self._draw()
 
   def _draw(self) -> None:
-    """Draws the curves, where they lack something."""
-    if not self._undrawn:
+    """Draws the curves if they lack epochs."""
+    if not self._is_undrawn:
       return
     started = time.monotonic()
-    title = f"{self._config.model.name} on {self._config.dataset.name}"
-    told = metric_writer.read(self._workdir)
-    curves.draw(told, self._workdir / "curves.png", title)
-    self._undrawn = False
+    config = self._experiment.config
+    curves.draw(
+      metric_writer.read(self._workdir),
+      self._workdir / "curves.png",
+      f"{config.model.name} on {config.dataset.name}",
+    )
+    self._is_undrawn = False
     now = time.monotonic()
-    self._draw_from = now + (now - started) / _DRAWING_SHARE
+    self._next_drawing = now + (now - started) / _DRAWING_FRACTION
+
+
+def _summary(result: TrainResult, loop: LoopState) -> dict[str, Any]:
+  """Returns the record of kind "summary"."""
+  record: dict[str, Any] = {
+    "kind": "summary",
+    "step": loop.step,
+    "epoch": result.num_epochs,
+    "best_epoch": result.best_epoch,
+  }
+  for split in ("validation", "test"):
+    metrics: SplitMetrics | None = getattr(result, split)
+    if metrics:
+      record[f"{split}_loss"] = metrics.loss
+      record[f"{split}_accuracy"] = metrics.accuracy
+      record[f"{split}_count"] = metrics.num_examples
+  record["seconds"] = result.seconds
+  record["images_per_second"] = result.images_per_second
+  if result.overfit:
+    record["overfit"] = result.overfit
+  return record

@@ -1,7 +1,6 @@
-"""What a run says at its start and at its end."""
+"""What a run says when it starts and when it is interrupted."""
 
-import datetime
-from typing import Any
+import pathlib
 
 import jax
 
@@ -9,89 +8,67 @@ from fer_jax import __version__
 from fer_jax.models.summary import summarize
 from fer_jax.ops import cpu_kernels
 from fer_jax.training import overfit_check
-from fer_jax.training.loop_state import Position
-from fer_jax.training.train_setup import Setup
+from fer_jax.training.experiment import Experiment
+from fer_jax.training.initial_weights import InitialWeights
+from fer_jax.training.loop_state import LoopState
 
 
-def opening(setup: Setup, workdir: str, step: int) -> str:
-  """Says what is trained, on what, and where it goes.
+def opening(
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  loop: LoopState,
+  weights: InitialWeights | None,
+) -> str:
+  """Describes the model, the devices, the dataset and the workdir.
 
   Args:
-    setup: the parts of the run.
-    workdir: as the user knows it.
-    step: 0, or the step the run is resumed at.
+    experiment: the run's.
+    workdir: where the run is written.
+    loop: where the run stands.
+    weights: the weights that a new run starts from; None for random ones.
   """
-  config, spread = setup.config, setup.spread
-  device = jax.local_devices()[0]
-  rows = ", ".join(
-    f"{name} {len(split):,}" for name, split in setup.dataset.splits.items()
+  config, dataset = experiment.config, experiment.dataset
+  parallel, device = experiment.parallel, jax.local_devices()[0]
+  sizes = ", ".join(
+    f"{name} {len(split):,}" for name, split in dataset.splits.items()
   )
-  missing = [
-    name
-    for name in ("train", "validation", "test")
-    if name not in setup.dataset.splits
-  ]
-  if missing:
-    rows += f" (no rows in {', '.join(missing)})"
-  resumed, chosen = "", []
-  if step:
-    epoch, step_in_epoch = divmod(step, setup.order.steps_per_epoch)
-    resumed = f", resumed in epoch {epoch + 1} at step {step_in_epoch}"
-  elif setup.start:
-    chosen.append(setup.start.description)
-  if setup.freezing.units:
-    epoch = step // setup.order.steps_per_epoch
-    chosen.append(setup.freezing.describe(epoch))
+  if "test" not in dataset.splits:
+    sizes += " (no test split)"
+  resumed, notes = "", []
+  if loop.step:
+    epoch, step = divmod(loop.step, experiment.steps_per_epoch)
+    resumed = f", resumed in epoch {epoch + 1} at step {step}"
+  elif weights:
+    notes.append(weights.description)
+  if experiment.freezing.groups:
+    notes.append(experiment.freezing.describe(loop.epoch))
   if config.overfit:
-    chosen.append(overfit_check.ANNOUNCEMENT)
+    notes.append(overfit_check.ANNOUNCEMENT)
   return "\n".join(
     (
-      str(summarize(setup.model, setup.input_shape)),
-      f"fer_jax {__version__}, jax {jax.__version__}, {spread.num_devices} x"
-      f" {device.device_kind} ({spread.mode}),"
+      str(summarize(experiment.model, experiment.input_shape)),
+      f"fer_jax {__version__}, jax {jax.__version__},"
+      f" {parallel.num_devices} x {device.device_kind} ({parallel.mode}),"
       f" {config.dtype}{_kernels(config.dtype)}",
-      f"{setup.dataset.name}: {rows}; {setup.dataset.num_classes} classes,"
+      f"{dataset.name}: {sizes}; {dataset.num_classes} classes,"
       f" data_loader={config.data_loader}",
-      *chosen,
+      *notes,
       f"workdir {workdir}{resumed}",
     )
   )
 
 
 def _kernels(dtype: str) -> str:
-  """Says by whose kernels a CPU computes, since it decides how fast."""
+  """Says which kernels a CPU uses, since they decide the speed."""
   if jax.default_backend() != "cpu" or dtype != "float32":
     return ""
   missing = cpu_kernels.why_not()
   return f", XLA's kernels only: {missing}" if missing else ", own kernels"
 
 
-def interrupted(position: Position, workdir: str) -> str:
-  """Says where a run was left, and how to go on."""
+def interrupted(loop: LoopState, workdir: pathlib.Path) -> str:
+  """Says where a run was interrupted, and how to resume it."""
   return (
-    f"interrupted in epoch {position.epoch + 1} at step {position.step}; saved"
-    f" in {workdir}: the same command goes on from there"
+    f"interrupted in epoch {loop.epoch + 1} at step {loop.step}; saved in"
+    f" {workdir}: run the same command again to resume"
   )
-
-
-def closing(summary: dict[str, Any], workdir: str) -> str:
-  """Says how the best epoch did."""
-  lines = [
-    f"best epoch {summary['best_epoch']} of {summary['epoch']}:"
-    f" validation loss {summary['validation_loss']:.4f},"
-    f" accuracy {summary['validation_accuracy']:.2%}"
-  ]
-  if "test_loss" in summary:
-    lines[0] += (
-      f"; test loss {summary['test_loss']:.4f},"
-      f" accuracy {summary['test_accuracy']:.2%}"
-    )
-  else:
-    lines[0] += "; no test rows"
-  time = datetime.timedelta(seconds=round(summary["seconds"]))
-  speed = summary["images_per_second"]
-  rate = f", {speed:,.0f} images/s" if speed else ""
-  lines.append(f"{time} of training{rate}; {workdir}/curves.png")
-  if "overfit" in summary:
-    lines.append(overfit_check.verdict(summary))
-  return "\n".join(lines)

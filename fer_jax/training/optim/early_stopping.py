@@ -1,29 +1,30 @@
-"""Which epoch was best, and when to stop."""
+"""Early stopping, and the best epoch."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from fer_jax.errors import choose, require
 
-# By what a metric is multiplied so that higher is better.
+# Factors that make higher values better.
 _SIGNS = {"validation_loss": -1.0, "validation_accuracy": 1.0}
 
 
-class Stopping:
-  """Follows the best value of a metric, for two decisions.
+class EarlyStopping:
+  """Tracks the best value of a metric, for two decisions.
 
-  The best checkpoint is of the epoch with the best value, by however little.
-  Early stopping asks for more: training stops after `patience` epochs in a
-  row, none of which was better by more than `min_delta` than the last epoch
-  that was. A value that is not finite is never better.
+  The best checkpoint is that of the epoch with the best value, by however
+  small a difference. Early stopping requires more: training stops after
+  `patience` consecutive epochs without an improvement by more than `min_delta`
+  over the last epoch that had one. A non-finite value is never an improvement.
 
   Attributes:
     best: the best value so far; None before the first finite one.
-    best_epoch: its epoch, the first of equals; None as above.
-    should_stop: whether patience has run out; never where `patience` is 0.
+    best_epoch: its epoch, the first of equals; None before.
 
-  >>> stopping = Stopping("validation_loss", patience=2, min_delta=0.1)
+  >>> stopping = EarlyStopping("validation_loss", patience=2, min_delta=0.1)
   >>> [stopping.update(e, loss) for e, loss in enumerate((1.0, 0.95, 0.92))]
   [True, True, True]
   >>> stopping.best_epoch, stopping.should_stop
@@ -31,38 +32,38 @@ class Stopping:
   """
 
   def __init__(self, metric: str, patience: int = 0, min_delta: float = 0.0):
-    """Starts with no value.
+    """Starts without a value.
 
     Args:
       metric: `validation_loss` (lowest is best) or `validation_accuracy`
         (highest is best).
-      patience: epochs; 0 never stops.
-      min_delta: in the metric's unit.
+      patience: epochs without an improvement; 0 never stops.
+      min_delta: smallest improvement, in the metric's unit.
 
     Raises:
-      UserError: the metric is unknown or a number is out of its range.
+      UserError: the metric is unknown or a number is out of range.
     """
-    self._sign = _SIGNS[choose("--config.best_metric", metric, _SIGNS)]
+    self._sign = _SIGNS[choose("best_metric", metric, _SIGNS)]
     section = "early_stopping"
-    ok, must = patience >= 0, "be at least 0, which is off"
-    require(ok, f"{section}.patience", patience, must)
+    must = "be at least 0 (0 is off)"
+    require(patience >= 0, f"{section}.patience", patience, must)
     ok, must = 0 <= min_delta < math.inf, "be a number of at least 0"
     require(ok, f"{section}.min_delta", min_delta, must)
     self._patience = patience
     self._min_delta = min_delta
     self.best: float | None = None
     self.best_epoch: int | None = None
-    # The value to beat by `min_delta`. Small gains leave it where it is, so
-    # that many of them together can still count as one that is large enough.
+    # The value to improve on by `min_delta`. Small improvements do not move
+    # it, so that several of them can add up to one that is large enough.
     self._mark: float | None = None
     self._num_bad_epochs = 0
 
   def update(self, epoch: int, value: float) -> bool:
-    """Takes in the value of an epoch.
+    """Records the value of an epoch.
 
     Args:
       epoch: its number, for `best_epoch`.
-      value: of the metric.
+      value: the metric's.
 
     Returns:
       Whether it is the best so far.
@@ -86,11 +87,11 @@ class Stopping:
 
   @property
   def should_stop(self) -> bool:
-    """Whether patience has run out."""
+    """Whether patience has run out; never if it is 0."""
     return 0 < self._patience <= self._num_bad_epochs
 
   def state(self) -> dict[str, Any]:
-    """What a checkpoint keeps: numbers and None, fit for JSON."""
+    """Returns what a checkpoint stores: numbers and None."""
     return {
       "best": self.best,
       "best_epoch": self.best_epoch,
@@ -99,8 +100,17 @@ class Stopping:
     }
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on from where `state` was taken."""
+    """Restores what `state` returned."""
     self.best = state["best"]
     self.best_epoch = state["best_epoch"]
     self._mark = state["mark"]
     self._num_bad_epochs = state["num_bad_epochs"]
+
+
+def create(config: ConfigDict) -> EarlyStopping:
+  """Returns the early stopping that a whole configuration describes."""
+  return EarlyStopping(
+    config.best_metric,
+    config.early_stopping.patience,
+    config.early_stopping.min_delta,
+  )

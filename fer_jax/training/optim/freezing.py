@@ -1,8 +1,9 @@
-"""Which parameters are trained, and from which epoch on.
+"""Freezing: which parameters are trained, and from which epoch on.
 
-What is frozen is cut out of the tree that is differentiated and given to the
-optimizer: it has no gradient, no moments and no backward pass below the lowest
-trained layer. Its norms run as in evaluation: fixed scale, bias and statistics.
+Frozen parameters are removed from the tree that is differentiated and given to
+the optimizer: they have no gradients, no moments, and no backward pass below
+the lowest trained layer. Frozen BatchNorms run as in evaluation: with fixed
+scale, bias and statistics.
 """
 
 import contextlib
@@ -17,7 +18,8 @@ from ml_collections import ConfigDict
 from fer_jax.errors import UserError, require
 from fer_jax.models import layer_groups as layers
 from fer_jax.training.flat_params import Flat
-from fer_jax.training.train_state import Tree
+
+Tree = Any  # a tree of arrays, or `Flat`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,99 +27,97 @@ class Freezing:
   """What is frozen in each epoch.
 
   Attributes:
-    units: names of what is frozen and thawed together, in the order given; the
-      last is thawed first.
-    paths: of each unit's parameters.
-    epochs: after how many epochs one unit more is thawed.
+    groups: names of the groups of parameters that are frozen and unfrozen
+      together, in the order given; the last is unfrozen first.
+    paths: the parameters of each group.
+    epochs: after how many epochs one more group is unfrozen.
     always: paths of the parameters that are trained from the start.
   """
 
-  units: tuple[str, ...] = ()
+  groups: tuple[str, ...] = ()
   paths: tuple[frozenset[str], ...] = ()
   epochs: tuple[int, ...] = ()
   always: frozenset[str] = frozenset()
 
   def frozen(self, epoch: int) -> frozenset[str]:
-    """Paths of what is frozen after so many epochs."""
+    """Returns the paths that are frozen after `epoch` epochs."""
     return frozenset().union(*self.paths[: self._num_frozen(epoch)])
 
-  def trained_units(self, epoch: int) -> dict[str, str]:
-    """The unit of each trained parameter; {} where none is ever thawed.
+  def moment_groups(self, epoch: int) -> dict[str, str]:
+    """Returns the group of each trained parameter; {} if none is unfrozen.
 
-    A unit that is thawed needs an optimizer of its own: Adam's correction of
-    its moments counts from their first update.
+    A group that is unfrozen needs an optimizer state of its own: Adam's bias
+    correction counts from the first update of its moments.
     """
     if not self.epochs:
       return {}
-    units = dict.fromkeys(self.always, "always")
-    for i in range(self._num_frozen(epoch), len(self.units)):
-      units |= dict.fromkeys(self.paths[i], self.units[i])
-    return units
+    groups = dict.fromkeys(self.always, "always")
+    for i in range(self._num_frozen(epoch), len(self.groups)):
+      groups |= dict.fromkeys(self.paths[i], self.groups[i])
+    return groups
 
   def describe(self, epoch: int) -> str:
-    """One line: what is frozen, and what is thawed when."""
+    """Returns one line: what is frozen, and what is unfrozen when."""
     kept = self._num_frozen(epoch)
-    line = f"frozen: {', '.join(self.units[:kept]) or 'nothing'}"
-    done = len(self.units) - kept
-    thaws = [
-      f"{unit} after epoch {at}"
-      for unit, at in zip(
-        reversed(self.units[:kept]), self.epochs[done:], strict=False
+    line = f"frozen: {', '.join(self.groups[:kept]) or 'nothing'}"
+    done = len(self.groups) - kept
+    planned = [
+      f"{group} after epoch {at}"
+      for group, at in zip(
+        reversed(self.groups[:kept]), self.epochs[done:], strict=False
       )
     ]
-    return line + (f"; thawed: {', '.join(thaws)}" if thaws else "")
+    return line + (f"; to unfreeze: {', '.join(planned)}" if planned else "")
 
   def _num_frozen(self, epoch: int) -> int:
-    return len(self.units) - sum(epoch >= at for at in self.epochs)
+    return len(self.groups) - sum(epoch >= at for at in self.epochs)
 
 
 def create(
-  config: ConfigDict, groups: layers.Groups, num_epochs: int
+  config: ConfigDict, layer_groups: layers.Groups, num_epochs: int
 ) -> Freezing:
-  """Makes what a configuration says.
+  """Returns the freezing that a configuration describes.
 
   Args:
     config: the section `freeze`.
-    groups: of the model; not read where nothing is frozen.
-    num_epochs: of the run.
+    layer_groups: the model's; not read if nothing is frozen.
+    num_epochs: epochs of the run.
 
   Raises:
     UserError: a pattern matches nothing, nothing is left to train, or the
-      epochs of thawing are no growing numbers, or more than there are units.
+      epochs do not increase or are more than there are groups.
   """
-  patterns = split_list(config.patterns)
   epochs = tuple(config.unfreeze_epochs)
   field = "freeze.unfreeze_epochs"
   ok = all(isinstance(e, int) and 1 <= e < num_epochs for e in epochs)
-  must = f"be whole epochs from 1 to {num_epochs - 1}, growing"
+  must = f"be increasing whole numbers from 1 to {num_epochs - 1}"
   require(ok and list(epochs) == sorted(set(epochs)), field, epochs, must)
-  units: dict[str, frozenset[str]] = {}
+  groups: dict[str, frozenset[str]] = {}
   seen: frozenset[str] = frozenset()
-  for pattern in patterns:
+  for pattern in split_list(config.patterns):
     names = [pattern]
     if pattern == layers.BACKBONE:
-      names = list(groups)[:-1]
+      names = list(layer_groups)[:-1]
     for name in names:
-      found = layers.match(name, groups, "freeze.patterns") - seen
+      found = layers.match(name, layer_groups, "freeze.patterns") - seen
       if found:
-        units[name] = found
+        groups[name] = found
         seen |= found
   must = (
-    f"have at most {len(units)} epochs, as many as --config.freeze.patterns"
+    f"have at most {len(groups)} epochs, one for each group of freeze.patterns"
   )
-  must += " has groups to thaw"
-  require(len(epochs) <= len(units), field, epochs, must)
-  every = frozenset(path for paths in groups.values() for path in paths)
-  if patterns and not every - seen:
+  require(len(epochs) <= len(groups), field, epochs, must)
+  every = frozenset(path for paths in layer_groups.values() for path in paths)
+  if groups and not every - seen:
     raise UserError(
-      f"--config.freeze.patterns={config.patterns} freezes the whole model:"
-      " leave at least its last layer to train"
+      f"freeze.patterns={config.patterns} freezes the whole model: leave at"
+      " least its last layer to train"
     )
-  return Freezing(tuple(units), tuple(units.values()), epochs, every - seen)
+  return Freezing(tuple(groups), tuple(groups.values()), epochs, every - seen)
 
 
 def split_list(text: str) -> list[str]:
-  """The parts between commas.
+  """Splits a comma-separated list.
 
   >>> split_list("conv1, layer1")
   ['conv1', 'layer1']
@@ -126,7 +126,7 @@ def split_list(text: str) -> list[str]:
 
 
 def split(params: Tree, frozen: frozenset[str]) -> tuple[Tree, Tree]:
-  """Cuts a tree of parameters into the trained and the frozen."""
+  """Splits a tree of parameters into the trained and the frozen ones."""
   if not frozen:
     return params, {}
   if isinstance(params, Flat):
@@ -137,20 +137,20 @@ def split(params: Tree, frozen: frozenset[str]) -> tuple[Tree, Tree]:
   return unflatten_dict(trained, sep="/"), unflatten_dict(fixed, sep="/")
 
 
-def merge(trained: Tree, fixed: Tree) -> Tree:
-  """Undoes `split`."""
-  if not fixed:
+def merge(trained: Tree, frozen: Tree) -> Tree:
+  """Reverses `split`."""
+  if not frozen:
     return trained
-  if isinstance(fixed, Flat):
-    return fixed.merge(trained)
-  flat = flatten_dict(trained, sep="/") | flatten_dict(fixed, sep="/")
+  if isinstance(frozen, Flat):
+    return frozen.merge(trained)
+  flat = flatten_dict(trained, sep="/") | flatten_dict(frozen, sep="/")
   return unflatten_dict(flat, sep="/")
 
 
 def fixed_norms(
   frozen: frozenset[str],
 ) -> contextlib.AbstractContextManager[Any]:
-  """Runs frozen norms as in evaluation while a model is traced inside.
+  """Makes frozen BatchNorms run as in evaluation while a model is traced.
 
   Args:
     frozen: paths of the frozen parameters.
@@ -174,11 +174,11 @@ def fixed_norms(
 
 
 def carry_over(old: Tree, new: Tree) -> Tree:
-  """An optimizer's state after thawing: what was there goes on.
+  """Returns an optimizer state after unfreezing, with all that was there.
 
   Args:
     old: the state before, on the host.
-    new: a fresh one of the parameters that are trained from now on.
+    new: an initial state for the parameters that are trained from now on.
 
   Returns:
     `new`, with every array that `old` has in the same place.

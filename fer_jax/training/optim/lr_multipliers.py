@@ -1,4 +1,4 @@
-"""Learning rates of some layers, as multiples of the run's."""
+"""Per-layer learning rates, as multiples of the run's."""
 
 import math
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ def read(text: str, groups: layers.Groups) -> dict[str, float]:
   """Reads `optimizer.lr_multipliers`.
 
   Args:
-    text: "layer1:0.1,fc:10"; of a parameter that two patterns mean, the last
-      holds.
-    groups: of the model.
+    text: "layer1:0.1,fc:10"; if two patterns match a parameter, the last one
+      applies.
+    groups: the model's layer groups.
 
   Returns:
-    By the path of each parameter that is named.
+    The factor of each matched parameter, by its path.
 
   Raises:
-    UserError: it is no such text, or a pattern matches nothing.
+    UserError: the text has another form, or a pattern matches nothing.
   """
   field = "optimizer.lr_multipliers"
   factors: dict[str, float] = {}
@@ -37,7 +37,7 @@ def read(text: str, groups: layers.Groups) -> dict[str, float]:
     except ValueError:
       factor = math.nan
     ok = bool(pattern) and 0 < factor < math.inf
-    must = "be PATTERN:NUMBER,... of numbers above 0, as in layer1:0.1,fc:10"
+    must = "be PATTERN:NUMBER,... with numbers above 0, as in layer1:0.1,fc:10"
     require(ok, field, text, must)
     found = layers.match(pattern.strip(), groups, field)
     factors |= dict.fromkeys(found, factor)
@@ -48,7 +48,7 @@ def scale_by_path(factors: ByPath[float]) -> optax.GradientTransformation:
   """Multiplies the updates of some parameters.
 
   Args:
-    factors: by the path of a parameter; 1 where there is none.
+    factors: by parameter path; 1 for all others.
 
   >>> double = scale_by_path({"fc/bias": 2.0})
   >>> updates = {"conv1": {"bias": 1.0}, "fc": {"bias": 1.0}}
@@ -66,5 +66,5 @@ def scale_by_path(factors: ByPath[float]) -> optax.GradientTransformation:
 
 
 def name_of(path: tuple[Any, ...]) -> str:
-  """The name, "fc/kernel", of a place in a tree of dictionaries."""
+  """Returns the name, "fc/kernel", of a path in a tree of dictionaries."""
   return "/".join(str(key.key) for key in path)

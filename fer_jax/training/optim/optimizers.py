@@ -1,19 +1,20 @@
-"""The optimizers, and the learning rate inside their state.
+"""The optimizers, with the learning rate in their state.
 
-Every optimizer is a chain: clip the gradient, turn it into a direction, scale
-that by the learning rate. The rate is the schedule's value times a factor that
-lies in the state as an array, so the host can change it (reduce on plateau)
-without compiling the step anew.
+Every optimizer is a chain: clip the gradient, compute a direction, scale it by
+the learning rate. The rate is the schedule's value times a factor that is an
+array in the state, so the host can change it (reduce on plateau) without
+recompiling the step.
 
 Weight decay acts on kernels only, never on biases or on the scale and bias of
-a norm. What the number means is each optimizer's own custom:
+a normalization layer. Its meaning depends on the optimizer:
 
 * sgd, adam: L2, `weight_decay * p` is added to the clipped gradient, as in
   torch.optim.SGD and Adam.
-* adamw, adafactor: decoupled, p shrinks by `learning_rate * weight_decay * p`
-  an update (Loshchilov and Hutter 2019), as in torch.optim.AdamW and Adafactor
-  and in the Adafactor of transformers. optax.adafactor does not scale it by the
-  learning rate: multiply a value made for that by one over the rate.
+* adamw, adafactor: decoupled, each update decreases p by
+  `learning_rate * weight_decay * p` (Loshchilov and Hutter 2019), as in
+  torch.optim.AdamW and Adafactor and in transformers' Adafactor.
+  optax.adafactor does not scale it by the learning rate: divide a value chosen
+  for that by the learning rate.
 """
 
 import math
@@ -40,11 +41,11 @@ _NONE: ByPath[Any] = MappingProxyType({})
 
 
 class LearningRateState(NamedTuple):
-  """What the learning rate needs beside the schedule.
+  """The state of `scale_by_learning_rate`.
 
   Attributes:
-    num_updates: updates done.
-    factor: by what the schedule is multiplied from the next update on.
+    num_updates: updates so far.
+    factor: factor of the schedule from the next update on.
     learning_rate: of the latest update; before the first, of the first.
   """
 
@@ -56,41 +57,41 @@ class LearningRateState(NamedTuple):
 def create(
   config: ConfigDict,
   schedule: optax.Schedule,
-  lr_factors: ByPath[float] = _NONE,
-  units: ByPath[str] = _NONE,
+  lr_multipliers: ByPath[float] = _NONE,
+  moment_groups: ByPath[str] = _NONE,
   weight_decay: Scalar | None = None,
 ) -> optax.GradientTransformation:
-  """The optimizer that a configuration names.
+  """Returns the optimizer that a configuration describes.
 
-  `clip_norm` clips the global norm of the gradient before all else. With
-  `accumulate_steps` = k the gradients of k batches are averaged, clipped
+  `clip_norm` clips the global norm of the gradient first. With
+  `accumulate_steps` = k, the gradients of k batches are averaged, clipped
   together and applied once: for a loss that is a plain mean this equals one
   batch of k times the size, except that BatchNorm sees each batch alone.
 
   Args:
     config: the section `optimizer` of a configuration. Its `learning_rate` is
-      not read here: it is in the schedule.
-    schedule: the learning rate by updates done, `schedules.create`. Its numbers
-      may be traced, as may be the weight decay.
-    lr_factors: by what the learning rate of a parameter is multiplied, where
-      that is not 1.
-    units: the name of a set of parameters that has moments, and a count of
-      updates, of its own; {} for one set.
-    weight_decay: in place of the configuration's.
+      not used: it is in the schedule.
+    schedule: the learning rate as a function of the number of updates. Its
+      numbers may be traced, and so may the weight decay.
+    lr_multipliers: factors of the learning rate by parameter path, other than
+      1.
+    moment_groups: the group of each parameter that has moments and an update
+      count of its own; {} for one group.
+    weight_decay: replaces the configuration's.
 
   Returns:
     A transformation whose `update` needs the parameters.
 
   Raises:
-    UserError: a name is unknown or a value out of its range.
+    UserError: a name is unknown or a value is out of range.
   """
   _check(config)
   if weight_decay is None:
     weight_decay = config.weight_decay
   decay = optax.add_decayed_weights(weight_decay, decay_mask)
   rate = scale_by_learning_rate(schedule)
-  if lr_factors:
-    rate = optax.chain(rate, scale_by_path(lr_factors))
+  if lr_multipliers:
+    rate = optax.chain(rate, scale_by_path(lr_multipliers))
   parts = []
   if config.clip_norm:
     parts.append(optax.clip_by_global_norm(config.clip_norm))
@@ -98,16 +99,16 @@ def create(
     parts.append(decay)
     if config.momentum:
       momentum = optax.trace(config.momentum, nesterov=config.nesterov)
-      parts.append(_of_units(momentum, units))
+      parts.append(_by_group(momentum, moment_groups))
     parts.append(rate)
   elif config.name == "adafactor":
     direction = _adafactor_direction()
-    if units:
-      direction = [_of_units(optax.chain(*direction), units)]
+    if moment_groups:
+      direction = [_by_group(optax.chain(*direction), moment_groups)]
     parts += [*direction, decay, rate]
   else:
     adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
-    adam = _of_units(adam, units)
+    adam = _by_group(adam, moment_groups)
     parts += [decay, adam] if config.name == "adam" else [adam, decay]
     parts.append(rate)
   optimizer = optax.chain(*parts)
@@ -117,29 +118,29 @@ def create(
   return every.gradient_transformation()
 
 
-def _of_units(
-  direction: optax.GradientTransformation, units: ByPath[str]
+def _by_group(
+  direction: optax.GradientTransformation, groups: ByPath[str]
 ) -> optax.GradientTransformation:
-  """The same transformation, with a state for each unit."""
-  if not units:
+  """Returns the same transformation with a state for each group."""
+  if not groups:
     return direction
   return optax.partition(
-    dict.fromkeys(units.values(), direction),
+    dict.fromkeys(groups.values(), direction),
     lambda params: jax.tree_util.tree_map_with_path(
-      lambda path, _: units[name_of(path)], params
+      lambda path, _: groups[name_of(path)], params
     ),
   )
 
 
 def _adafactor_direction() -> list[optax.GradientTransformation]:
-  """Adafactor's direction (Shazeer and Stern 2018), for an absolute rate.
+  """Returns Adafactor's direction (Shazeer and Stern 2018).
 
-  The gradient over the root of its running mean square, whose decay is
+  The gradient divided by the root of its running mean square, whose decay is
   1 - t ** -0.8, then clipped per array to a root mean square of 1 (section 6).
-  No momentum, no scaling by the parameters, no relative step. The mean square
-  is kept by rows and columns where an array's two largest dimensions are at
-  least 128, and whole otherwise: small kernels cost as much memory as in Adam
-  without its momentum.
+  No momentum, no scaling by the parameters, no relative step size. The mean
+  square is factored into rows and columns if an array's two largest dimensions
+  are at least 128; smaller kernels take as much memory as in Adam without its
+  momentum.
   """
   return [
     optax.scale_by_factored_rms(
@@ -150,8 +151,8 @@ def _adafactor_direction() -> list[optax.GradientTransformation]:
 
 
 def _check(config: ConfigDict) -> None:
-  """Raises UserError for the first value that is out of its range."""
-  choose("--config.optimizer.name", config.name, NAMES)
+  """Raises UserError for the first value that is out of range."""
+  choose("optimizer.name", config.name, NAMES)
   for field in ("weight_decay", "clip_norm"):
     value = config[field]
     ok = 0 <= value < math.inf
@@ -169,19 +170,19 @@ def _check(config: ConfigDict) -> None:
     ok,
     "optimizer.nesterov",
     config.nesterov,
-    "be False where --config.optimizer.momentum is 0",
+    "be False if optimizer.momentum=0",
   )
 
 
 def decay_mask(params: PyTree) -> PyTree:
-  """True for the arrays that weight decay acts on.
+  """Returns which arrays weight decay acts on.
 
   Args:
     params: a tree of parameters, named as Flax's layers name them.
 
   Returns:
-    A tree of the same structure: True where a `kernel` has two dimensions or
-    more, False for biases and the scales of norms.
+    A tree of the same structure: True for a `kernel` of two or more dimensions,
+    False for biases and the scales of normalization layers.
 
   >>> decay_mask({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
   {'bias': False, 'kernel': True}
@@ -204,7 +205,7 @@ def scale_by_learning_rate(
   """Multiplies updates by minus `schedule(num_updates) * factor`.
 
   Args:
-    schedule: the learning rate by updates done.
+    schedule: the learning rate as a function of the number of updates.
 
   Returns:
     A transformation with the state `LearningRateState`.
@@ -231,17 +232,17 @@ def scale_by_learning_rate(
 
 
 def set_lr_factor(opt_state: State, factor: float) -> State:
-  """Sets by what the schedule is multiplied from the next update on.
+  """Sets the factor of the schedule from the next update on.
 
-  Shapes, dtypes and places of the arrays stay (also of a state that is
-  replicated over devices), so a compiled step stays valid.
+  Shapes, dtypes and devices of the arrays stay (also of a replicated state), so
+  that a compiled step stays valid.
 
   Args:
-    opt_state: a state of an optimizer made by `create`.
+    opt_state: the state of an optimizer made by `create`.
     factor: 1 is the schedule itself.
 
   Returns:
-    The state with the factor in it.
+    The state with the new factor.
   """
 
   def set_factor(node: Any) -> Any:
@@ -253,14 +254,14 @@ def set_lr_factor(opt_state: State, factor: float) -> State:
 
 
 def learning_rate(opt_state: Any) -> Float32[Array, "*devices"]:
-  """The learning rate of the latest update, on the device.
+  """Returns the learning rate of the latest update, on the device.
 
   Args:
-    opt_state: a state of an optimizer made by `create`.
+    opt_state: the state of an optimizer made by `create`.
 
   Returns:
     A float32 scalar (`[n]` for a state replicated over n devices); before the
-    first update, the rate that one will have if the factor stays.
+    first update, the rate of that one if the factor stays.
   """
   nodes = jax.tree.leaves(opt_state, is_leaf=_is_rate)
   (state,) = [node for node in nodes if _is_rate(node)]

@@ -1,10 +1,10 @@
-"""The learning rate over the updates of a training run.
+"""Learning rate schedules.
 
-All schedules are `learning_rate * ramp * decay`: the ramp rises linearly from
-0 to 1 over the warm-up and the decay is the schedule's own. They count updates
-of the parameters, not batches: with accumulation there are fewer. Their numbers
-are arrays, inputs of a compiled step: other rates, lengths and names of
-schedules need no new one.
+Every schedule is `learning_rate * warmup * decay`: warmup rises linearly from 0
+to 1, decay is the schedule's own. Schedules count updates of the parameters,
+not batches: with gradient accumulation there are fewer. Their numbers are
+arrays, arguments of a compiled step, so runs with other learning rates, lengths
+and schedules share one program.
 """
 
 import functools
@@ -23,15 +23,15 @@ NAMES = ("fixed", "linear", "cosine", "step", "plateau")
 
 
 class Schedule(struct.PyTreeNode):
-  """The learning rate by updates done: called with their number, float32.
+  """The learning rate as a function of the number of updates.
 
   Attributes:
-    name: place of its name in NAMES.
-    learning_rate: the highest value.
-    warmup, total: updates of the ramp and of the run, fractions too.
-    end_factor: of linear and cosine, the last value over the highest.
-    steps: of step, after how many updates it is multiplied.
-    step_factor: of step, by what.
+    name: index of the schedule's name in NAMES.
+    learning_rate: the peak value.
+    warmup, total: updates of the warmup and of the run; may be fractions.
+    end_factor: for linear and cosine, the final value divided by the peak.
+    steps: for step, the numbers of updates at which the rate is multiplied.
+    step_factor: for step, the factor.
   """
 
   name: Int32[Array, ""]
@@ -43,7 +43,7 @@ class Schedule(struct.PyTreeNode):
   step_factor: Float32[Array, ""]
 
   def __call__(self, count: Any) -> Float32[Array, "..."]:
-    """The rate of the update after `count` updates, for any shape of it."""
+    """Returns the rate of the update after `count` updates (any shape)."""
     done = jnp.asarray(count, jnp.float32)  # exact to 16 million updates
     progress = (done - self.warmup) / (self.total - self.warmup)
     progress = jnp.clip(progress, 0.0, 1.0)
@@ -70,27 +70,27 @@ def create(
   num_epochs: int,
   accumulate_steps: int = 1,
 ) -> Schedule:
-  """The schedule that a configuration names.
+  """Returns the schedule that a configuration describes.
 
   * fixed: the learning rate itself.
-  * linear, cosine: from it to `end_factor` times it, which the run reaches at
-    its very end, after the last update; cosine as in SGDR without restarts
+  * linear, cosine: decay to `end_factor` times the learning rate, which is
+    reached after the last update; cosine as in SGDR without restarts
     (Loshchilov and Hutter 2017, equation 5).
   * step: multiplied by `step_factor` at each of `step_epochs`.
   * plateau: fixed here; a `Plateau` lowers the rate from the host.
 
-  Epochs count from the start of training, warm-up included; fractions of an
-  epoch are fine.
+  Epochs count from the start of training, including the warmup, and may be
+  fractions.
 
   Args:
     config: the section `schedule` of a configuration.
-    learning_rate: the highest value.
-    steps_per_epoch: batches an epoch.
-    num_epochs: epochs the run takes.
-    accumulate_steps: batches an update.
+    learning_rate: the peak value.
+    steps_per_epoch: batches per epoch.
+    num_epochs: epochs of the run.
+    accumulate_steps: batches per update.
 
   Raises:
-    UserError: a name is unknown or a value out of its range.
+    UserError: a name is unknown or a value is out of range.
     ValueError: `steps_per_epoch` is less than 1.
   """
   _check(config, learning_rate, num_epochs, accumulate_steps)
@@ -100,11 +100,9 @@ def create(
     accumulate_steps <= steps_per_epoch * num_epochs,
     "optimizer.accumulate_steps",
     accumulate_steps,
-    f"be at most {steps_per_epoch * num_epochs}, the batches of the whole run:"
-    " nothing would be learned",
+    f"be at most {steps_per_epoch * num_epochs}, the batches of the whole run",
   )
-  # Not rounded to whole updates: half an epoch of an odd number of batches, or
-  # an epoch that ends between two updates, stays what it says.
+  # Not rounded to whole updates, so that fractions of an epoch stay exact.
   updates_per_epoch = steps_per_epoch / accumulate_steps
   steps = [epoch * updates_per_epoch for epoch in config.step_epochs]
   number = functools.partial(jnp.asarray, dtype=jnp.float32)
@@ -125,8 +123,8 @@ def _check(
   num_epochs: int,
   accumulate_steps: int,
 ) -> None:
-  """Raises UserError for the first value that is out of its range."""
-  choose("--config.schedule.name", config.name, NAMES)
+  """Raises UserError for the first value that is out of range."""
+  choose("schedule.name", config.name, NAMES)
   rows = (
     ("num_epochs", num_epochs, num_epochs >= 1, "be at least 1"),
     (
@@ -145,7 +143,7 @@ def _check(
       "schedule.warmup_epochs",
       config.warmup_epochs,
       0 <= config.warmup_epochs < num_epochs,
-      f"be at least 0 and less than --config.num_epochs={num_epochs}",
+      f"be at least 0 and less than num_epochs={num_epochs}",
     ),
     (
       "schedule.end_factor",
@@ -182,16 +180,29 @@ def _check(
     require(ok, field, value, must)
 
 
-class Plateau:
-  """Lowers the learning rate when the validation loss stops falling.
+def plateau(config: ConfigDict) -> "Plateau | None":
+  """Returns the plateau of a configuration; None with other schedules.
 
-  Lives on the host and is asked once an epoch; what it answers goes to the
-  device by `optimizers.set_lr_factor`. After `patience` epochs in a row, none
-  of which was better by more than `min_delta` than the best before, the factor
-  is multiplied by `factor` and the count of epochs starts anew.
+  Args:
+    config: the section `schedule` of a configuration.
+  """
+  if config.name != "plateau":
+    return None
+  return Plateau(
+    config.step_factor, config.plateau_patience, config.plateau_min_delta
+  )
+
+
+class Plateau:
+  """Lowers the learning rate when the validation loss stops decreasing.
+
+  Runs on the host once per epoch; `optimizers.set_lr_factor` passes its factor
+  to the device. After `patience` consecutive epochs without an improvement by
+  more than `min_delta` over the best loss, the factor is multiplied by `factor`
+  and the count of epochs is reset.
 
   Attributes:
-    lr_factor: by what the schedule is to be multiplied now.
+    lr_factor: the current factor of the schedule.
 
   >>> plateau = Plateau(factor=0.5, patience=2, min_delta=0.1)
   >>> [plateau.update(loss) for loss in (1.0, 0.95, 0.92, 0.85)]
@@ -207,10 +218,10 @@ class Plateau:
     self.lr_factor = 1.0
 
   def update(self, validation_loss: float) -> float:
-    """Takes in the loss of an epoch and returns the factor of the next.
+    """Records the loss of an epoch and returns the factor of the next.
 
     Args:
-      validation_loss: a loss that is not finite is never better.
+      validation_loss: a non-finite loss is never an improvement.
     """
     loss = float(validation_loss)
     if math.isfinite(loss) and (
@@ -226,7 +237,7 @@ class Plateau:
     return self.lr_factor
 
   def state(self) -> dict[str, Any]:
-    """What a checkpoint keeps: numbers and None, fit for JSON."""
+    """Returns what a checkpoint stores: numbers and None."""
     return {
       "best": self._best,
       "num_bad_epochs": self._num_bad_epochs,
@@ -234,7 +245,7 @@ class Plateau:
     }
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on from where `state` was taken."""
+    """Restores what `state` returned."""
     self._best = state["best"]
     self._num_bad_epochs = state["num_bad_epochs"]
     self.lr_factor = state["lr_factor"]

@@ -1,65 +1,28 @@
-"""The cache of compiled programs, and what it saved."""
+"""The persistent cache of compiled programs."""
 
 import os
 import pathlib
 
 import jax
 
-from fer_jax.training.runtime import malloc
-
-_SAVED = "/jax/compilation_cache/compile_time_saved_sec"
-_COMPILED = "/jax/core/compile/backend_compile_duration"
-
-
-class CompileTimes:
-  """Seconds spent compiling since this was made, and seconds saved.
-
-  Attributes:
-    spent: in XLA, reading the cache included.
-    saved: that the cached programs took to compile when they were made, less
-      the time of reading them.
-    hits: programs read from the cache.
-  """
-
-  def __init__(self) -> None:
-    self.spent = 0.0
-    self.saved = 0.0
-    self.hits = 0
-    jax.monitoring.register_event_duration_secs_listener(self._note)
-
-  def _note(
-    self, event: str, duration_secs: float, **kwargs: str | int
-  ) -> None:
-    del kwargs
-    if event == _COMPILED:
-      self.spent += duration_secs
-    elif event == _SAVED:
-      self.hits += 1
-      self.saved += duration_secs
-
-  def describe(self) -> str:
-    """One line for people."""
-    line = f"compiled in {self.spent:.1f} s"
-    if self.hits:
-      line += (
-        f" ({self.hits} programs from the cache, {max(self.saved, 0):.1f} s"
-        " saved)"
-      )
-    return line
-
 
 def use_cache(directory: str) -> pathlib.Path | None:
-  """Keeps compiled programs between runs, but not the memory they took.
+  """Keeps compiled programs between processes.
+
+  Of XLA's own caches inside it (`jax_persistent_cache_enable_xla_caches`), none
+  is used: on GPU they write a file for every autotuned fusion, and whether they
+  or the `lax.scan` over steps made the first step come 40 to 80 s later has not
+  been measured apart. JAX's setting can still be given by its environment
+  variable.
 
   Args:
-    directory: where; "" is JAX_COMPILATION_CACHE_DIR if that is set, and else
-      `fer_jax/compiled` in the user's cache folder (XDG_CACHE_HOME, or
-      ~/.cache); "off" keeps none.
+    directory: the folder; "" is JAX_COMPILATION_CACHE_DIR if that is set, and
+      else `fer_jax/compiled` in the user's cache folder (XDG_CACHE_HOME or
+      ~/.cache); "off" keeps nothing.
 
   Returns:
-    The directory, or None.
+    The folder, or None.
   """
-  malloc.settle()
   if directory == "off":
     jax.config.update("jax_enable_compilation_cache", False)
     return None
@@ -72,4 +35,9 @@ def use_cache(directory: str) -> pathlib.Path | None:
   jax.config.update("jax_enable_compilation_cache", True)
   jax.config.update("jax_compilation_cache_dir", str(path))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+  if _XLA_CACHES.upper() not in os.environ:
+    jax.config.update(_XLA_CACHES, "none")
   return path
+
+
+_XLA_CACHES = "jax_persistent_cache_enable_xla_caches"

@@ -1,4 +1,4 @@
-"""A profiler trace of some steps."""
+"""A profiler trace of a few steps."""
 
 import pathlib
 
@@ -6,18 +6,25 @@ import jax
 
 
 class Trace:
-  """Writes steps 10 to 15 of this process, for TensorBoard and Perfetto."""
+  """Records calls 10 to 15 of this process, for TensorBoard and Perfetto."""
 
   FIRST, LAST = 10, 15
 
-  def __init__(self, directory: pathlib.Path):
+  def __init__(self, directory: pathlib.Path, enabled: bool):
+    """Records nothing yet.
+
+    Args:
+      directory: where the trace is written.
+      enabled: whether anything is recorded at all.
+    """
     self._directory = directory
+    self._enabled = enabled
     self._calls = 0
     self._running = False
 
   def step(self) -> None:
-    """Is told before every call; starts and ends the trace."""
-    if self._calls == self.FIRST:
+    """Starts or ends the trace; called before every training call."""
+    if self._calls == self.FIRST and self._enabled:
       jax.profiler.start_trace(self._directory)
       self._running = True
     if self._calls == self.LAST:
@@ -25,7 +32,7 @@ class Trace:
     self._calls += 1
 
   def close(self) -> None:
-    """Ends the trace of a run that was shorter."""
+    """Ends the trace, if it is still being recorded."""
     if self._running:
       jax.profiler.stop_trace()
       self._running = False

@@ -19,7 +19,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from fer_jax.errors import UserError
 from fer_jax.training.logging import metric_writer
-from fer_jax.training.logging.metric_writer import Records
+from fer_jax.training.logging.metric_writer import MetricWriter
 
 
 def _train(step: int, epoch: int = 1, **values: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _epoch(step: int, epoch: int = 1) -> dict[str, Any]:
 def _write(
   workdir: Path, resume_step: int | None, rows: list[dict[str, Any]]
 ) -> None:
-  writer = Records(workdir, resume_step)
+  writer = MetricWriter(workdir, resume_step)
   try:
     for row in rows:
       writer.append(row)
@@ -140,7 +140,7 @@ def test_a_failed_replacement_leaves_the_file(
   with monkeypatch.context() as patched:
     patched.setattr(os, "replace", full)
     with pytest.raises(UserError, match=r"metrics\.jsonl: No space left"):
-      Records(tmp_path, 10)
+      MetricWriter(tmp_path, 10)
   assert len(metric_writer.read(tmp_path)) == 2
 
 
@@ -186,7 +186,7 @@ def test_numbers_that_json_lacks_are_null(tmp_path: Path) -> None:
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
-  writer = Records(tmp_path, None, write=False)
+  writer = MetricWriter(tmp_path, None, write=False)
   writer.append(_train(1))
   writer.close()
   assert list(tmp_path.iterdir()) == []
@@ -195,9 +195,9 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 def test_a_killed_run_keeps_its_lines(tmp_path: Path) -> None:
   code = (
     "import os, signal, sys\n"
-    "from fer_jax.training.logging.metric_writer import Records\n"
+    "from fer_jax.training.logging.metric_writer import MetricWriter\n"
     "assert 'torch' not in sys.modules and 'tensorflow' not in sys.modules\n"
-    f"records = Records({str(tmp_path)!r}, None)\n"
+    f"records = MetricWriter({str(tmp_path)!r}, None)\n"
     "for step in range(1, 6):\n"
     "  records.append({'kind': 'train', 'epoch': 1, 'step': step, 'loss': 1})\n"
     "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -234,7 +234,7 @@ def test_a_full_disk_is_named(
 def test_a_workdir_that_is_a_file(tmp_path: Path) -> None:
   (tmp_path / "run").write_text("")
   with pytest.raises(UserError, match="cannot write .*run"):
-    Records(tmp_path / "run", None)
+    MetricWriter(tmp_path / "run", None)
 
 
 def test_lines_of_another_kind_are_named(tmp_path: Path) -> None:
@@ -243,4 +243,4 @@ def test_lines_of_another_kind_are_named(tmp_path: Path) -> None:
   with pytest.raises(UserError, match=r"line 2 of .*metrics\.jsonl"):
     metric_writer.read(tmp_path)
   with pytest.raises(UserError, match=r"line 2 of .*metrics\.jsonl"):
-    Records(tmp_path, 1)
+    MetricWriter(tmp_path, 1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fer_jax.errors import UserError
-from fer_jax.training.optim.early_stopping import Stopping
+from fer_jax.training.optim.early_stopping import EarlyStopping
 
 _VALUES = st.lists(
   st.one_of(
@@ -28,7 +28,7 @@ def _run(stopping, values, start=0):
 
 
 def test_loss_sequence():
-  stopping = Stopping("validation_loss", patience=2, min_delta=0.25)
+  stopping = EarlyStopping("validation_loss", patience=2, min_delta=0.25)
   outcome = _run(stopping, [1.0, 1.5, 0.5, 0.375, 0.25, 0.125, 0.25, 0.125])
   assert outcome == [
     (True, 0, False),
@@ -44,7 +44,7 @@ def test_loss_sequence():
 
 
 def test_accuracy_is_best_when_highest():
-  stopping = Stopping("validation_accuracy", patience=1)
+  stopping = EarlyStopping("validation_accuracy", patience=1)
   outcome = _run(stopping, [0.25, 0.5, 0.5])
   assert outcome == [(True, 0, False), (True, 1, False), (False, 1, True)]
   assert stopping.best == 0.5
@@ -53,7 +53,7 @@ def test_accuracy_is_best_when_highest():
 @pytest.mark.parametrize("metric", ["validation_loss", "validation_accuracy"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_never_better(metric, value):
-  stopping = Stopping(metric, patience=2)
+  stopping = EarlyStopping(metric, patience=2)
   assert not stopping.update(0, value)
   assert stopping.best is None and stopping.best_epoch is None
   assert stopping.update(1, 0.5)
@@ -65,13 +65,13 @@ def test_a_value_that_is_not_finite_is_never_better(metric, value):
 
 
 def test_no_patience_never_stops():
-  stopping = Stopping("validation_loss", patience=0)
+  stopping = EarlyStopping("validation_loss", patience=0)
   assert not any(stop for *_, stop in _run(stopping, [1.0] * 50))
 
 
 @given(_VALUES, st.integers(1, 4), st.sampled_from([0.0, 0.125, 0.25]))
 def test_follows_its_definition(values, patience, min_delta):
-  stopping = Stopping("validation_loss", patience, min_delta)
+  stopping = EarlyStopping("validation_loss", patience, min_delta)
   marks = [math.inf]  # each beats the one before by more than min_delta
   bad = 0
   for epoch, value in enumerate(values):
@@ -93,19 +93,19 @@ def test_follows_its_definition(values, patience, min_delta):
 
 @given(_VALUES, st.integers(0, 20))
 def test_goes_on_from_its_state_exactly(values, cut):
-  expected = _run(Stopping("validation_accuracy", 3, 0.125), values)
-  first = Stopping("validation_accuracy", 3, 0.125)
+  expected = _run(EarlyStopping("validation_accuracy", 3, 0.125), values)
+  first = EarlyStopping("validation_accuracy", 3, 0.125)
   outcome = _run(first, values[:cut])
-  second = Stopping("validation_accuracy", 3, 0.125)
+  second = EarlyStopping("validation_accuracy", 3, 0.125)
   second.restore(json.loads(json.dumps(first.state(), allow_nan=False)))
   assert second.state() == first.state()
   assert outcome + _run(second, values[cut:], len(values[:cut])) == expected
 
 
 def test_the_state_keeps_small_gains_that_have_yet_to_add_up():
-  first = Stopping("validation_loss", patience=2, min_delta=0.25)
+  first = EarlyStopping("validation_loss", patience=2, min_delta=0.25)
   _run(first, [1.0, 0.875])  # the best is 0.875, to beat is 1.0 - 0.25
-  second = Stopping("validation_loss", patience=2, min_delta=0.25)
+  second = EarlyStopping("validation_loss", patience=2, min_delta=0.25)
   second.restore(first.state())
   assert _run(second, [0.6875], 2) == [(True, 2, False)]
 
@@ -120,5 +120,5 @@ def test_the_state_keeps_small_gains_that_have_yet_to_add_up():
   ],
 )
 def test_bad_arguments_are_named_as_typed(arguments, field):
-  with pytest.raises(UserError, match=f"--config.{field}"):
-    Stopping(*arguments)
+  with pytest.raises(UserError, match=field):
+    EarlyStopping(*arguments)

@@ -1,6 +1,5 @@
 """What is frozen stays, costs nothing, and is thawed when it is time."""
 
-import contextlib
 import signal
 
 import jax
@@ -13,9 +12,9 @@ from flax.traverse_util import flatten_dict
 from fer_jax.errors import UserError
 from fer_jax.models import create
 from fer_jax.models.layer_groups import layer_groups, match
-from fer_jax.training import train_loop, train_setup
+from fer_jax.training import experiment, train_loop
 from fer_jax.training.logging import metric_writer, progress
-from fer_jax.training.metrics import Sums
+from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import freezing, optimizers
 from fer_jax.training.runtime.signals import Interrupted
 
@@ -34,24 +33,17 @@ def flat(tree):
   return {k: np.asarray(v) for k, v in flatten_dict(tree, sep="/").items()}
 
 
-def final_state(config, workdir):
-  with contextlib.closing(
-    train_loop.Run(train_setup.build(config), workdir)
-  ) as run:
-    return run.setup.spread.fetch(run.state)
-
-
 def stepped(config, num_steps=1):
   """The parts of a run, its first state and that after some steps."""
-  parts = train_setup.build(config)
-  before = parts.first_state()
+  parts = experiment.create_experiment(config)
+  before = parts.init_state()
   train = parts.dataset.split("train").arrays()
   rows = slice(0, tiny_run.BATCH_SIZE)
   batch = {name: jnp.asarray(train[name][rows]) for name in ("image", "target")}
-  step = jax.jit(parts.steps.train)
+  step = jax.jit(parts.first_train_step.__call__)
   state = before
   for _ in range(num_steps):
-    state, _ = step(state, Sums.zeros(), {}, batch, parts.inputs)
+    state, _ = step(state, Metrics.zeros(), {}, batch, parts.inputs)
   return parts, before, state
 
 
@@ -97,25 +89,27 @@ def test_patterns_are_groups_beginnings_and_globs():
     ({"patterns": "conv1,layer1,fc"}, "freezes the whole model"),
     ({"unfreeze_epochs": (1,)}, "at most 0 epochs"),
     ({"patterns": "conv1", "unfreeze_epochs": (2,)}, "from 1 to 1"),
-    ({"patterns": "backbone", "unfreeze_epochs": (1, 1)}, "growing"),
+    ({"patterns": "backbone", "unfreeze_epochs": (1, 1)}, "increasing"),
   ],
 )
 def test_a_wrong_field_is_said(prepared, fields, message):
   fields = {f"freeze__{name}": value for name, value in fields.items()}
   with pytest.raises(UserError, match=message):
-    train_setup.build(tiny_run.config(prepared, **fields))
+    experiment.create_experiment(tiny_run.config(prepared, **fields))
 
 
 @pytest.mark.parametrize("text", ["fc", "fc:", "fc:0", ":2", "fc:-1", "fc:x"])
 def test_wrong_multipliers_are_said(prepared, text):
   with pytest.raises(UserError, match="lr_multipliers.*layer1:0.1,fc:10"):
-    train_setup.build(tiny_run.config(prepared, optimizer__lr_multipliers=text))
+    experiment.create_experiment(
+      tiny_run.config(prepared, optimizer__lr_multipliers=text)
+    )
 
 
 def test_multipliers_of_unknown_layers_are_said(prepared):
   config = tiny_run.config(prepared, optimizer__lr_multipliers="layer9:2")
   with pytest.raises(UserError, match="lr_multipliers.*'layer9'.*conv1"):
-    train_setup.build(config)
+    experiment.create_experiment(config)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
@@ -139,11 +133,11 @@ def test_what_is_frozen_stays_to_the_last_bit(prepared, name):
 
 def test_a_frozen_norm_runs_as_in_evaluation(prepared):
   config = tiny_run.config(prepared, freeze__patterns="backbone")
-  parts = train_setup.build(config)
+  parts = experiment.create_experiment(config)
   state = parts.init_state()
   images = jax.random.normal(jax.random.key(3), (4, 24, 24, 1))
   variables = state.eval_variables()
-  with freezing.fixed_norms(parts.steps.frozen):
+  with freezing.fixed_norms(parts.first_train_step.frozen):
     logits, updated = parts.model.apply(
       variables, images, train=True, mutable=["batch_stats"]
     )
@@ -158,14 +152,14 @@ def test_what_is_frozen_has_no_moments_and_no_backward_pass(prepared):
   flops, moments = {}, {}
   for patterns in ("", "backbone"):
     config = tiny_run.config(prepared, freeze__patterns=patterns)
-    parts = train_setup.build(config)
+    parts = experiment.create_experiment(config)
     state = parts.state_shapes()
     batch = {
       "image": jax.ShapeDtypeStruct((8, 48, 48, 1), np.uint8),
       "target": jax.ShapeDtypeStruct((8,), np.int32),
     }
-    sums = jax.eval_shape(Sums.zeros)
-    lowered = jax.jit(parts.steps.train).lower(
+    sums = jax.eval_shape(Metrics.zeros)
+    lowered = jax.jit(parts.first_train_step.__call__).lower(
       state, sums, {}, batch, parts.inputs
     )
     costs = lowered.compile().cost_analysis()
@@ -187,10 +181,10 @@ def test_multipliers_scale_the_update(prepared):
     optimizer__learning_rate=0.5,
     optimizer__lr_multipliers="conv1:0.5, fc:10,fc/bias:3",
   )
-  parts = train_setup.build(config)
+  parts = experiment.create_experiment(config)
   params = parts.state_shapes().params
   ones = jax.tree.map(lambda p: np.ones(p.shape, np.float32), params)
-  optimizer = parts.steps.optimizer(parts.inputs)
+  optimizer = parts.first_train_step.optimizer(parts.inputs)
   updates, state = optimizer.update(ones, optimizer.init(ones), ones)
   factors = {"conv1": 0.5, "bn1": 0.5, "fc": 10.0, "layer1_0": 1.0}
   for path, update in flat(updates).items():
@@ -209,27 +203,30 @@ GRADUAL = {
 
 def test_groups_are_thawed_from_the_head_down(tmp_path, prepared, capsys):
   config = tiny_run.config(prepared, **GRADUAL)
-  first = flat(train_setup.build(config).first_state().params)
+  first = flat(experiment.create_experiment(config).init_state().params)
   seen = []
-  end = train_loop.Run._end_epoch
 
-  def note(self):
-    end(self)
-    now = flat(self.setup.spread.fetch(self.state.params))
+  save = train_loop.save_checkpoint
+
+  def note(run, state):
+    now = flat(run.experiment.parallel.fetch(state.params))
     seen.append({p.split("/")[0] for p in now if (now[p] != first[p]).any()})
+    save(run, state)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train_loop.Run, "_end_epoch", note)
-    train_loop.train(config, tmp_path)
+    patch.setattr(train_loop, "save_checkpoint", note)
+    train_loop.train_and_evaluate(config, tmp_path)
   assert seen == [
     {"fc"},
     {"fc", "layer1_0"},
     {"fc", "layer1_0", "conv1", "bn1"},
   ]
   shown = capsys.readouterr().err
-  assert "frozen: conv1, layer1; thawed: layer1 after epoch 1, conv1" in shown
+  assert (
+    "frozen: conv1, layer1; to unfreeze: layer1 after epoch 1, conv1" in shown
+  )
   assert "frozen: nothing" in shown
-  state = final_state(config, tmp_path)
+  state = tiny_run.final_state(config, tmp_path)
   counts = {
     unit: int(jax.tree.leaves(inner)[0])
     for node in jax.tree.leaves(
@@ -246,7 +243,7 @@ def test_groups_are_thawed_from_the_head_down(tmp_path, prepared, capsys):
 @pytest.mark.parametrize("steps", [8, 10])
 def test_an_interrupted_run_thaws_exactly(tmp_path, prepared, steps):
   config = tiny_run.config(prepared, **GRADUAL)
-  train_loop.train(config, tmp_path / "whole")
+  train_loop.train_and_evaluate(config, tmp_path / "whole")
   update, calls = progress.Progress.update, []
 
   def interrupt(self, count):
@@ -258,12 +255,12 @@ def test_an_interrupted_run_thaws_exactly(tmp_path, prepared, steps):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(progress.Progress, "update", interrupt)
     with pytest.raises(Interrupted):
-      train_loop.train(config, tmp_path / "stopped")
-  train_loop.train(config, tmp_path / "stopped")
+      train_loop.train_and_evaluate(config, tmp_path / "stopped")
+  train_loop.train_and_evaluate(config, tmp_path / "stopped")
   jax.tree.map(
     np.testing.assert_array_equal,
-    final_state(config, tmp_path / "whole"),
-    final_state(config, tmp_path / "stopped"),
+    tiny_run.final_state(config, tmp_path / "whole"),
+    tiny_run.final_state(config, tmp_path / "stopped"),
   )
   losses = [
     [
@@ -286,7 +283,7 @@ def test_thawing_keeps_the_state_of_what_was_trained(prepared, name):
     **GRADUAL,
   )
   parts, _, state = stepped(config)
-  thawed = parts.steps_at(1).thaw(jax.device_get(state), parts.inputs)
+  thawed = parts.train_step(1).unfreeze(jax.device_get(state), parts.inputs)
   old = {
     jax.tree_util.keystr(path): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
@@ -298,5 +295,5 @@ def test_thawing_keeps_the_state_of_what_was_trained(prepared, name):
   assert old.keys() < new.keys()
   for path in old:
     np.testing.assert_array_equal(old[path], new[path])
-  again = parts.steps_at(1).thaw(jax.device_get(thawed), parts.inputs)
+  again = parts.train_step(1).unfreeze(jax.device_get(thawed), parts.inputs)
   assert num_bytes(again) == num_bytes(thawed)

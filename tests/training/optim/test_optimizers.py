@@ -347,7 +347,7 @@ def test_decay_mask_needs_both_name_and_rank():
 def test_bad_fields_are_named_as_typed(field, value):
   config = _config("adam")
   config[field] = value
-  with pytest.raises(UserError, match=f"--config.optimizer.{field}") as e:
+  with pytest.raises(UserError, match=f"optimizer.{field}") as e:
     optimizers.create(config, optax.constant_schedule(0.5))
   assert "\n" not in str(e.value)
 

@@ -131,7 +131,7 @@ def test_schedule_is_a_float32_under_jit_and_maps_over_counts():
   ],
 )
 def test_bad_fields_are_named_as_typed(field, value):
-  with pytest.raises(UserError, match=f"--config.schedule.{field}") as e:
+  with pytest.raises(UserError, match=f"schedule.{field}") as e:
     schedules.create(_config(**{field: value}), 0.2, 10, 4)
   assert "\n" not in str(e.value)
 

@@ -1,0 +1,69 @@
+"""Prepares batches on the device: images and targets as the model sees them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+from ml_collections import ConfigDict
+
+from fer_jax.data import normalization
+from fer_jax.data.transforms import augmentation, mixup
+from fer_jax.training import losses
+
+# {"index": indices into the device arrays} or {"image", "target"}; in
+# evaluation also "mask".
+Batch = dict[str, Array]
+
+
+def gather(data: Any, batch: Batch) -> tuple[Array, Array]:
+  """Returns images and targets of a batch, gathered by index if need be.
+
+  Args:
+    data: the split's arrays on the device; {} if batches hold images.
+    batch: this device's part of a batch.
+  """
+  if "image" in batch:
+    return batch["image"], batch["target"]
+  index = batch["index"]
+  return data["image"][index], data["target"][index]
+
+
+def prepare_training_batch(
+  rng: Key[Array, ""],
+  images: Array,
+  labels: Array,
+  config: ConfigDict,
+  num_classes: int,
+  axis_name: str | None,
+) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
+  """Returns augmented, normalized images and their soft targets.
+
+  Args:
+    rng: the key of this step; the same on every device.
+    images: uint8 images as the dataset stores them.
+    labels: labels `[b]` or distributions `[b k]`.
+    config: the whole configuration.
+    num_classes: k.
+    axis_name: the axis of the devices; None on one device.
+  """
+  augment_rng, mix_rng = jax.random.split(jax.random.fold_in(rng, 0))
+  images = normalization.to_float(images, config.input.channels)
+  options = augmentation.Augmentation(**config.augment)
+  if augmentation.any_on(options):
+    # Each image is augmented by its position in the global batch, whatever
+    # device it is on.
+    positions = jnp.arange(images.shape[0])
+    if axis_name:
+      positions += jax.lax.axis_index(axis_name) * images.shape[0]
+    images = augmentation.augment(augment_rng, images, positions, options)
+  targets = losses.one_hot_targets(
+    labels, num_classes, config.loss.label_smoothing
+  )
+  images = normalization.resize(images, config.input.image_size)
+  images = normalization.normalize(
+    images, config.input.normalization, config.input.mean, config.input.std
+  )
+  return mixup.mix(
+    mix_rng, images, targets, mixup=options.mixup, cutmix=options.cutmix
+  )

@@ -1,0 +1,282 @@
+"""What a run is made of, built and checked from its configuration."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from fer_jax import __version__, models
+from fer_jax import config as configs
+from fer_jax.data import pipeline
+from fer_jax.data.datasets import registry
+from fer_jax.data.splits import Dataset, Split
+from fer_jax.errors import UserError
+from fer_jax.models.layer_groups import layer_groups
+from fer_jax.training import initial_weights, losses, overfit_check
+from fer_jax.training.data_parallel import DataParallel
+from fer_jax.training.loop_state import LoopState
+from fer_jax.training.optim import freezing, lr_multipliers, schedules
+from fer_jax.training.optim.freezing import Freezing
+from fer_jax.training.train_state import RunInputs, TrainState, Tree
+from fer_jax.training.train_step import TrainStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What a run is made of; nothing in it changes while it trains.
+
+  Attributes:
+    config: checked and locked; with `overfit`, without regularization.
+    dataset: the splits.
+    batch_order: the examples of every training batch.
+    parallel: the devices.
+    model: maps images to logits.
+    freezing: which parameters are trained from which epoch on.
+    first_train_step: the training step of one device in the first epoch.
+    inputs: the arguments of every step.
+  """
+
+  config: ConfigDict
+  dataset: Dataset
+  batch_order: pipeline.BatchOrder
+  parallel: DataParallel
+  model: nn.Module
+  freezing: Freezing
+  first_train_step: TrainStep
+  inputs: RunInputs
+
+  @property
+  def steps_per_epoch(self) -> int:
+    """Number of batches in an epoch."""
+    return self.batch_order.steps_per_epoch
+
+  @property
+  def input_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of the model's input."""
+    size = self.config.input.image_size
+    return size, size, self.config.input.channels
+
+  def train_step(self, epoch: int) -> TrainStep:
+    """Returns the step after `epoch` epochs: later ones may train more."""
+    frozen = self.freezing.frozen(epoch)
+    if frozen == self.first_train_step.frozen:
+      return self.first_train_step
+    groups = self.freezing.moment_groups(epoch)
+    return dataclasses.replace(
+      self.first_train_step, frozen=frozen, moment_groups=groups
+    )
+
+  def init_state(
+    self, weights: initial_weights.InitialWeights | None = None
+  ) -> TrainState:
+    """Returns the state before the first step, on one device.
+
+    Args:
+      weights: replace randomly initialized parameters.
+    """
+    init, shape = self.first_train_step.init, self.input_shape
+    # The program is not kept: it takes as much memory as the parameters.
+    jitted = jax.jit(lambda rng, inputs: init(rng, shape, inputs))
+    rng = jax.random.fold_in(jax.random.key(self.config.seed), 0)
+    state = jitted(rng, self.inputs)
+    return weights.put(state) if weights else state
+
+  def state_shapes(self, epoch: int = 0) -> TrainState:
+    """Returns shapes and types of the state after `epoch` epochs."""
+    init = self.train_step(epoch).init
+    return jax.eval_shape(
+      lambda rng, inputs: init(rng, self.input_shape, inputs),
+      jax.random.key(0),
+      self.inputs,
+    )
+
+  def place(self, state: TrainState, epoch: int) -> TrainState:
+    """Puts a state on the devices, in the form that suits them.
+
+    Args:
+      state: host or single-device arrays, after `epoch` epochs.
+      epoch: finished epochs.
+    """
+    return self.parallel.replicate(self.train_step(epoch).flatten(state))
+
+  def unfreeze(self, state: TrainState, epoch: int) -> TrainState:
+    """Converts the state for the epochs after `epoch`, which may train more.
+
+    Args:
+      state: on the devices, after the last step of that epoch.
+      epoch: finished epochs.
+    """
+    step, last_step = self.train_step(epoch), self.train_step(epoch - 1)
+    if step.frozen == last_step.frozen:
+      return state
+    host_state = step.unfreeze(self.parallel.fetch(state), self.inputs)
+    return self.place(host_state, epoch)
+
+  def read_initial_weights(self) -> initial_weights.InitialWeights | None:
+    """Reads the weights that `init_from` names; None if it names none.
+
+    Raises:
+      UserError: they are missing or do not fit the model.
+    """
+    if not self.config.init_from:
+      return None
+    weights = initial_weights.read(self.config.init_from)
+    names = self.dataset.class_names
+    return initial_weights.fit(weights, self.model, self.config, names)
+
+  def device_data(self, split: Split) -> Tree:
+    """Puts a split on every device; {} if batches carry the images."""
+    if self.config.data_loader != "in_memory":
+      return {}
+    arrays = split.arrays()
+    return self.parallel.replicate(
+      {name: arrays[name] for name in ("image", "target")}
+    )
+
+  @functools.cached_property
+  def train_data(self) -> Tree:
+    """The training split on every device; {} if batches carry the images."""
+    return self.device_data(self.dataset.split("train"))
+
+  @functools.cached_property
+  def device_inputs(self) -> RunInputs:
+    """`inputs` on every device."""
+    return self.parallel.replicate(self.inputs)
+
+  def example_batch(self) -> pipeline.Batch:
+    """Returns a batch of this process as in training, on the host."""
+    config = self.config
+    batch = next(
+      pipeline.evaluation_batches(
+        self.dataset.split("train"),
+        config.batch_size,
+        config.data_loader,
+        jax.process_index(),
+        jax.process_count(),
+      )
+    )
+    return {name: x for name, x in batch.items() if name != "mask"}
+
+  def info(self) -> dict[str, Any]:
+    """Returns what every checkpoint of the run says beside its arrays."""
+    return {
+      "fer_jax": __version__,
+      "config": configs.to_json(self.config),
+      "class_names": list(self.dataset.class_names),
+      "image_shape": list(self.dataset.image_shape),
+      "num_rows": self.batch_order.num_rows,
+    }
+
+  def check_same_data(self, num_examples: int) -> None:
+    """Raises UserError if the training split changed since a checkpoint."""
+    now = self.batch_order.num_rows
+    if now != num_examples:
+      raise UserError(
+        f"dataset {self.dataset.name} has {now} training images, but the run"
+        f" started with {num_examples}: use the same release, or another"
+        " workdir"
+      )
+
+
+def create_experiment(config: ConfigDict) -> Experiment:
+  """Builds what a run is made of; nothing is compiled.
+
+  Args:
+    config: as `configs/default.py` describes it.
+
+  Raises:
+    UserError: something in the configuration or the dataset is wrong.
+  """
+  configs.check(config)
+  if config.overfit:
+    config = overfit_check.without_regularization(config)
+  LoopState.create(config)  # Checks early stopping before data are loaded.
+  parallel = DataParallel(config.parallel)
+  parallel.check_batch("batch_size", config.batch_size)
+  parallel.check_batch("eval_batch_size", config.eval_batch_size)
+  dataset = _load_dataset(config)
+  batch_order = pipeline.BatchOrder(
+    len(dataset.split("train")),
+    config.batch_size,
+    config.num_epochs,
+    config.seed,
+    jax.process_index(),
+    jax.process_count(),
+  )
+  inputs = RunInputs(
+    rng=jax.random.fold_in(jax.random.key(config.seed), 1),
+    schedule=schedules.create(
+      config.schedule,
+      config.optimizer.learning_rate,
+      batch_order.steps_per_epoch,
+      config.num_epochs,
+      config.optimizer.accumulate_steps,
+    ),
+    weight_decay=jnp.asarray(config.optimizer.weight_decay, jnp.float32),
+  )
+  options = config.model.to_dict()
+  model = models.create(
+    options.pop("name"),
+    dataset.num_classes,
+    **options,
+    dtype=jnp.dtype(config.dtype),
+    axis_name=parallel.axis_name,
+  )
+  freeze_plan, multipliers = _layer_options(config, model)
+  train_step = TrainStep(
+    config,
+    model,
+    dataset.num_classes,
+    _class_weights(config, dataset),
+    parallel.axis_name,
+    freeze_plan.frozen(0),
+    multipliers,
+    freeze_plan.moment_groups(0),
+  )
+  train_step.optimizer(inputs)  # Checks the optimizer's fields.
+  return Experiment(
+    config,
+    dataset,
+    batch_order,
+    parallel,
+    model,
+    freeze_plan,
+    train_step,
+    inputs,
+  )
+
+
+def _load_dataset(config: ConfigDict) -> Dataset:
+  options = config.dataset.to_dict()
+  dataset = registry.load(options.pop("name"), **options)
+  if config.overfit:
+    dataset = overfit_check.subset(dataset, config.overfit, config.seed)
+  dataset.split("validation")  # Needed to select the best epoch.
+  return dataset
+
+
+def _class_weights(
+  config: ConfigDict, dataset: Dataset
+) -> tuple[float, ...] | None:
+  if config.loss.class_weights != "balanced":
+    return None
+  targets = dataset.split("train").targets()
+  weights = losses.balanced_class_weights(targets, dataset.num_classes)
+  return tuple(float(weight) for weight in weights)
+
+
+def _layer_options(
+  config: ConfigDict, model: nn.Module
+) -> tuple[Freezing, dict[str, float]]:
+  """Returns what is frozen, and factors of the learning rate by parameter."""
+  text = config.optimizer.lr_multipliers
+  if not (text or config.freeze.patterns or config.freeze.unfreeze_epochs):
+    return Freezing(), {}  # Without a need, the model is not traced.
+  size = config.input.image_size
+  groups = layer_groups(model, (size, size, config.input.channels))
+  frozen = freezing.create(config.freeze, groups, config.num_epochs)
+  return frozen, lr_multipliers.read(text, groups)
