@@ -1,4 +1,4 @@
-"""Data sets: `load(name)` gives splits of uint8 faces, targets and rows."""
+"""Datasets: `load(name)` returns splits of uint8 images and targets."""
 
 from fer_jax.data.datasets.registry import available, load
 from fer_jax.data.splits import Dataset, Split

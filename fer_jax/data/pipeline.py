@@ -1,10 +1,10 @@
-"""The order of training batches, decided by grain; and evaluation batches.
+"""Training batches in an order that grain decides, and evaluation batches.
 
 Grain's elements are whole batches: item `i` of its source is batch `i` of a
 seeded permutation, since grain's cost per element would starve a GPU. With the
-`in_memory` data loader a batch is row numbers, and the rows are gathered on the
-device; with `streaming` grain's threads read those rows. Both loaders give the
-same batches for the same seed, and the iterator's state is one number.
+`in_memory` data loader a batch is indices of examples, which are gathered on
+the device; with `streaming` grain's threads read these examples. Both loaders
+give the same batches for the same seed, and the iterator's state is one number.
 """
 
 import functools
@@ -22,22 +22,22 @@ Batch = dict[str, np.ndarray]
 
 
 class BatchOrder:
-  """A source whose item `i` is the row numbers of training batch `i`.
+  """A source whose item `i` is the indices of training batch `i`.
 
-  Each epoch is a new permutation; the rows that do not fill its last batch are
-  left out of that epoch, so every batch has one shape.
+  Each epoch is a new permutation; the examples that do not fill its last batch
+  are left out of that epoch, so that every batch has the same shape.
 
   Args:
-    num_rows: rows of the split.
-    batch_size: rows of a batch, over all processes.
+    num_rows: number of examples of the split.
+    batch_size: examples per batch, over all processes.
     num_epochs: passes over the split.
-    seed: of the permutations.
-    process_index: which share of each batch this process takes.
-    process_count: how many processes share a batch.
+    seed: seed of the permutations.
+    process_index: which part of each batch this process takes.
+    process_count: number of processes that divide a batch.
 
   Raises:
-    UserError: there are too few rows for a batch, or a batch does not divide
-      over processes.
+    UserError: there are too few examples for a batch, or a batch cannot be
+      divided over the processes.
   """
 
   def __init__(
@@ -49,14 +49,14 @@ class BatchOrder:
     process_index: int = 0,
     process_count: int = 1,
   ):
-    must = f"be at most {num_rows}, the rows of the training split"
+    must = f"be at most {num_rows}, the examples of the training split"
     require(batch_size <= num_rows, "batch_size", batch_size, must)
     self.num_rows = num_rows
     self.batch_size = batch_size
     self.num_epochs = num_epochs
     self.seed = seed
-    self._share = _share(batch_size, process_index, process_count)
-    # Grain reads ahead, so two epochs are asked for in turn at a change.
+    self._slice = _process_slice(batch_size, process_index, process_count)
+    # Grain prefetches, so that batches of two epochs alternate at a change.
     self._permutation = functools.lru_cache(maxsize=2)(self._permute)
 
   @property
@@ -72,14 +72,14 @@ class BatchOrder:
       raise IndexError(f"batch {batch} of {len(self)}")
     epoch, step = divmod(int(batch), self.steps_per_epoch)
     start = step * self.batch_size
-    rows = self._permutation(epoch)[start : start + self.batch_size]
-    return rows[self._share]
+    indices = self._permutation(epoch)[start : start + self.batch_size]
+    return indices[self._slice]
 
   def _permute(self, epoch: int) -> Int32[np.ndarray, " n"]:
     rng = np.random.default_rng((self.seed, epoch))
-    rows = rng.permutation(self.num_rows).astype(np.int32)
-    rows.flags.writeable = False  # Batches are views of it.
-    return rows
+    indices = rng.permutation(self.num_rows).astype(np.int32)
+    indices.flags.writeable = False  # Batches are views of it.
+    return indices
 
 
 def training_batches(
@@ -88,8 +88,8 @@ def training_batches(
   """Iterates over training batches.
 
   Args:
-    split: where rows are read from.
-    order: which rows make which batch.
+    split: the examples.
+    order: the indices of each batch.
     data_loader: "in_memory" or "streaming".
 
   Returns:
@@ -99,10 +99,10 @@ def training_batches(
   Raises:
     UserError: the data loader is unknown.
   """
-  choose("--config.data_loader", data_loader, DATA_LOADERS)
+  choose("data_loader", data_loader, DATA_LOADERS)
   batches = grain.MapDataset.source(order)
   if data_loader == "in_memory":
-    batches = batches.map(lambda rows: {"index": rows})
+    batches = batches.map(lambda indices: {"index": indices})
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=0)))
   batches = batches.map(functools.partial(_read, split))
   return iter(
@@ -118,13 +118,13 @@ def take(
   data_loader: str,
   count: int,
 ) -> Batch:
-  """The next batches of `training_batches`, stacked.
+  """Returns the next batches of `training_batches`, stacked.
 
-  Row numbers come from their order, past grain: several steps of a small model
-  take a large GPU no longer than one of grain's elements.
+  Indices are taken from their order, bypassing grain: several steps of a small
+  model take a large GPU no longer than one of grain's elements.
 
   Args:
-    iterator: goes on behind them.
+    iterator: is advanced by `count` batches.
     order: as `training_batches` was given it.
     data_loader: as `training_batches` was given it.
     count: how many batches.
@@ -148,46 +148,49 @@ def evaluation_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[Batch]:
-  """Yields every row once, in order; the last batch is padded and masked.
+  """Yields every example once, in order; the last batch is padded and masked.
 
   Args:
-    split: where rows are read from.
-    batch_size: rows of a batch, over all processes.
+    split: the examples.
+    batch_size: examples per batch, over all processes.
     data_loader: "in_memory" or "streaming".
-    process_index: which share of each batch this process takes.
-    process_count: how many processes share a batch.
+    process_index: which part of each batch this process takes.
+    process_count: number of processes that divide a batch.
 
   Yields:
     Batches as `training_batches` gives, with `mask` bool `[b]`: False for
-    padding, which repeats row 0.
+    padding, which repeats example 0.
 
   Raises:
     UserError: the data loader is unknown, or a batch does not divide over the
       processes.
   """
-  choose("--config.data_loader", data_loader, DATA_LOADERS)
-  share = _share(batch_size, process_index, process_count)
+  choose("data_loader", data_loader, DATA_LOADERS)
+  part = _process_slice(batch_size, process_index, process_count)
   for start in range(0, len(split), batch_size):
-    rows = np.arange(start, start + batch_size, dtype=np.int32)[share]
-    mask = rows < len(split)
-    rows = np.where(mask, rows, 0)
+    indices = np.arange(start, start + batch_size, dtype=np.int32)[part]
+    mask = indices < len(split)
+    indices = np.where(mask, indices, 0)
     batch = (
-      {"index": rows} if data_loader == "in_memory" else _read(split, rows)
+      {"index": indices}
+      if data_loader == "in_memory"
+      else _read(split, indices)
     )
     yield batch | {"mask": mask}
 
 
-def _read(split: Split, rows: Int32[np.ndarray, " b"]) -> Batch:
-  read = split.read(rows)
+def _read(split: Split, indices: Int32[np.ndarray, " b"]) -> Batch:
+  read = split.read(indices)
   return {"image": read["image"], "target": read["target"]}
 
 
-def _share(batch_size: int, process_index: int, process_count: int) -> slice:
-  """The rows of a global batch that one process takes."""
+def _process_slice(
+  batch_size: int, process_index: int, process_count: int
+) -> slice:
+  """Returns the part of a global batch that one process takes."""
   if batch_size % process_count:
     raise UserError(
-      f"batch size {batch_size} does not divide over {process_count}"
-      " processes: choose a multiple"
+      f"batch_size={batch_size} must be a multiple of {process_count} processes"
     )
   size = batch_size // process_count
   return slice(process_index * size, (process_index + 1) * size)

@@ -1,8 +1,8 @@
-"""Other splits of the same prepared rows: subsets, holdouts, no duplicates.
+"""Views of a prepared dataset: subsets of classes, holdouts, deduplication.
 
-A view picks rows and renumbers classes; nothing is prepared again. The order is
-fixed: classes are selected first, then the holdouts cut from what is left of
-the training rows, then duplicates dropped.
+A view selects examples and renumbers classes; nothing is prepared again. The
+order is fixed: classes are selected first, then holdouts are taken from the
+remaining training examples, then duplicates are dropped.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from fer_jax.data import preparation_progress
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError, choose, require
 
-# Option -> default, of every data set beside its own options.
+# Option -> default; every dataset has these in addition to its own options.
 OPTIONS: dict[str, Any] = {
   "classes": "",
   "holdout_validation": 0.0,
@@ -29,19 +29,20 @@ _CHUNK = 1024
 
 
 def apply(dataset: Dataset, **options: Any) -> Dataset:
-  """Makes the view that the options ask for.
+  """Returns the view that the options describe.
 
   Args:
     dataset: as prepared.
-    **options: some of `OPTIONS`:
-      `classes`: names, parted by commas, that are kept and numbered in this
-      order; "" keeps all. `holdout_validation`, `holdout_test`: shares of the
-      training rows, 0 to 1, that become that split, instead of the one there
-      is, if there is one. `holdout_seed`: draws them. `drop_duplicates`: leaves
-      out training rows whose image also stands in an evaluation split.
+    **options: values of `OPTIONS`:
+      `classes`: comma-separated names of the classes to keep, in their new
+      order; "" keeps all. `holdout_validation`, `holdout_test`: fraction of
+      the training examples, 0 to 1, that becomes this split, replacing an
+      existing one. `holdout_seed`: seed of the holdouts. `drop_duplicates`:
+      drops training examples whose image is also in an evaluation split.
 
   Raises:
-    UserError: an option is out of its range, or names a class there is not.
+    UserError: an option is out of its range or has no effect, or names an
+      unknown class.
   """
   options = {**OPTIONS, **options}
   if options["classes"]:
@@ -49,39 +50,44 @@ def apply(dataset: Dataset, **options: Any) -> Dataset:
     dataset = select_classes(dataset, names)
   fractions = {split: options[f"holdout_{split}"] for split in _EVALUATION}
   for split, fraction in fractions.items():
-    must = "be a share of the training rows, 0 to less than 1"
+    must = "be a fraction of the training examples, 0 to less than 1"
     require(0 <= fraction < 1, f"dataset.holdout_{split}", fraction, must)
   total = sum(fractions.values())
   if not total < 1:
     raise UserError(
-      f"--config.dataset.holdout_validation and holdout_test are {total:g} of"
-      " the training rows together, which leaves none: lower them"
+      f"dataset.holdout_validation and dataset.holdout_test are {total:g} of"
+      " the training examples together, which leaves none: lower them"
     )
   if total:
     dataset = hold_out(dataset, fractions, options["holdout_seed"])
+  elif options["holdout_seed"]:
+    raise UserError(
+      f"dataset.holdout_seed={options['holdout_seed']} has no effect without a"
+      " holdout: set dataset.holdout_validation or dataset.holdout_test too"
+    )
   if options["drop_duplicates"]:
     dataset = drop_duplicates(dataset)
   return dataset
 
 
 def select_classes(dataset: Dataset, names: list[str]) -> Dataset:
-  """Keeps the rows of some classes, and numbers these anew.
+  """Keeps the examples of some classes, and renumbers these.
 
-  Of a distribution, the row is kept if its most probable class is; what the
-  other classes had is shared out in proportion.
+  An example whose target is a distribution is kept if its most probable class
+  is; the distribution is renormalized over the classes kept.
 
   Args:
     dataset: any.
     names: the classes, in their new order.
 
   Raises:
-    UserError: a name is unknown or stands twice, or there are fewer than two.
+    UserError: a name is unknown or given twice, or there are fewer than two.
   """
   for name in names:
-    choose(f"class of data set {dataset.name}", name, dataset.class_names)
+    choose(f"class of dataset {dataset.name}", name, dataset.class_names)
   if len(set(names)) != len(names) or len(names) < 2:
     raise UserError(
-      f"--config.dataset.classes={','.join(names)}: give two or more different"
+      f"dataset.classes={','.join(names)}: give two or more different"
       f" classes of {', '.join(dataset.class_names)}"
     )
   kept = np.array([dataset.class_names.index(name) for name in names])
@@ -96,18 +102,18 @@ def select_classes(dataset: Dataset, names: list[str]) -> Dataset:
 def hold_out(
   dataset: Dataset, fractions: dict[str, float], seed: int
 ) -> Dataset:
-  """Cuts evaluation splits from the training rows, class by class.
+  """Takes evaluation splits from the training examples, stratified by class.
 
-  Every class gives the same share of its rows, to the nearest row, so the
-  splits have the classes in the same proportions (stratified).
+  The same fraction of every class is taken, to the nearest example, so that
+  the splits have the classes in the same proportions.
 
   Args:
     dataset: any with a split `train`.
-    fractions: split -> share of the training rows.
-    seed: draws the rows.
+    fractions: split -> fraction of the training examples.
+    seed: seed of the random choice.
 
   Raises:
-    UserError: a share is too small to hold a row.
+    UserError: a fraction is too small for one example.
   """
   train = dataset.split("train")
   labels = labels_of(train.targets())
@@ -115,13 +121,13 @@ def hold_out(
   held: dict[str, list[Int[np.ndarray, " n"]]] = {s: [] for s in fractions}
   rest = []
   for label in range(dataset.num_classes):
-    rows = rng.permutation(np.flatnonzero(labels == label))
+    chosen = rng.permutation(np.flatnonzero(labels == label))
     start = 0
     for split, fraction in fractions.items():
-      end = start + round(fraction * len(rows))
-      held[split].append(rows[start:end])
+      end = start + round(fraction * len(chosen))
+      held[split].append(chosen[start:end])
       start = end
-    rest.append(rows[start:])
+    rest.append(chosen[start:])
   splits = dict(dataset.splits)
   for split, parts in held.items():
     if not fractions[split]:
@@ -129,8 +135,8 @@ def hold_out(
     places = np.sort(np.concatenate(parts))
     if not places.size:
       raise UserError(
-        f"--config.dataset.holdout_{split}={fractions[split]} of"
-        f" {len(train)} training rows is no row of any class: raise it"
+        f"dataset.holdout_{split}={fractions[split]} of {len(train)} training"
+        " examples is less than one of any class: raise it"
       )
     splits[split] = train.pick(places, name=split)
   splits["train"] = train.pick(np.sort(np.concatenate(rest)))
@@ -138,9 +144,9 @@ def hold_out(
 
 
 def drop_duplicates(dataset: Dataset) -> Dataset:
-  """Leaves out training rows whose image also stands in an evaluation split.
+  """Drops training examples whose image is also in an evaluation split.
 
-  Images are the same where every byte is.
+  Images are duplicates if they are equal byte for byte.
   """
   held = {
     digest
@@ -154,15 +160,15 @@ def drop_duplicates(dataset: Dataset) -> Dataset:
   )
   dropped = len(train) - int(unique.sum())
   preparation_progress.say(
-    f"{dataset.name}: left out {dropped:,} of {len(train):,} training rows"
-    " whose image also stands in validation or test"
+    f"{dataset.name}: dropped {dropped:,} of {len(train):,} training examples"
+    " whose image is also in validation or test"
   )
   splits = {**dataset.splits, "train": train.pick(np.flatnonzero(unique))}
   return dataset.replace(splits=splits)
 
 
 def digests(split: Split) -> Iterator[bytes]:
-  """Yields a digest of every image of a split, in its order."""
+  """Yields a hash of every image of a split, in its order."""
   for start in range(0, len(split), _CHUNK):
     stop = min(start + _CHUNK, len(split))
     for image in split.read(np.arange(start, stop))["image"]:
@@ -172,5 +178,5 @@ def digests(split: Split) -> Iterator[bytes]:
 def labels_of(
   targets: Int[np.ndarray, " n"] | Float[np.ndarray, "n k"],
 ) -> Int[np.ndarray, " n"]:
-  """Labels as they are, or the most probable class of each distribution."""
+  """Returns labels unchanged, or the most probable class of distributions."""
   return targets if targets.ndim == 1 else targets.argmax(axis=1)

@@ -170,7 +170,8 @@ def test_too_few_rows_name_the_batch_size_to_give():
   with pytest.raises(UserError) as error:
     order_of(num_rows=3)
   assert str(error.value) == (
-    "--config.batch_size=4 must be at most 3, the rows of the training split"
+    "--config.batch_size=4 must be at most 3, the examples of the training"
+    " split"
   )
 
 
@@ -335,5 +336,7 @@ def test_batch_that_does_not_divide_over_processes_is_refused(train):
     lambda: order_of(process_index=0, process_count=3),
     lambda: list(pipeline.evaluation_batches(train, 4, "in_memory", 0, 3)),
   ):
-    with pytest.raises(UserError, match="4 does not divide over 3 processes"):
+    with pytest.raises(
+      UserError, match="batch_size=4 must be a multiple of 3 processes"
+    ):
       make()

@@ -105,7 +105,7 @@ def test_distributions_are_shared_out_anew(load):
 @pytest.mark.parametrize(
   ("classes", "message"),
   [
-    ("happy,glad", "unknown class of data set numbered 'glad'.*angry, calm"),
+    ("happy,glad", "unknown class of dataset numbered 'glad'.*angry, calm"),
     ("happy", "classes=happy: give two or more different classes of angry"),
     ("happy,happy", "classes=happy,happy: give two or more different"),
   ],
@@ -158,13 +158,20 @@ def test_any_holdout_is_a_partition_in_proportion(load, fraction, seed):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"holdout_test": 1.0}, "holdout_test=1.0 must be a share"),
-    ({"holdout_validation": -0.1}, "holdout_validation=-0.1 must be a share"),
+    ({"holdout_test": 1.0}, "holdout_test=1.0 must be a fraction"),
+    (
+      {"holdout_validation": -0.1},
+      "holdout_validation=-0.1 must be a fraction",
+    ),
     (
       {"holdout_test": 0.5, "holdout_validation": 0.6},
-      "are 1.1 of the training rows together",
+      "are 1.1 of the training examples together",
     ),
-    ({"holdout_test": 0.001}, "holdout_test=0.001 of 100 training rows is no"),
+    ({"holdout_seed": 3}, "holdout_seed=3 has no effect without a holdout"),
+    (
+      {"holdout_test": 0.001},
+      "holdout_test=0.001 of 100 training examples is less",
+    ),
   ],
 )
 def test_wrong_holdouts(load, options, message):
@@ -176,7 +183,7 @@ def test_duplicates_leave_training_only(load, capsys):
   dataset = load(drop_duplicates=True)
   assert dataset.split("train").arrays()["row"].tolist() == list(range(5, 100))
   assert len(dataset.split("validation")) == 6
-  assert "left out 5 of 100 training rows" in capsys.readouterr().err
+  assert "dropped 5 of 100 training examples" in capsys.readouterr().err
 
 
 def test_no_option_changes_nothing(load):

@@ -115,7 +115,7 @@ class CkPlus(FaceBuilder):
         f"cannot look for CK+: {e}; set dataset.manual_dir to a folder "
         "that can be read"
       ) from e
-    if self.manual_dir:  # Asked for, so prepared data will not do.
+    if self.manual_dir:  # Asked for, so that prepared data are no substitute.
       raise ckplus_releases.missing(self._places, given=True)
     return None
 

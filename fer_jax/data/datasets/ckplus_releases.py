@@ -1,4 +1,4 @@
-"""Finds and reads CK+ in whatever release the user has.
+"""Finds and reads CK+ in any form of its release.
 
 The official tree of sequences, unpacked; CK+48, the last three frames of each
 labelled sequence cut to 48x48 pixels, as folders or zipped; and ckextended.csv,
@@ -54,7 +54,7 @@ def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
 
 
 def find(places: Iterable[Path]) -> list[Release]:
-  """Returns the releases in `places`, the one to take first.
+  """Returns the releases in `places`, the one to use first.
 
   That is the official tree, which has the most, then CK+48, then the table. A
   place may be a folder, a folder that holds a folder `ckplus`, `CK+` or
@@ -90,7 +90,7 @@ def _is_release(form: str, path: Path) -> bool:
   if form == "images":
     return path.is_dir() and len(_class_folders(path)) > 1
   if form == "zip" and path.is_file():
-    # Kaggle calls any data set archive.zip.
+    # Kaggle calls any dataset archive.zip.
     with (
       contextlib.suppress(*bounded_io.BROKEN),
       zipfile.ZipFile(path) as archive,
@@ -109,28 +109,26 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def missing(places: Iterable[Path], given: bool) -> UserError:
-  """Returns the error that tells what was looked for, and what to do.
+  """Returns the error that says what was looked for, and what to do.
 
   Args:
     places: where it was looked for.
     given: whether the user gave the place.
   """
   prepared = (
-    "leave dataset.manual_dir away to use data prepared before; "
-    if given
-    else ""
+    "unset dataset.manual_dir to use data prepared before; " if given else ""
   )
   return UserError(
     f"no release of CK+ in {' or '.join(map(str, places))}: looked for the "
     "folders cohn-kanade-images and Emotion (Landmarks beside them is used), "
     f"the class folders of CK+48, {', '.join(_ZIPS)} of these, and "
     f"{ckplus_table.FILE}, also in a folder ckplus, CK+ or CK+48 there; the "
-    "official zips, extended-cohn-kanade-images.zip, Emotion_labels.zip and Landmarks.zip, "
-    "need an agreement form (https://www.jeffcohn.net/Resources/) and are to "
-    "be unpacked there; copies of CK+48 are on Kaggle; or set "
-    f"dataset.manual_dir to where it is; {prepared}to train on the "
-    "embedded set of drawn faces instead: python -m fer_jax.train "
-    "--config=configs/resnet18.py --config.dataset.name=synthetic_faces"
+    "official zips, extended-cohn-kanade-images.zip, Emotion_labels.zip and "
+    "Landmarks.zip, need an agreement form "
+    "(https://www.jeffcohn.net/Resources/) and are to be unpacked there; "
+    "copies of CK+48 are on Kaggle; or set dataset.manual_dir to where it is; "
+    f"{prepared}to train without a release, on drawn faces: "
+    "dataset.name=synthetic_faces"
   )
 
 
@@ -151,12 +149,12 @@ def frames(release: Release, last_frames: int, neutral: bool) -> list[Frame]:
   if neutral:
     raise UserError(
       f"{release.path}: CK+48 has no neutral faces, so "
-      "--config.dataset.num_classes must be 7; the official tree has them"
+      "dataset.num_classes must be 7; the official tree has them"
     )
   if last_frames > LAST_FRAMES:
     raise UserError(
       f"{release.path}: CK+48 has the last {LAST_FRAMES} frames of a sequence, "
-      f"so --config.dataset.last_frames={last_frames} must be at most that; "
+      f"so dataset.last_frames={last_frames} must be at most that; "
       "the official tree has more"
     )
   return _last(_image_frames(release), last_frames)
@@ -207,7 +205,7 @@ def _names(release: Release) -> list[str]:
 
 
 def _in_class_folder(name: str) -> bool:
-  """Tells an image of CK+48, or one misnamed, among an archive's members."""
+  """Returns whether a member of an archive may be an image of CK+48."""
   path = PurePosixPath(name)
   return (
     len(path.parts) >= 2

@@ -1,8 +1,8 @@
 """The official tree of CK+: sequences of frames, from neutral to the peak.
 
 cohn-kanade-images/S005/001/S005_001_00000011.png, an Emotion file of one number
-beside it for each labelled sequence, and Landmarks of 68 points a frame. Faces
-are cut from the frames with the landmarks, or else as a detector finds them.
+beside it for each labeled sequence, and Landmarks of 68 points per frame. Faces
+are cropped from the frames by the landmarks, or else by a detector.
 """
 
 import re
@@ -39,7 +39,7 @@ class Frame(NamedTuple):
     subject: "S005".
     sequence: of the subject, "001".
     number: of the frame.
-    label: place in `class_names.CKPLUS_CLASSES`.
+    label: index in `class_names.CKPLUS_CLASSES`.
     landmarks: the name of their file, if there is one.
     label_file: the name of the Emotion file, in the tree.
   """
@@ -54,7 +54,7 @@ class Frame(NamedTuple):
 
 
 class Face(NamedTuple):
-  """One row of a release; the table has splits, the others subjects."""
+  """One face of a release; the table has splits, the others subjects."""
 
   image: UInt8[np.ndarray, "48 48 1"]
   label: int
@@ -99,7 +99,7 @@ def frames(root: Path, last_frames: int, neutral: bool) -> list[Frame]:
       raise UserError(
         f"{folder}: {len(shots)} frames, but the last {last_frames}"
         f"{first} are to be taken: unpack the images again, or lower "
-        "--config.dataset.last_frames"
+        "dataset.last_frames"
       )
     picked = [(path, code - 1) for path in shots[-last_frames:]]
     if neutral:
@@ -141,7 +141,7 @@ def _emotion(file: Path) -> int:
 
 
 def read(root: Path, found: list[Frame]) -> Iterator[Face]:
-  """Cuts the faces from their frames, in order.
+  """Crops the faces from their frames, in order.
 
   Raises:
     UserError: a file is wrong, no face is found in a frame without

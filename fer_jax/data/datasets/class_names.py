@@ -57,7 +57,7 @@ FERPLUS_COUNTS = types.MappingProxyType(
   }
 )
 
-# The one row, from 0, that the published votes have nine votes on.
+# The only row, from 0, that has nine votes.
 FERPLUS_SHORT_ROW = 10435
 
 # Names of expressions in the releases that people have -> one name for each.
@@ -110,7 +110,7 @@ def label_of_folder(name: str) -> int | None:
 
 
 # In the order of the numbers 1-7 in CK+'s Emotion files; their 0, neutral,
-# labels no sequence, so the neutral class, where it is wanted, comes last.
+# is no sequence's label, so the neutral class, where it is wanted, comes last.
 CKPLUS_CLASSES = (
   "anger",
   "contempt",
@@ -122,13 +122,13 @@ CKPLUS_CLASSES = (
   "neutral",
 )
 
-# Labelled sequences of each class but neutral; 327 in all, of 118 subjects
+# Labeled sequences of each class but neutral; 327 in all, of 118 subjects
 # (Lucey et al. 2010).
 CKPLUS_COUNTS = (45, 18, 59, 25, 69, 28, 83)
 
-# The column `emotion` of ckextended.csv -> the place in CKPLUS_CLASSES.
+# The column `emotion` of ckextended.csv -> the index in CKPLUS_CLASSES.
 CKEXTENDED_LABELS = (0, 2, 3, 4, 5, 6, 7, 1)
-# Its neutral rows: one of each of CK+'s 593 sequences, labelled or not.
+# Its neutral rows: one of each of CK+'s 593 sequences, labeled or not.
 CKEXTENDED_NEUTRAL = 593
 
 # In the order of the numbers 1-7 in RAF-DB's list_patition_label.txt.

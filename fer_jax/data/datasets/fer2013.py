@@ -1,4 +1,4 @@
-"""FER2013: 35,887 grey faces of 48x48 pixels in seven classes.
+"""FER2013: 35,887 gray faces of 48x48 pixels in seven classes.
 
 Goodfellow et al., "Challenges in Representation Learning: A report on three
 machine learning contests", 2013, https://arxiv.org/abs/1307.0414
@@ -46,17 +46,17 @@ class Fer2013(FaceBuilder):
         f"cannot look for FER2013: {e}; set dataset.manual_dir to a "
         "folder that can be read"
       ) from e
-    if self.manual_dir:  # Asked for, so prepared data will not do.
+    if self.manual_dir:  # Asked for, so that prepared data are no substitute.
       raise fer2013_releases.missing(self._places, given=True)
     return None
 
   def origin(self) -> str:
-    """Says which release is taken, and which are not."""
+    """Returns the release that is used, and others that are not."""
     release, *others = map(str, self._releases)
     return f"{release} (not {', '.join(others)})" if others else release
 
   def read_examples(self) -> Mapping[str, list[Example]]:
-    """Reads the release, once for all splits: they are 83 MB in memory."""
+    """Reads the release once for all splits, which take 83 MB in memory."""
     if not self._releases:
       raise fer2013_releases.missing(self._places, given=False)
     release = self._releases[0]
@@ -89,7 +89,7 @@ class Fer2013(FaceBuilder):
         if count != expected
       ]
       if not any(counts):
-        odd.append(f"{split} has no rows (official: {sum(official)})")
+        odd.append(f"{split} has no examples (official: {sum(official)})")
       elif differing:
         odd.append(f"{split} has {', '.join(differing)}")
     if odd:

@@ -1,9 +1,9 @@
-"""Finds and opens FER2013 in whatever release the user has.
+"""Finds and opens FER2013 in any form of its release.
 
 The challenge's file fer2013.csv, plain, compressed or in an archive; Kaggle's
-icml_face_data.csv, which has the same rows in other columns; and the release
-as folders of images, plain or zipped. Archives are read as streams: nothing
-is ever extracted to disk.
+icml_face_data.csv, which has the same rows in other columns, and train.csv; and
+the release as folders of images, plain or zipped. Archives are read as streams:
+nothing is ever extracted to disk.
 
 Goodfellow et al., "Challenges in Representation Learning: A report on three
 machine learning contests", 2013, https://arxiv.org/abs/1307.0414
@@ -21,8 +21,8 @@ from fer_jax.data.datasets.bounded_io import BROKEN
 from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError
 
-# What is taken first where a folder holds several; "." is the folder itself,
-# if it holds the folders train and test.
+# The order of preference where a folder holds several; "." is the folder
+# itself, if it holds the folders train and test.
 FILE_ORDER = (
   "fer2013.csv",
   "fer2013.csv.gz",
@@ -44,7 +44,7 @@ FILE_ORDER = (
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _COMPRESSED = (".gz", ".xz", ".bz2")
-_OR_PREPARED = "or leave dataset.manual_dir away to use data prepared before"
+_OR_PREPARED = "or unset dataset.manual_dir to use data prepared before"
 
 
 def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
@@ -76,9 +76,9 @@ def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
 
 
 def find(places: Iterable[Path]) -> list[Path]:
-  """Returns the releases in `places`, the one to take first.
+  """Returns the releases in `places`, the one to use first.
 
-  Of several in a folder that is the first by `FILE_ORDER`. A place may be a
+  Of several in a folder, that is the first by `FILE_ORDER`. A place may be a
   folder, a folder that holds a folder `fer2013`, or a release's file.
   """
   found = []
@@ -99,7 +99,7 @@ def _is_release(path: Path, folder: Path) -> bool:
     } >= {"training", "testing"}
   if not path.is_file():
     return False
-  if path.name == "archive.zip":  # Kaggle's name for any data set
+  if path.name == "archive.zip":  # Kaggle's name for any dataset
     with contextlib.suppress(*BROKEN), zipfile.ZipFile(path) as archive:
       names = archive.namelist()
       return bool(_csv_member(names) or fer2013_folders.members(names))
@@ -107,7 +107,7 @@ def _is_release(path: Path, folder: Path) -> bool:
 
 
 def missing(places: Iterable[Path], given: bool) -> UserError:
-  """Returns the error that tells what was looked for, and what to do.
+  """Returns the error that says what was looked for, and what to do.
 
   Args:
     places: where it was looked for.
@@ -121,10 +121,8 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
     '"Challenges in Representation Learning: Facial Expression Recognition '
     "Challenge\"), or msambare's folder release fer2013 (Kaggle, "
     "archive.zip), and put it there, or set dataset.manual_dir to where "
-    f"it is; {_OR_PREPARED + '; ' if given else ''}to train on the embedded "
-    "set of drawn faces instead: python -m fer_jax.train "
-    "--config=configs/resnet18.py "
-    "--config.dataset.name=synthetic_faces"
+    f"it is; {_OR_PREPARED + '; ' if given else ''}to train without a "
+    "release, on drawn faces: dataset.name=synthetic_faces"
   )
 
 
@@ -154,12 +152,12 @@ def _files_of_folders(release: Path) -> list[Path]:
 
 
 def keeps_order(path: Path) -> bool:
-  """Whether a release's rows are in the order of fer2013.csv."""
+  """Returns whether a release's rows are in the order of fer2013.csv."""
   if path.suffix.lower() != ".zip":
     return not path.is_dir()
   with contextlib.suppress(*BROKEN), zipfile.ZipFile(path) as archive:
     return _csv_member(archive.namelist()) is not None
-  return True  # What is wrong with it, reading it says.
+  return True  # Reading it raises the error.
 
 
 def read(path: Path) -> Iterator[fer2013_csv.FaceRow]:

@@ -29,14 +29,14 @@ NUM_CLASSES = (8, 10)
 
 
 class FerPlus(FaceBuilder):
-  """FER2013's splits and images, less the rows without a clear expression.
+  """FER2013's splits and images, without those of no clear expression.
 
-  Options: `target` is "majority" (a label), "distribution" (shares of the
-  votes) or "multi_target" (equal shares of every class that is right), see
-  `votes`. `num_classes` is 8 (the expressions; rows that are unknown or no
-  face are dropped) or 10 (these are classes too and every row is kept; a row
-  without a majority is unknown). `row` is the row of fer2013.csv, as FER2013's
-  is, so the two can be compared.
+  Options: `target` is "majority" (a label), "distribution" (of the votes) or
+  "multi_target" (uniform over all classes that are right), see
+  `ferplus_votes`. `num_classes` is 8 (the expressions; images that are unknown
+  or no face are dropped) or 10 (these are classes too and every image is kept;
+  one without a majority is unknown). `row` is the row of fer2013.csv, as in the
+  dataset fer2013, so that the two can be compared.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -46,9 +46,7 @@ class FerPlus(FaceBuilder):
 
   def __init__(self, **kwargs: Any):
     options = {**self.default_options, **kwargs}
-    choose(
-      "value of --config.dataset.target", options["target"], ferplus_votes.MODES
-    )
+    choose("dataset.target", options["target"], ferplus_votes.MODES)
     ok = options["num_classes"] in NUM_CLASSES
     must = "be 8 (the expressions) or 10 (unknown and no face too)"
     require(ok, "dataset.num_classes", options["num_classes"], must)
@@ -60,7 +58,7 @@ class FerPlus(FaceBuilder):
     return self.classes[: self.options["num_classes"]]
 
   def target_feature(self) -> tfds.features.FeatureConnector:
-    """A label, or shares of the classes."""
+    """A label, or a distribution over the classes."""
     if self.options["target"] == "majority":
       return tfds.features.Scalar(np.int64)
     shape = (self.options["num_classes"],)
@@ -76,7 +74,7 @@ class FerPlus(FaceBuilder):
 
   @functools.cached_property
   def _ordered(self) -> list[Path]:
-    """The releases whose rows the votes can be joined to."""
+    """The releases whose rows are in the order of the votes."""
     return [
       path for path in self._releases if fer2013_releases.keeps_order(path)
     ]
@@ -100,18 +98,18 @@ class FerPlus(FaceBuilder):
         f"cannot look for FER+: {e}; set dataset.manual_dir to a folder "
         "that can be read"
       ) from e
-    if self.manual_dir:  # Asked for, so prepared data will not do.
+    if self.manual_dir:  # Asked for, so that prepared data are no substitute.
       raise self._unusable()
     return None
 
   def origin(self) -> str:
-    """Says which files are joined, and which are not."""
+    """Returns the files that are joined, and others that are not."""
     taken = f"{self._ordered[0]} and {self._vote_files[0]}"
     others = [*self._ordered[1:], *self._vote_files[1:]]
     return f"{taken} (not {', '.join(map(str, others))})" if others else taken
 
   def read_examples(self) -> Mapping[str, list[Example]]:
-    """Joins images and votes, row by row."""
+    """Joins images and votes by position."""
     if not (self._ordered and self._vote_files):
       raise self._unusable()
     vote_rows = list(ferplus_csv.read(self._vote_files[0]))
@@ -166,16 +164,16 @@ class FerPlus(FaceBuilder):
       )
 
   def after_preparation(self) -> None:
-    """Warns where rows or votes are not as many as the official ones."""
+    """Warns where there are other numbers than the official ones."""
     key = (self.options["target"], self.options["num_classes"])
     official = labels.FERPLUS_COUNTS.get(key, (None, None, None))
     odd = []
     for (split, kept), known in zip(self._kept.items(), official, strict=True):
       beside = f" (official: {known})" if known else ""
       if not kept:
-        odd.append(f"{split} has no rows{beside}")
+        odd.append(f"{split} has no examples{beside}")
       elif known and kept != known:
-        odd.append(f"{split} keeps {kept} rows{beside}")
+        odd.append(f"{split} keeps {kept} examples{beside}")
     short = [row for row in self._short if row != labels.FERPLUS_SHORT_ROW]
     if short:
       odd.append(
@@ -191,7 +189,7 @@ class FerPlus(FaceBuilder):
       )
 
   def _unusable(self) -> UserError:
-    """Returns the error of what is not there, or not in order."""
+    """Returns the error of files that are missing or not in order."""
     if self._vote_files and self._releases and not self._ordered:
       return ferplus_csv.out_of_order(self._releases[0])
     return ferplus_csv.missing(

@@ -1,10 +1,9 @@
 """Finds and reads fer2013new.csv, the votes of FER+ on FER2013's images.
 
-Its rows stand in the order of fer2013.csv, and only that order joins the two:
+Its rows are in the order of fer2013.csv, and only that order joins the two:
 the image names in it are no row numbers from row 60 on, and 173 are blank. In
 the training and validation rows, where this was checked, all ten people voted
-NF (no face) on every blank one, so that what reads the votes need not know
-the names.
+NF (no face) on every blank one, so that the names are not needed.
 """
 
 import zipfile
@@ -44,7 +43,7 @@ class VoteRow(NamedTuple):
 
 
 def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
-  """Returns the places that releases and votes are looked for in, in order.
+  """Returns the places to look for releases and votes, in order.
 
   Args:
     manual_dir: the user's folder, release or file of votes, which is then the
@@ -64,7 +63,7 @@ def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
 
 
 def find(places: Iterable[Path]) -> list[Path]:
-  """Returns the files of votes in `places`, the one to take first.
+  """Returns the files of votes in `places`, the one to use first.
 
   A place is a folder, or a release's file, beside which they may lie.
   """
@@ -79,7 +78,7 @@ def find(places: Iterable[Path]) -> list[Path]:
 def missing(
   places: Iterable[Path], *, faces: bool, votes: bool, given: bool
 ) -> UserError:
-  """Returns the error that tells what was looked for, and what to do.
+  """Returns the error that says what was looked for, and what to do.
 
   Args:
     places: where it was looked for.
@@ -103,18 +102,17 @@ def missing(
   return UserError(
     f"{' and '.join(what)} in {' or '.join(map(str, places))}: put both files "
     "there, or set dataset.manual_dir to the folder that holds both"
-    f"{prepared}; to train on the embedded set of drawn faces instead: python "
-    "-m fer_jax.train --config=configs/resnet18.py "
-    "--config.dataset.name=synthetic_faces"
+    f"{prepared}; to train without a release, on drawn faces: "
+    "dataset.name=synthetic_faces"
   )
 
 
 def out_of_order(release: Path) -> UserError:
-  """Returns the error of a release as folders of images."""
+  """Returns the error of a release that is folders of images."""
   return UserError(
-    f"{release}: FER+'s votes are joined to the rows of fer2013.csv by their "
-    "order, which the release as folders of images does not keep: neither its "
-    "file numbers (Training_N.jpg) nor FER+'s image names are row numbers; "
+    f"{release}: the votes of FER+ are joined to the rows of fer2013.csv by "
+    "position, which folders of images do not preserve: neither their file "
+    "numbers (Training_N.jpg) nor FER+'s image names are row numbers; "
     f"put {_ORDERED} beside it"
   )
 

@@ -1,11 +1,11 @@
-"""From FER+'s votes to targets.
+"""Targets from the votes of FER+.
 
 Ten people voted on each image of FER2013, for one of eight expressions,
 "unknown" or "NF" (no face). Barsoum et al. 2016, "Training Deep Networks for
 Facial Expression Recognition with Crowd-Sourced Label Distribution",
-https://arxiv.org/abs/1608.01041, make targets of the votes in several ways.
-What is left open there (when a row is dropped) follows the authors' published
-code; `labels.FERPLUS_COUNTS` holds the number of rows this keeps.
+https://arxiv.org/abs/1608.01041, define several targets. Details that the paper
+leaves open (which images are dropped) follow the authors' published code;
+`class_names.FERPLUS_COUNTS` holds the resulting numbers of images.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ NUM_COLUMNS = 10
 NUM_EXPRESSIONS = 8
 UNKNOWN = 8  # the column; NF is the one after
 
-# Column -> share of the votes.
-Shares = Float32[np.ndarray, "10"]
+# Column -> fraction of the votes.
+Distribution = Float32[np.ndarray, "10"]
 Votes = Int[np.ndarray, "10"]
 
 
 def without_outliers(votes: Votes) -> Votes:
-  """Returns the votes with single ones as none: one of ten may be a slip.
+  """Returns the votes without single ones: one of ten may be a mistake.
 
   >>> without_outliers(np.array([7, 2, 1, 0, 0, 0, 0, 0, 0, 0])).tolist()
   [7, 2, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -31,8 +31,8 @@ def without_outliers(votes: Votes) -> Votes:
   return np.where(votes > 1, votes, 0)
 
 
-def majority(votes: Votes) -> Shares:
-  """The column with more than half of the votes, else unknown.
+def majority(votes: Votes) -> Distribution:
+  """Returns the column with more than half of the votes, else unknown.
 
   >>> int(majority(np.array([4, 6, 0, 0, 0, 0, 0, 0, 0, 0])).argmax())
   1
@@ -44,16 +44,16 @@ def majority(votes: Votes) -> Shares:
   return _only(best if 2 * votes[best] > votes.sum() else UNKNOWN)
 
 
-def distribution(votes: Votes) -> Shares:
-  """The shares of the expressions that most people saw.
+def distribution(votes: Votes) -> Distribution:
+  """Returns the distribution over the expressions that most people saw.
 
-  Columns are taken by their votes, equal ones together, until they have three
-  quarters of all votes or are three. Unknown or NF ends that; it counts only
-  where nothing was taken before it. The row is unknown where what was taken is
-  half of the votes or less, or more than three columns.
+  Columns are taken in the order of their votes, equal ones together, until they
+  have three quarters of all votes or are three. Unknown or NF ends that; it
+  counts only if nothing was taken before. The image is unknown if the columns
+  have half of the votes or less, or are more than three.
 
-  >>> shares = distribution(np.array([6, 3, 1, 0, 0, 0, 0, 0, 0, 0]))
-  >>> [round(float(s), 2) for s in shares[:3]]
+  >>> fractions = distribution(np.array([6, 3, 1, 0, 0, 0, 0, 0, 0, 0]))
+  >>> [round(float(s), 2) for s in fractions[:3]]
   [0.67, 0.33, 0.0]
   """
   votes = without_outliers(votes)
@@ -73,11 +73,11 @@ def distribution(votes: Votes) -> Shares:
   return (taken / taken.sum()).astype(np.float32)
 
 
-def multi_target(votes: Votes) -> Shares:
-  """Equal shares of all columns with 30 % of the votes or more.
+def multi_target(votes: Votes) -> Distribution:
+  """Returns the uniform distribution over columns with 30 % of the votes.
 
-  The row is unknown where these have half of the votes or less, and it is
-  unknown or NF alone where that has the most of them. The shares are equal
+  The image is unknown if these have half of the votes or less, and it is
+  unknown or NF alone if that has the most of them. The distribution is uniform
   since any of these columns is a right answer.
 
   >>> multi_target(np.array([5, 0, 4, 1, 0, 0, 0, 0, 0, 0])).tolist()[:4]
@@ -95,7 +95,7 @@ def multi_target(votes: Votes) -> Shares:
   return chosen / chosen.sum()
 
 
-MODES: dict[str, Callable[[Votes], Shares]] = {
+MODES: dict[str, Callable[[Votes], Distribution]] = {
   "distribution": distribution,
   "majority": majority,
   "multi_target": multi_target,
@@ -107,16 +107,16 @@ def targets(
 ) -> tuple[
   Int[np.ndarray, " n"] | Float32[np.ndarray, "n k"], Bool[np.ndarray, " n"]
 ]:
-  """The targets of many rows, and which of the rows to keep.
+  """Returns the targets of many images, and which of them to keep.
 
   Args:
-    votes: of each row, for each column.
+    votes: votes of each image, for each column.
     mode: one of `MODES`.
-    num_classes: 8 drops the rows that are unknown or NF; 10 keeps them all.
+    num_classes: 8 drops the images that are unknown or NF; 10 keeps all.
 
   Returns:
-    Labels for "majority", else shares of the classes; and whether to keep each
-    row. A dropped row's target means nothing.
+    Labels for "majority", else distributions over the classes; and whether to
+    keep each image. The target of a dropped image is arbitrary.
 
   >>> rows = np.array([[0, 9, 0, 0, 0, 0, 0, 0, 1, 0], [0] * 9 + [10]])
   >>> labels, kept = targets(rows, "majority", 8)
@@ -124,31 +124,31 @@ def targets(
   ([1], [True, False])
   """
   kept = np.ones(len(votes), bool)
-  shares = np.zeros((len(votes), num_classes), np.float32)
+  fractions = np.zeros((len(votes), num_classes), np.float32)
   for i, row in enumerate(votes):
-    all_shares = MODES[mode](row)
+    all_columns = MODES[mode](row)
     if num_classes == NUM_COLUMNS:
-      shares[i] = all_shares
-    elif (of_expressions := expressions_only(all_shares)) is not None:
-      shares[i] = of_expressions
+      fractions[i] = all_columns
+    elif (of_expressions := expressions_only(all_columns)) is not None:
+      fractions[i] = of_expressions
     else:
       kept[i] = False
-  return (shares.argmax(axis=1) if mode == "majority" else shares), kept
+  return (fractions.argmax(axis=1) if mode == "majority" else fractions), kept
 
 
-def expressions_only(shares: Shares) -> Float[np.ndarray, "8"] | None:
-  """The shares of the eight expressions, or None for a row to drop.
+def expressions_only(fractions: Distribution) -> Float[np.ndarray, "8"] | None:
+  """Returns the distribution over the eight expressions; None to drop it.
 
-  A row is dropped where unknown or NF has the largest share; a smaller one is
-  shared out in proportion.
+  An image is dropped if unknown or NF has the largest part; a smaller part is
+  removed and the rest renormalized.
   """
-  if shares.argmax() >= NUM_EXPRESSIONS:
+  if fractions.argmax() >= NUM_EXPRESSIONS:
     return None
-  expressions = shares[:NUM_EXPRESSIONS]
+  expressions = fractions[:NUM_EXPRESSIONS]
   return expressions / expressions.sum()
 
 
-def _only(column: int) -> Shares:
-  shares = np.zeros(NUM_COLUMNS, np.float32)
-  shares[column] = 1
-  return shares
+def _only(column: int) -> Distribution:
+  fractions = np.zeros(NUM_COLUMNS, np.float32)
+  fractions[column] = 1
+  return fractions

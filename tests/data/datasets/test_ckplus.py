@@ -552,8 +552,8 @@ def test_missing_release(dirs, raw, tmp_path):
     "https://www.jeffcohn.net/Resources/",
     "Kaggle",
     "Emotion_labels.zip",
-    "--config.dataset.name=synthetic_faces",
-    "leave dataset.manual_dir away",
+    "dataset.name=synthetic_faces",
+    "unset dataset.manual_dir",
   ):
     assert part in str(error.value)
   assert "\n" not in str(error.value)

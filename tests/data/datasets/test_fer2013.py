@@ -87,7 +87,7 @@ def test_absent_split_is_said_and_refused(dirs, raw, caplog):
   with caplog.at_level(logging.WARNING, logger="absl"):
     dataset = load("fer2013", **dirs)
   (warning,) = [r.getMessage() for r in caplog.records if r.levelno == 30]
-  assert "test has no rows (official: 3589)" in warning
+  assert "test has no examples (official: 3589)" in warning
   assert "train has angry 1 (official: 3995)" in warning
   assert "\n" not in warning
   with pytest.raises(UserError, match="split 'test': there are train, valida"):
@@ -189,7 +189,7 @@ def test_wrong_manual_dir_is_refused_whatever_else_is_there(
     load("fer2013", **dirs)
   for part in (
     f"no release of FER2013 in {dirs['manual_dir']}: looked for fer2013.csv, ",
-    "--config.dataset.name=synthetic_faces",
+    "dataset.name=synthetic_faces",
   ):
     assert part in str(error.value)
   with pytest.raises(UserError, match="notes.txt: not a release of FER2013"):

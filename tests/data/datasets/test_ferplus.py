@@ -83,7 +83,9 @@ def test_every_ordered_release_joins(form, raw, faces, open_data):
 @pytest.mark.parametrize("form", ["folders", "folders zip"])
 def test_releases_out_of_order_are_refused(form, raw, faces, open_data):
   write_files(raw, FORMS[form](faces) | {"fer2013new.csv": votes_csv()})
-  with pytest.raises(UserError, match="by their order, which the release as f"):
+  with pytest.raises(
+    UserError, match="by position, which folders of images do"
+  ):
     open_data()
 
 
@@ -231,14 +233,16 @@ def test_counts_other_than_the_official_are_warned_of(
   write_files(raw, FORMS["csv"](faces[:10]))
   write_files(raw, {"fer2013new.csv": votes_csv(USAGES[:10])})
   (warning,) = prepare_and_warn(caplog, open_data)
-  assert "train keeps 3 rows (official: 25060)" in warning
-  assert "test has no rows (official: 3153)" in warning
+  assert "train keeps 3 examples (official: 25060)" in warning
+  assert "test has no examples (official: 3153)" in warning
   (warning,) = prepare_and_warn(caplog, open_data, target="multi_target")
-  assert warning.endswith("differs from the official FER+: test has no rows")
+  assert warning.endswith(
+    "differs from the official FER+: test has no examples"
+  )
   counts = {("distribution", 8): (4, 4, 4)}
   monkeypatch.setattr(class_names, "FERPLUS_COUNTS", counts)
   (warning,) = prepare_and_warn(caplog, open_data, target="distribution")
-  assert warning.endswith("official FER+: test has no rows (official: 4)")
+  assert warning.endswith("official FER+: test has no examples (official: 4)")
 
 
 def test_missing_votes_are_counted(raw, faces, open_data, caplog, monkeypatch):
@@ -269,7 +273,7 @@ def test_missing_files_say_what_to_get(given, tmp_path, raw, faces, open_data):
       open_data(manual_dir=manual_dir)
     text = str(error.value)
     assert "\n" not in text and f"{place}: put both" in text
-    assert "--config.dataset.name=synthetic_faces" in text
+    assert "dataset.name=synthetic_faces" in text
     assert ("prepared before" in text) == given
     return text
 
