@@ -6,10 +6,7 @@ their text disagrees with these. PublicTest is `validation` here.
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
-
-_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Row:
   accuracy: float | None = None
   loss: float | None = None
   train_loss: float | None = None
-  overrides: Mapping[str, Any] = _NONE
+  overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

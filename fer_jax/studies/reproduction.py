@@ -60,13 +60,14 @@ def reproduce(
     UserError: a paper is unknown, or a run cannot be trained.
     Interrupted: SIGINT or SIGTERM came; the state is saved.
   """
-  deadline = time.monotonic() + budget
   jobs = [
     (paper, row, load_recipe(row, overrides))
     for paper in papers
     for row in PAPERS[choose("paper", paper, PAPERS)].rows
   ]
-  for paper, row, config in sorted(jobs, key=lambda job: cost(job[2])):
+  jobs.sort(key=lambda job: cost(job[2]))
+  deadline = time.monotonic() + budget
+  for paper, row, config in jobs:
     if time.monotonic() >= deadline:
       break
     workdir = folder / "runs" / f"{paper}-{slug(row.name)}"
@@ -112,7 +113,9 @@ def _train(config: ConfigDict, workdir: Path, deadline: float) -> None:
       raise _BudgetSpent
 
   try:
-    train_loop.train(config, workdir, after_epoch, test=False)
+    train_loop.train_and_evaluate(
+      config, workdir, after_epoch, evaluate_test=False
+    )
   except _BudgetSpent:
     pass
 
@@ -180,7 +183,8 @@ def render(results: Sequence[Result]) -> str:
     "# The five papers",
     "Every figure of ours is of the validation split (PublicTest), which also"
     " chose the epoch; the test split was not read. A row that trained fewer"
-    " epochs than planned says so. Seeds are averaged.",
+    " epochs than planned says so. Seeds are averaged. Minutes are those of"
+    " training; on the H100 seven runs shared the card.",
   ]
   for name, paper in PAPERS.items():
     parts += [f"## {paper.title}", paper.protocol]
@@ -190,7 +194,7 @@ def render(results: Sequence[Result]) -> str:
       row.name for row in paper.rows if row.name not in {r["row"] for r in mine}
     ]
     if missing:
-      parts.append(f"Not trained yet: {', '.join(missing)}.")
+      parts.append(f"Not trained yet: {'; '.join(missing)}.")
   parts.append(
     "`python -m fer_jax.reproduce` trains rows and writes this page."
   )
