@@ -1,1 +1,1 @@
-"""Training: state, step, loop and what stands around them."""
+"""Training: the loop, the step, and what they need."""

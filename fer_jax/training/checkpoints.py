@@ -1,9 +1,10 @@
 """Checkpoints of a run, written by orbax.
 
-`checkpoints/STEP` holds all that resuming needs: the state, grain's iterator
-and the run's position. `checkpoints/best/STEP` holds what evaluation needs:
-parameters and BatchNorm statistics. Both carry the configuration, the class
-names and the image shape, so a checkpoint is understood without its run.
+`checkpoints/STEP` holds everything needed to resume: the training state,
+grain's iterator and the loop's state. `checkpoints/best/STEP` holds what
+evaluation needs: parameters and BatchNorm statistics. Both contain the
+configuration, the class names and the image shape, so that a checkpoint can be
+used without its run.
 """
 
 import pathlib
@@ -17,7 +18,7 @@ import orbax.checkpoint as ocp
 from fer_jax.errors import UserError
 from fer_jax.training.train_state import TrainState, Tree
 
-Info = dict[str, Any]  # fit for JSON
+Info = dict[str, Any]  # can be written as JSON
 
 
 class Checkpoints:
@@ -30,13 +31,13 @@ class Checkpoints:
   def __init__(
     self, workdir: str | pathlib.Path, keep: int = 2, read_only: bool = False
   ):
-    """Opens them.
+    """Opens the checkpoints of a workdir.
 
     Args:
-      workdir: of the run.
-      keep: latest checkpoints kept.
-      read_only: nothing is made or tidied up: what another process is saving
-        there right now stays.
+      workdir: the run's folder.
+      keep: number of latest checkpoints to keep.
+      read_only: creates and deletes nothing, so that another process may be
+        saving checkpoints there.
     """
     self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
     with _named_errors(self.directory):
@@ -45,12 +46,12 @@ class Checkpoints:
 
   @property
   def latest_step(self) -> int | None:
-    """The step of the latest whole checkpoint; None where there is none."""
+    """The step of the latest complete checkpoint; None if there is none."""
     return self._latest.latest_step()
 
   @property
   def best_step(self) -> int | None:
-    """The step of the best checkpoint; None where there is none."""
+    """The step of the best checkpoint; None if there is none."""
     return self._best.latest_step()
 
   def save(
@@ -60,13 +61,13 @@ class Checkpoints:
     iterator: grain.DatasetIterator,
     info: Info,
   ) -> None:
-    """Saves what resuming needs; returns while it is being written.
+    """Saves everything needed to resume; returns while it is being written.
 
     Args:
-      step: batches seen.
+      step: number of batches seen.
       state: host arrays.
-      iterator: at the batch after `step`.
-      info: configuration, class names, position.
+      iterator: its next batch is the one after `step`.
+      info: configuration, class names, loop state.
 
     Raises:
       UserError: this or an earlier checkpoint could not be written.
@@ -85,10 +86,10 @@ class Checkpoints:
       )
 
   def save_best(self, step: int, variables: Tree, info: Info) -> None:
-    """Saves what evaluation needs, in the place of the best before."""
+    """Saves what evaluation needs, replacing the previous best."""
     with _named_errors(self.directory / "best"):
       if step in self._best.all_steps():
-        self._best.delete(step)  # A killed run got as far as this.
+        self._best.delete(step)  # Written by a run that was then killed.
       self._best.save(
         step,
         args=ocp.args.Composite(
@@ -119,26 +120,20 @@ class Checkpoints:
     return restored.state, restored.info
 
   def info(self) -> Info:
-    """What the latest checkpoint says beside its state."""
+    """Returns what the latest checkpoint says beside its arrays."""
     with _named_errors(self.directory):
       args = ocp.args.Composite(info=ocp.args.JsonRestore())
       return self._latest.restore(self.latest_step, args=args).info
 
-  def restore_best(self, like: Tree) -> Tree:
-    """Restores the best parameters and BatchNorm statistics."""
-    with _named_errors(self.directory / "best"):
-      args = ocp.args.Composite(variables=ocp.args.StandardRestore(like))
-      return self._best.restore(self.best_step, args=args).variables
-
   def restore_variables(self, which: str) -> tuple[Tree, Info]:
-    """Restores what evaluation applies, without knowing its shapes.
+    """Restores the variables to evaluate, whatever their shapes.
 
     Args:
       which: "best" or "latest".
 
     Returns:
-      `params` (averaged ones where the run keeps an average) and
-      `batch_stats`, and what the checkpoint says beside them.
+      `params` (the moving average if the run has one) and `batch_stats`, and
+      what the checkpoint says beside them.
 
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
@@ -163,7 +158,7 @@ class Checkpoints:
     return {"params": params, "batch_stats": batch_stats}, restored.info
 
   def close(self) -> None:
-    """Waits for what is being written."""
+    """Waits until everything is written."""
     with _named_errors(self.directory):
       self._latest.close()
       self._best.close()
@@ -172,7 +167,7 @@ class Checkpoints:
 def _manager(
   directory: pathlib.Path, keep: int, read_only: bool
 ) -> ocp.CheckpointManager:
-  # orbax's own `read_only` warns of every directory.
+  # orbax's own `read_only` warns about every directory.
   options = ocp.CheckpointManagerOptions(
     max_to_keep=None if read_only else keep,
     cleanup_tmp_directories=not read_only,
@@ -181,26 +176,26 @@ def _manager(
   return ocp.CheckpointManager(directory, options=options)
 
 
-# The ways out, in training and in reading what is trained.
-_GO_ON = (
-  "What was saved before is whole; mend the cause (disk space, permissions) and"
-  " give the same command to go on"
+# What to do, in training and when a trained model is read.
+_RESUME = (
+  "Earlier checkpoints are intact; fix the cause (disk space, permissions) and"
+  " rerun the command to resume"
 )
 _READ_OTHER = (
-  "It cannot be read: give --checkpoint=best or --checkpoint=latest, whichever"
-  " is whole, or train on"
+  "It cannot be read: use the other one of checkpoint=best and"
+  " checkpoint=latest, or resume training"
 )
 
 
 @contextmanager
 def _named_errors(
-  directory: pathlib.Path, way_out: str = _GO_ON
+  directory: pathlib.Path, advice: str = _RESUME
 ) -> Iterator[None]:
-  """Turns what a full or broken disk raises into one line."""
+  """Turns errors of a full or broken disk into a one-line UserError."""
   try:
     yield
   except (OSError, ValueError, RuntimeError, KeyError) as e:
     reason = " ".join(str(e).split())[:300]
     raise UserError(
-      f"checkpoint in {directory}: {reason or type(e).__name__}. {way_out}"
+      f"checkpoint in {directory}: {reason or type(e).__name__}. {advice}"
     ) from e

@@ -20,6 +20,7 @@ from fer_jax.training.loop_state import no_metrics
 from fer_jax.training.optim import optimizers
 from fer_jax.training.runtime import cpu
 from fer_jax.training.runtime.compilation import ParallelCompiler
+from fer_jax.training.train_batches import example_batch
 from fer_jax.training.train_state import Tree
 from fer_jax.training.train_step import TrainStep
 
@@ -64,7 +65,7 @@ def compile_programs(
   data, inputs = experiment.train_data, experiment.device_inputs
   metrics = parallel.replicate(no_metrics())
   observe = compiler.add("log", make_observe(parallel).lower(state, metrics))
-  batch = experiment.example_batch()
+  batch = example_batch(experiment)
   steps_per_call = experiment.config.steps_per_call or 1
   train_steps = None
   if steps_per_call > 1:

@@ -1,4 +1,4 @@
-"""What a run is made of, built and checked from its configuration."""
+"""The parts of a run, built and checked from its configuration."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ from fer_jax.training.train_step import TrainStep
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """What a run is made of; nothing in it changes while it trains.
+  """The parts of a run; they do not change while it trains.
 
   Attributes:
     config: checked and locked; with `overfit`, without regularization.
@@ -147,20 +147,6 @@ class Experiment:
     """`inputs` on every device."""
     return self.parallel.replicate(self.inputs)
 
-  def example_batch(self) -> pipeline.Batch:
-    """Returns a batch of this process as in training, on the host."""
-    config = self.config
-    batch = next(
-      pipeline.evaluation_batches(
-        self.dataset.split("train"),
-        config.batch_size,
-        config.data_loader,
-        jax.process_index(),
-        jax.process_count(),
-      )
-    )
-    return {name: x for name, x in batch.items() if name != "mask"}
-
   def info(self) -> dict[str, Any]:
     """Returns what every checkpoint of the run says beside its arrays."""
     return {
@@ -183,7 +169,7 @@ class Experiment:
 
 
 def create_experiment(config: ConfigDict) -> Experiment:
-  """Builds what a run is made of; nothing is compiled.
+  """Builds the parts of a run; nothing is compiled.
 
   Args:
     config: as `configs/default.py` describes it.

@@ -1,4 +1,4 @@
-"""Where a run stands: what a checkpoint keeps beside the arrays."""
+"""The state of the training loop on the host, as checkpoints store it."""
 
 import dataclasses
 from collections.abc import Mapping

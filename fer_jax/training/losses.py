@@ -1,10 +1,9 @@
 """Cross-entropy, its targets and its weights.
 
-The loss of a batch is sum(w * l) / sum(w): l is the cross-entropy of a row, w
-its class weight, and 0 for a row that only pads. For hard labels without
-smoothing this is what `torch.nn.CrossEntropyLoss(weight=...)` takes its mean
-by. A class weight thus says how much a class counts beside the others, and
-scaling all weights changes nothing.
+The loss of a batch is sum(w * l) / sum(w), where l is the cross-entropy of an
+example and w its class weight, or 0 for padding. For hard labels without label
+smoothing this equals `torch.nn.CrossEntropyLoss(weight=...)`. Class weights are
+relative: scaling all of them does not change the loss.
 """
 
 import jax
@@ -28,18 +27,20 @@ def check(config: ConfigDict) -> None:
     config: `name`, `output`, `label_smoothing` and `class_weights`.
 
   Raises:
-    UserError: a value is out of its range or unknown.
+    UserError: a value is unknown or out of range.
   """
-  choose("--config.loss.name", config.name, LOSSES)
-  choose("--config.loss.output", config.output, OUTPUTS)
+  choose("loss.name", config.name, LOSSES)
+  choose("loss.output", config.output, OUTPUTS)
   smoothing = config.label_smoothing
   ok = 0 <= smoothing < 1
   must = "be at least 0 and less than 1"
   require(ok, "loss.label_smoothing", smoothing, must)
   ok = not (smoothing and config.name == "multi_target")
-  must = "be 0 with --config.loss.name=multi_target, or every class is right"
+  must = (
+    "be 0 with loss.name=multi_target, where it would make every class correct"
+  )
   require(ok, "loss.label_smoothing", smoothing, must)
-  choose("--config.loss.class_weights", config.class_weights, CLASS_WEIGHTS)
+  choose("loss.class_weights", config.class_weights, CLASS_WEIGHTS)
 
 
 def one_hot_targets(
@@ -47,7 +48,7 @@ def one_hot_targets(
   num_classes: int,
   label_smoothing: float = 0.0,
 ) -> Float32[Array, "b k"]:
-  """Distributions over the classes, whatever kind of target comes in.
+  """Returns targets of either kind as distributions over the classes.
 
   Label smoothing (Szegedy et al. 2016, section 7) mixes a distribution with
   the uniform one: (1 - s) * target + s / k.
@@ -55,7 +56,7 @@ def one_hot_targets(
   Args:
     targets: labels `[b]`, or distributions over the classes `[b k]`.
     num_classes: k.
-    label_smoothing: s, the share of the uniform distribution.
+    label_smoothing: s, the weight of the uniform distribution.
 
   Returns:
     Float32 `[b k]`.
@@ -82,14 +83,14 @@ def one_hot_targets(
 def balanced_class_weights(
   targets: Int[np.ndarray, "n"] | Float[np.ndarray, "n k"], num_classes: int
 ) -> Float32[np.ndarray, "k"]:
-  """Weights that make every class count alike: n / (k * rows of the class).
+  """Returns weights that balance the classes: n / (k * examples of the class).
 
-  A class without rows gets 0: there is nothing to weigh, and the formula's
-  infinity would turn `targets @ weights` into NaN (0 * inf) for every row.
+  A class without examples gets 0: the formula's infinity would turn
+  `targets @ weights` into NaN (0 * inf) for every example.
 
   Args:
-    targets: training labels `[n]`, or distributions `[n k]`, of which a row
-      counts for each class by its share.
+    targets: training labels `[n]`, or distributions `[n k]`, which count for
+      each class in proportion.
     num_classes: k.
 
   Returns:
@@ -127,14 +128,14 @@ def example_weights(
   class_weights: Float[Array, "k"] | None = None,
   mask: Bool[Array, "b"] | Float[Array, "b"] | None = None,
 ) -> Float32[Array, "b"]:
-  """What each row of a batch weighs.
+  """Returns the weight of each example of a batch.
 
   Args:
-    targets: labels `[b]` or distributions `[b k]`, both before smoothing: how
-      much a row weighs is not to depend on how far its target is smoothed.
-    class_weights: weights `[k]`; a distribution weighs
-      `targets @ class_weights`. None: all rows weigh 1.
-    mask: 1 or True for a row that counts, 0 or False for one that pads.
+    targets: labels `[b]` or distributions `[b k]`, before label smoothing, so
+      that the weights do not depend on it.
+    class_weights: weights `[k]`; the weight of a distribution is
+      `targets @ class_weights`. None: all weights are 1.
+    mask: True (or 1) for examples that count, False (or 0) for padding.
 
   Returns:
     Float32 `[b]`.
@@ -155,14 +156,14 @@ def example_weights(
 def to_output(
   logits: Float[Array, "b k"], output: str
 ) -> Float32[Array, "b k"]:
-  """Logits whose softmax is the model's output.
+  """Returns logits whose softmax is the model's output.
 
   Args:
     logits: `[b k]`; half precision is cast first.
-    output: "softmax" leaves them; "sigmoid" gives s_k / sum_j s_j with s the
-      sigmoid of the logits, which is what Keras makes of sigmoid outputs under
-      categorical cross-entropy (Jiang et al. train so). The order of classes
-      is the same.
+    output: "softmax" keeps them; "sigmoid" gives the output s_k / sum_j s_j,
+      where s is the sigmoid of the logits, as Keras does for sigmoid outputs
+      with categorical cross-entropy (used by Jiang et al.). The order of
+      classes is the same.
 
   Returns:
     Float32 `[b k]`.
@@ -180,16 +181,16 @@ def per_example(
   weights: Float[Array, "b"] | None = None,
   name: str = "cross_entropy",
 ) -> Float32[Array, "b"]:
-  """The loss of each row, in float32.
+  """Returns the loss of each example, in float32.
 
   Args:
     logits: `[b k]`; half precision is cast before the softmax.
     targets: distributions over the classes `[b k]`, see `one_hot_targets`.
-    weights: by what each loss is multiplied `[b]`; a row of weight 0 gives 0
-      and no gradient, even where its loss is not finite. None: all 1.
+    weights: factors of the losses `[b]`; weight 0 gives loss 0 and no gradient,
+      even if the loss is not finite. None: all 1.
     name: one of `LOSSES`: "cross_entropy" is -sum_k t_k log p_k,
-      "multi_target" -log max_k p_k over the classes with t_k > 0, any of which
-      is right (Barsoum et al. 2016, section 4.2).
+      "multi_target" is -log max_k p_k over the classes with t_k > 0, any of
+      which is correct (Barsoum et al. 2016, section 4.2).
 
   Returns:
     Float32 `[b]`.
@@ -210,8 +211,8 @@ def _cross_entropy(logits: Array, targets: Array) -> Array:
 
 def _multi_target(logits: Array, targets: Array) -> Array:
   log_p = jax.nn.log_softmax(logits)
-  # By place, not `max`: its gradient divides by how many values equal it,
-  # which is 0 where XLA computes them anew with another rounding.
+  # By index, not `max`: its gradient divides by the number of values equal to
+  # it, which is 0 if XLA recomputes them with another rounding.
   best = jnp.argmax(jnp.where(targets > 0, log_p, -jnp.inf), axis=-1)
   return -jnp.take_along_axis(log_p, best[:, None], axis=-1)[:, 0]
 
@@ -221,25 +222,24 @@ def weighted_mean(
   weights: Float[Array, "b"],
   axis_name: str | None = None,
 ) -> Float32[Array, ""]:
-  """A device's part of the loss: its sum over the mean sum of weights.
+  """Returns a device's part of the loss of the global batch.
 
-  The devices hold equal shares of the rows but not of the weights (masked
-  rows, rare classes), so a mean of the devices' own means would count some
-  rows more. Each therefore divides by the same number, the sum of the weights
-  on all devices over the number of devices. The `pmean` of these parts is
-  sum(w * l) / sum(w) over the global batch, and the `pmean` of their gradients
-  is its gradient, on one device as on n.
+  Devices hold equally many examples, but not equal sums of weights (padding,
+  rare classes), so that the mean of their own means would be wrong. Each
+  therefore divides by the same number, the mean over the devices of the sums of
+  weights. The `pmean` of these parts is sum(w * l) / sum(w) over the global
+  batch, and the `pmean` of their gradients is its gradient.
 
-  Where batches are accumulated into one update the batches count alike,
-  whatever the sums of their weights are.
+  With gradient accumulation every batch counts equally, whatever the sum of its
+  weights is.
 
   Args:
-    losses: weighted, as `per_example(..., weights)` gives them `[b]`.
+    losses: weighted losses `[b]`, as `per_example(..., weights)` returns them.
     weights: the same weights `[b]`.
-    axis_name: the axis of the devices; None: there is one.
+    axis_name: the axis of the devices; None on one device.
 
   Returns:
-    A float32 scalar, 0 where no row weighs anything.
+    A float32 scalar; 0 if all weights are 0.
   """
   total = weights.astype(jnp.float32).sum()
   if axis_name is not None:

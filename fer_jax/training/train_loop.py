@@ -8,11 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import grain
 import jax
 from ml_collections import ConfigDict
 
-from fer_jax.data import pipeline
 from fer_jax.training import flat_params
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
@@ -25,8 +23,9 @@ from fer_jax.training.runtime.compilation import ParallelCompiler
 from fer_jax.training.runtime.profiler import Trace
 from fer_jax.training.runtime.signals import Interrupted, StopRequest
 from fer_jax.training.split_evaluation import Evaluator
+from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_result import TrainResult
-from fer_jax.training.train_state import TrainState, Tree, empty_like
+from fer_jax.training.train_state import TrainState, empty_like
 from fer_jax.training.workdir import claim
 
 # Called with the number and the metrics of an epoch that has been saved.
@@ -41,7 +40,7 @@ class Run:
   workdir: pathlib.Path
   loop: LoopState  # step, epoch, early stopping: what changes, on the host
   checkpoints: Checkpoints
-  batches: grain.DatasetIterator  # over training batches
+  batches: TrainBatches
   logger: RunLogger  # progress, metric files and curves
   trace: Trace  # profiles some steps if `config.profile`
   stop_request: StopRequest  # notes SIGINT and SIGTERM
@@ -87,11 +86,7 @@ def train_and_evaluate(
     stack.enter_context(claim(workdir, config, jax.process_index() == 0))
     checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     stack.callback(checkpoints.close)
-    batches = pipeline.training_batches(
-      experiment.dataset.split("train"),
-      experiment.batch_order,
-      config.data_loader,
-    )
+    batches = TrainBatches(experiment)
     if checkpoints.latest_step is None:
       loop = LoopState.create(experiment.config)
       weights = weights or experiment.read_initial_weights()
@@ -99,10 +94,10 @@ def train_and_evaluate(
     else:
       loop, state = restore(experiment, checkpoints, batches)
     state = experiment.place(state, loop.epoch)
-
     logger = RunLogger(experiment, workdir, loop.step)
     stack.callback(logger.close)
     logger.progress.write(summary.opening(experiment, workdir, loop, weights))
+    del weights
     trace = Trace(workdir / "profile", config.profile)
     stack.callback(trace.close)
     stop_request = stack.enter_context(StopRequest())
@@ -124,14 +119,14 @@ def train_and_evaluate(
 def restore(
   experiment: Experiment,
   checkpoints: Checkpoints,
-  batches: grain.DatasetIterator,
+  batches: TrainBatches,
 ) -> tuple[LoopState, TrainState]:
   """Restores the latest checkpoint, and moves `batches` to its next batch."""
   info = checkpoints.info()
   experiment.check_same_data(info["num_rows"])
   loop = LoopState.restore(experiment.config, info)
   like = empty_like(experiment.state_shapes(loop.epoch))
-  state, _ = checkpoints.restore(like, batches)
+  state, _ = checkpoints.restore(like, batches.iterator)
   return loop, state
 
 
@@ -157,7 +152,7 @@ def train_epochs(
     else:
       state = skip_evaluation(run, state)
     if not run.loop.is_finished(num_epochs):
-      stop_if_requested(run)
+      stop_if_requested(run, state)
   return state
 
 
@@ -188,7 +183,7 @@ def train_epoch(
       num_steps, train = programs.steps_per_call, programs.train_steps
     else:
       num_steps, train = 1, programs.train_step
-    state, metrics = train(state, metrics, next_batch(run, num_steps))
+    state, metrics = train(state, metrics, run.batches.take(num_steps))
 
     step_before, loop.step = loop.step, loop.step + num_steps
     loop.seconds = time.monotonic() - started
@@ -204,26 +199,12 @@ def train_epoch(
       progress.pause()
       loop.metrics = parallel.fetch(metrics)
       save_checkpoint(run, state)
-      stop_if_requested(run)
+      stop_if_requested(run, state)
       progress.resume()
   logger.flush(loop)
   loop.metrics = parallel.fetch(metrics)
   progress.pause()
   return state
-
-
-def next_batch(run: Run, num_steps: int) -> Tree:
-  """Returns the next batch, or several stacked, on the devices."""
-  experiment = run.experiment
-  if num_steps == 1:
-    return experiment.parallel.shard(next(run.batches))
-  batches = pipeline.take(
-    run.batches,
-    experiment.batch_order,
-    experiment.config.data_loader,
-    num_steps,
-  )
-  return experiment.parallel.shard(batches, stacked=True)
 
 
 def end_epoch(
@@ -284,7 +265,7 @@ def save_checkpoint(run: Run, state: TrainState) -> None:
     run.logger.means(run.loop, run.loop.metrics)
   host_state = run.experiment.parallel.fetch(state)
   run.checkpoints.save(
-    run.loop.step, host_state, run.batches, checkpoint_info(run)
+    run.loop.step, host_state, run.batches.iterator, checkpoint_info(run)
   )
 
 
@@ -307,9 +288,10 @@ def evaluate_best(
   return run.logger.finish(run.loop, scores)
 
 
-def stop_if_requested(run: Run) -> None:
-  """Raises Interrupted after a signal; the state has been saved."""
+def stop_if_requested(run: Run, state: TrainState) -> None:
+  """Saves everything and raises Interrupted, if a signal was received."""
   if run.stop_request.signal_number:
+    save_checkpoint(run, state)  # Does nothing if this step is saved already.
     run.checkpoints.close()
     message = summary.interrupted(run.loop, run.workdir)
     raise Interrupted(message, run.stop_request.signal_number)

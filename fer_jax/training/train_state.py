@@ -1,5 +1,6 @@
 """The arrays that a training step takes and returns."""
 
+import json
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -7,12 +8,19 @@ import jax
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Float32, Int, Key
+from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax.training import flat_params
 from fer_jax.training.flat_params import Flat
 from fer_jax.training.optim.schedules import Schedule
 
 Tree = Any  # a tree of arrays
+
+# The sections of a configuration that are compiled into a step, except for
+# the fields of the optimizer that are arguments (`RunInputs`).
+_COMPILED_SECTIONS = ("input", "augment", "optimizer", "loss", "ema_decay")
+_OPTIMIZER_ARGUMENTS = ("learning_rate", "weight_decay")
 
 
 class TrainState(struct.PyTreeNode):
@@ -77,6 +85,15 @@ class RunInputs(NamedTuple):
   rng: Key[Array, ""]
   schedule: Schedule
   weight_decay: Float32[Array, ""]
+
+
+def compiled_fields(config: ConfigDict) -> str:
+  """Returns the fields that are compiled into a step, as JSON."""
+  fields = configs.to_json(config)
+  kept = {name: fields[name] for name in _COMPILED_SECTIONS}
+  for name in _OPTIMIZER_ARGUMENTS:
+    del kept["optimizer"][name]
+  return json.dumps(kept, sort_keys=True)
 
 
 def empty_like(tree: Tree) -> Tree:

@@ -7,7 +7,6 @@ compiles it.
 
 import dataclasses
 import functools
-import json
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +16,6 @@ import optax
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
-from fer_jax import config as configs
 from fer_jax.ops import convolution
 from fer_jax.training import flat_params, losses
 from fer_jax.training.batch_preparation import (
@@ -29,12 +27,12 @@ from fer_jax.training.flat_params import Flat
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import freezing, optimizers
 from fer_jax.training.optim.lr_multipliers import ByPath
-from fer_jax.training.train_state import RunInputs, TrainState, Tree
-
-# The sections of a configuration that are compiled into a step, except for
-# the fields of the optimizer that are arguments (`RunInputs`).
-_COMPILED_SECTIONS = ("input", "augment", "optimizer", "loss", "ema_decay")
-_OPTIMIZER_ARGUMENTS = ("learning_rate", "weight_decay")
+from fer_jax.training.train_state import (
+  RunInputs,
+  TrainState,
+  Tree,
+  compiled_fields,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,8 +119,7 @@ class TrainStep:
       inputs: the run's.
 
     Returns:
-      Gradients of the trained parameters, new BatchNorm statistics, and the
-      metrics with this step's added.
+      The gradients, new BatchNorm statistics, and the metrics with this step's.
     """
     rng = jax.random.fold_in(inputs.rng, state.step)
     images, labels = gather(data, batch)
@@ -185,7 +182,7 @@ class TrainStep:
       dropout_rng: key of dropout.
 
     Returns:
-      The mean loss, the logits, and the new running statistics.
+      The mean loss; the logits and the new running statistics.
     """
     options = self.config.loss
     params = freezing.merge(trained, frozen)
@@ -305,12 +302,3 @@ class TrainStep:
 
   def __hash__(self) -> int:
     return hash(self._key)
-
-
-def compiled_fields(config: ConfigDict) -> str:
-  """Returns the fields that are compiled into a step, as JSON."""
-  fields = configs.to_json(config)
-  kept = {name: fields[name] for name in _COMPILED_SECTIONS}
-  for name in _OPTIMIZER_ARGUMENTS:
-    del kept["optimizer"][name]
-  return json.dumps(kept, sort_keys=True)

@@ -1,36 +1,35 @@
-"""A workdir belongs to one run, and to one process at a time."""
+"""A workdir holds one run, and one process at a time trains in it."""
 
 import contextlib
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 
+import filelock
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax.errors import UserError
+from fer_jax.files import atomic_write
 
-try:
-  import fcntl
-except ImportError:  # Windows
-  fcntl = None  # type: ignore[assignment]
+CONFIG = "config.json"
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def claim(
   workdir: pathlib.Path, config: ConfigDict, write: bool
 ) -> Iterator[None]:
-  """Makes a workdir this run's while entered: writes config.json, or checks it.
+  """Locks a workdir, and writes config.json or checks that it is the same.
 
   Args:
-    workdir: where the run goes.
-    config: of the run.
-    write: whether this process writes.
+    workdir: where the run is written.
+    config: the run's configuration.
+    write: whether this process writes there.
 
   Raises:
-    UserError: it holds a run of another configuration, another process is
-      training there, or it cannot be written.
+    UserError: the workdir holds a run of another configuration, another process
+      is training in it, or it cannot be written.
   """
   with contextlib.ExitStack() as stack:
     try:
@@ -39,56 +38,53 @@ def claim(
         stack.enter_context(_locked(workdir))
       _write_or_check(workdir, config, write)
     except (OSError, ValueError) as e:
-      raise UserError(f"workdir {workdir}: {e}: give another --workdir") from e
+      raise UserError(f"workdir {workdir}: {e}: use another workdir") from e
     yield
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:
-  """The configuration a workdir's run was started with.
+  """Returns the configuration that a workdir's run was started with.
 
   Raises:
-    OSError: there is none, or it cannot be read.
-    ValueError: the file is broken.
+    OSError: it is missing or cannot be read.
+    ValueError: the file is corrupt.
   """
-  fields = json.loads((workdir / "config.json").read_text())
+  fields = json.loads((workdir / CONFIG).read_text())
   return configs.from_json(fields)
 
 
 def _write_or_check(
   workdir: pathlib.Path, config: ConfigDict, write: bool
 ) -> None:
-  path = workdir / "config.json"
+  path = workdir / CONFIG
   if path.exists():
     changed = configs.differences(read_config(workdir), config)
     if changed:
       raise UserError(
         f"{workdir} holds a run of another configuration"
-        f" ({'; '.join(changed)}): give another --workdir, or the"
-        " configuration it has"
+        f" ({'; '.join(changed)}): use another workdir, or the configuration of"
+        " that run"
       )
   elif write:
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(configs.to_json(config), indent=2) + "\n")
-    draft.replace(path)
+    with atomic_write(path) as draft:
+      draft.write_text(json.dumps(configs.to_json(config), indent=2) + "\n")
 
 
 @contextlib.contextmanager
 def _locked(workdir: pathlib.Path) -> Iterator[None]:
-  """Holds the folder's lock, which ends with the process however it ends."""
-  if fcntl is None:
+  """Holds the workdir's lock, which the system releases with the process."""
+  lock = filelock.FileLock(workdir / _LOCK)
+  try:
+    lock.acquire(timeout=0)
+  except filelock.Timeout:
+    raise UserError(
+      f"another process is training in {workdir}: wait for it, or use another"
+      " workdir"
+    ) from None
+  except NotImplementedError:  # A file system without locks.
     yield
     return
-  folder = os.open(workdir, os.O_RDONLY)
   try:
-    try:
-      fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UserError(
-        f"another process is training in {workdir}: wait for it, or give"
-        " another --workdir"
-      ) from None
-    except OSError:
-      pass  # A file system without locks.
     yield
   finally:
-    os.close(folder)
+    lock.release()

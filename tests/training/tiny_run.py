@@ -11,12 +11,12 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from fer_jax.configs import default
-from fer_jax.data import pipeline
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.data.datasets.builder import Example, FaceBuilder
 from fer_jax.models import registry, resnet
 from fer_jax.training import experiment, train_loop
 from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_state import TrainState
 
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 160, 50, 30
@@ -75,10 +75,7 @@ def final_state(config: ConfigDict, workdir: pathlib.Path) -> TrainState:
   """Returns the arrays of the latest checkpoint."""
   with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
     parts = experiment.create_experiment(config)
-    batches = pipeline.training_batches(
-      parts.dataset.split("train"), parts.batch_order, config.data_loader
-    )
-    return train_loop.restore(parts, checkpoints, batches)[1]
+    return train_loop.restore(parts, checkpoints, TrainBatches(parts))[1]
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:

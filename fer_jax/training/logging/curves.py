@@ -1,4 +1,4 @@
-"""A picture of a training run: `curves.png`."""
+"""Plots a training run: `curves.png`."""
 
 import io
 import math
@@ -14,9 +14,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from fer_jax.errors import UserError
+from fer_jax.files import atomic_write
 
-# Blue and vermilion tell apart in every kind of colour vision, and in grey
-# (Okabe and Ito 2008, "Color Universal Design").
+# Blue and vermilion can be told apart with every kind of color vision, and in
+# gray (Okabe and Ito 2008, "Color Universal Design").
 _COLORS = {"train": "#0072B2", "validation": "#D55E00"}
 _INK = "#333333"
 _GRID = "#E3E3E3"
@@ -27,23 +28,23 @@ def draw(
   path: str | os.PathLike[str],
   title: str = "",
 ) -> None:
-  """Draws loss, accuracy and learning rate by epoch, 1200 x 450 pixels.
+  """Plots loss, accuracy and learning rate by epoch, 1200 x 450 pixels.
 
   Args:
-    records: as `records.read` returns them; those of kind "epoch" are drawn.
-      The last that is marked `best` gets a dot.
-    path: the PNG to write or replace; never seen half written.
-    title: a line above.
+    records: as `metric_writer.read` returns them; those of kind "epoch" are
+      plotted, and the last one with `best` is marked.
+    path: the PNG to write, atomically.
+    title: printed above the plots.
 
   Raises:
-    UserError: there is no epoch to draw, or the file cannot be written.
+    UserError: there is no epoch to plot, or the file cannot be written.
   """
   epochs = [record for record in records if record["kind"] == "epoch"]
   if not epochs:
-    raise UserError(f"no epoch to draw in {path}: train for one epoch or more")
+    raise UserError(f"no epoch to plot in {path}: train for at least one epoch")
   layout = ConstrainedLayoutEngine(w_pad=0.06)
   figure = Figure(figsize=(8, 3), dpi=150, layout=layout)
-  if title:  # a "$" in the name of a run is no formula
+  if title:  # A "$" in a name does not start a formula.
     figure.suptitle(title, fontsize=9.5, color=_INK, parse_math=False)
   loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(3, 3, 1.5))
   _panel(loss, epochs, "loss", "Loss", "{:.3f}")
@@ -62,7 +63,7 @@ def _panel(
   label: str,
   number: str,
 ) -> None:
-  """Training and validation, the best epoch with its value in the legend."""
+  """Plots training and validation, and the best epoch with its value."""
   for split, color in _COLORS.items():
     axes.plot(
       _values(epochs, "epoch"),
@@ -93,7 +94,7 @@ def _panel(
 
 
 def _learning_rate(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
-  """The learning rate from 0, in a power of ten that the label names."""
+  """Plots the learning rate from 0, in units of a power of ten."""
   values = _values(epochs, "learning_rate")
   highest = max(filter(math.isfinite, values), default=0.0)
   power = math.floor(math.log10(highest)) if highest > 0 else 0
@@ -113,7 +114,7 @@ def _learning_rate(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
 def _style(
   axes: Axes, epochs: Sequence[Mapping[str, Any]], num_ticks: int
 ) -> None:
-  """What all panels share: light grid, whole epochs, no box."""
+  """Sets the style of a panel: light grid, whole epochs, no box."""
   first, last = epochs[0]["epoch"], epochs[-1]["epoch"]
   margin = max(0.03 * (last - first), 0.5 if last == first else 0.15)
   axes.set_xlim(first - margin, last + margin)
@@ -131,27 +132,26 @@ def _style(
 
 
 def _marker(num_epochs: int) -> dict[str, Any]:
-  """Points where there are few: a single one has no line to be seen."""
+  """Returns a marker for few points: a single one has no visible line."""
   return {"marker": "o", "markersize": 3} if num_epochs <= 10 else {}
 
 
 def _values(epochs: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-  """A column; what is absent or not finite leaves a gap in the line."""
+  """Returns a column; missing and non-finite values leave a gap."""
   return [
     math.nan if record.get(key) is None else record[key] for record in epochs
   ]
 
 
 def _save(figure: Figure, path: Path) -> None:
-  """Writes a PNG, all or nothing."""
+  """Writes a PNG atomically."""
   picture = io.BytesIO()
   FigureCanvasAgg(figure).print_png(picture)
-  temporary = path.with_name(path.name + ".tmp")
   try:
-    temporary.write_bytes(picture.getvalue())
-    os.replace(temporary, path)
+    with atomic_write(path) as draft:
+      draft.write_bytes(picture.getvalue())
   except OSError as e:
     raise UserError(
-      f"cannot write {path}: {e.strerror or e}; make room or choose a folder"
-      " that you may write"
+      f"cannot write {path}: {e.strerror or e}; free some space or use another"
+      " folder"
     ) from e

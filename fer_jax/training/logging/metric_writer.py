@@ -1,15 +1,15 @@
-"""The numbers of a run: `metrics.jsonl` and TensorBoard events.
+"""Metric files of a run: `metrics.jsonl` and TensorBoard events.
 
-`metrics.jsonl` holds one object a line, in the order of their steps:
+`metrics.jsonl` holds one JSON object per line, in the order of the steps:
 
 * kind "train", at log steps: `epoch`, `step`, `loss`, `accuracy`,
   `learning_rate`, `images_per_second`;
-* kind "epoch", after every epoch: `epoch`, `step`, `train_loss`,
+* kind "epoch", after every evaluation: `epoch`, `step`, `train_loss`,
   `train_accuracy`, `validation_loss`, `validation_accuracy`, `learning_rate`,
   `images_per_second`, `seconds`, `best`;
-* kind "summary", at the end: what `loop.train` returns.
+* kind "summary", at the end: the best epoch and its metrics.
 
-JSON knows no NaN and no infinity: such values are written as null.
+JSON has no NaN and no infinity: they are written as null.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
 from fer_jax.errors import UserError
+from fer_jax.files import atomic_write
 
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -48,12 +49,11 @@ _TAGS = {
 
 
 class MetricWriter:
-  """Appends to the records of a run.
+  """Appends to the metric files of a run.
 
-  Every line is handed to the system before `append` returns: a killed run
-  loses at most the line it was writing. A resumed run first drops what the
-  killed one recorded beyond the restored step, so that the records are those
-  of one uninterrupted run.
+  Every line is passed to the system before `append` returns: a killed run
+  loses at most the line it was writing. A resumed run first removes records
+  after the restored step, so that the file is that of an uninterrupted run.
   """
 
   def __init__(
@@ -62,16 +62,16 @@ class MetricWriter:
     resume_step: int | None,
     write: bool = True,
   ):
-    """Opens the records, and drops what is beyond the restored step.
+    """Opens the files, and removes records after the restored step.
 
     Args:
-      workdir: made if absent.
-      resume_step: steps that the restored checkpoint has done; None starts
-        anew and drops all there is.
-      write: False writes nothing, for processes other than the first.
+      workdir: created if it does not exist.
+      resume_step: the step of the restored checkpoint; None removes all
+        records.
+      write: whether anything is written: only by the first process.
 
     Raises:
-      UserError: the files cannot be written or hold anything else.
+      UserError: the files cannot be written, or have other content.
     """
     self._lines: _File | None = None
     self._events: _File | None = None
@@ -100,7 +100,7 @@ class MetricWriter:
 
     Args:
       record: `kind` ("train", "epoch" or "summary"), `step`, `epoch` and
-        numbers, which may be NumPy or JAX scalars; see the module.
+        numbers, which may be NumPy or JAX scalars; see the module's docstring.
 
     Raises:
       UserError: it cannot be written.
@@ -118,7 +118,7 @@ class MetricWriter:
     self._events.append(b"".join(events))
 
   def close(self) -> None:
-    """Closes the files; further records are not written."""
+    """Closes the files; later records are not written."""
     for file in (self._lines, self._events):
       if file is not None:
         file.close()
@@ -126,17 +126,17 @@ class MetricWriter:
 
 
 def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Reads the records of a run, which may be under way.
+  """Reads the records of a run, which may still be training.
 
   Args:
-    workdir: of the run.
+    workdir: the run's folder.
 
   Returns:
-    The records in order, none where there is no file yet. A last line that is
-    half written is left out.
+    The records in order; none if there is no file. An incomplete last line is
+    ignored.
 
   Raises:
-    UserError: the file cannot be read or a line is not a record.
+    UserError: the file cannot be read, or a line is not a record.
   """
   path = Path(workdir) / FILE
   try:
@@ -145,16 +145,16 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return []
   except OSError as e:
     raise UserError(
-      f"cannot read {path}: {e.strerror}; make it a file that you may read"
+      f"cannot read {path}: {e.strerror}; check its permissions"
     ) from e
   return [record for _, record in _parse(path, data)]
 
 
 def _parse(path: Path, data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
-  """Yields the whole lines of a file, and the record that each is."""
+  """Yields each complete line of a file with its record."""
   for number, line in enumerate(data.splitlines(keepends=True), start=1):
     if not line.endswith(b"\n"):
-      return  # the writer was killed here
+      return  # The writer was killed here.
     try:
       record = json.loads(line)
       int(record["step"])
@@ -166,14 +166,11 @@ def _parse(path: Path, data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 
 def _keep(path: Path, step: int) -> None:
-  """Drops records beyond a step and a half-written line, all or nothing.
-
-  A summary is dropped too: who goes on writes it anew.
-  """
+  """Atomically removes records after a step, summaries and incomplete lines."""
   if not path.exists():
     return
   data = path.read_bytes()
-  # A new run drops all, be it what it may.
+  # A new run removes everything, whatever it is.
   kept = (
     b""
     if step < 0
@@ -185,13 +182,12 @@ def _keep(path: Path, step: int) -> None:
   )
   if kept == data:
     return
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_bytes(kept)
-  os.replace(temporary, path)
+  with atomic_write(path) as draft:
+    draft.write_bytes(kept)
 
 
 def _plain(value: Any) -> Any:
-  """A value that JSON has."""
+  """Returns a value as JSON can hold it."""
   value = value.item() if hasattr(value, "item") else value
   if isinstance(value, float) and not math.isfinite(value):
     return None
@@ -200,25 +196,25 @@ def _plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-  """Turns errors of the file system into ones that say the way out."""
+  """Turns errors of the file system into a UserError that says what to do."""
   try:
     yield
   except OSError as e:
     raise UserError(
-      f"cannot write {path}: {e.strerror or e}; make room or choose another"
-      " --workdir, then start again: a run goes on from its last checkpoint"
+      f"cannot write {path}: {e.strerror or e}; free some space or use another"
+      " workdir; the run resumes from its last checkpoint"
     ) from e
 
 
 class _File:
   """A file that is appended to, without a buffer or a thread.
 
-  tensorboardX's own writer hands events to a thread, which dies of a full disk
-  and leaves training waiting for its queue; and it syncs the disk each time.
+  tensorboardX's own writer passes events to a thread, which ends when the disk
+  is full and blocks training on its queue; and it syncs the disk each time.
   """
 
   def __init__(self, path: Path):
-    """Opens the file, in a folder that is made if absent."""
+    """Opens the file, and creates its folder."""
     self._path = path
     with _explained(path):
       path.parent.mkdir(exist_ok=True)
@@ -227,7 +223,7 @@ class _File:
   def append(self, data: bytes) -> None:
     rest = memoryview(data)
     with _explained(self._path):
-      while rest:  # a disk that is nearly full takes a part
+      while rest:  # A disk that is nearly full writes a part.
         rest = rest[self._file.write(rest) :]
 
   def close(self) -> None:
@@ -235,7 +231,7 @@ class _File:
 
 
 def _events_path(folder: Path) -> Path:
-  """A new file of events: TensorBoard sorts the names, and so the starts."""
+  """Returns a new file of events; TensorBoard sorts them by name."""
   now = time.time_ns()
   return folder / (
     f"events.out.tfevents.{now // 10**9}.{socket.gethostname()}.{now}"
@@ -243,7 +239,7 @@ def _events_path(folder: Path) -> Path:
 
 
 def _framed(event: Event) -> bytes:
-  """An event as a TFRecord: length, data and a checksum of each."""
+  """Returns an event as a TFRecord: length, data and their checksums."""
   event.wall_time = time.time()
   data = event.SerializeToString()
   length = struct.pack("<Q", len(data))

@@ -1,7 +1,7 @@
-"""What a person sees while a model trains.
+"""Progress of training.
 
-On a terminal one line, updated in place, and one line that stays for every
-epoch. Elsewhere (a file, a job's log) plain lines, without carriage returns.
+On a terminal, one line is updated in place, and one line stays for each epoch.
+Elsewhere (a file, a job's log) these are plain lines without carriage returns.
 """
 
 import contextlib
@@ -13,19 +13,18 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-_STATUS_SECONDS = 10.0  # at most this often is a status written to a log
-_REFRESH_SECONDS = 0.2  # at most this often is the terminal's line redrawn
+_STATUS_SECONDS = 10.0  # between two status lines in a log
+_REFRESH_SECONDS = 0.2  # between two updates of the terminal's line
 
 
 class Progress:
-  """Progress, speed and time left of a run.
+  """Progress, speed and remaining time of a run.
 
-  Speed is images over time in steps. The clock starts when the first call of
-  the step has returned, since that call waits for the compiler; its images are
-  not counted either, and so from the second `update` on all are. It stands
-  still between `pause` and `resume` and from `end_epoch` to `start_epoch`.
-  Steps run behind the calls that start them: `pause` once their results have
-  arrived, or the speed is that of the queue.
+  Speed is images per second of training. The clock starts when the first
+  training call has returned, which may include one-time work of the device; its
+  images are not counted. The clock stops between `pause` and `resume`, and from
+  `end_epoch` to `start_epoch`. Since steps run asynchronously, `pause` must be
+  called after their results have arrived.
 
   >>> progress = Progress(50, 897, 32, file=sys.stdout)
   >>> progress.start_epoch(3)
@@ -46,13 +45,12 @@ class Progress:
     """Shows nothing yet.
 
     Args:
-      num_epochs: of the whole run.
-      steps_per_epoch: batches an epoch.
-      batch_size: images a step, over all devices.
-      file: where to; None is stderr as it is now.
-      show: False measures and shows nothing, for processes other than the
-        first.
-      clock: seconds, never going back.
+      num_epochs: epochs of the whole run.
+      steps_per_epoch: batches per epoch.
+      batch_size: images per step, over all devices.
+      file: where progress is written; None is the current stderr.
+      show: False only measures, for processes other than the first.
+      clock: returns monotonic seconds.
     """
     self._num_epochs = num_epochs
     self._steps_per_epoch = steps_per_epoch
@@ -63,38 +61,38 @@ class Progress:
     self._terminal = show and self._file.isatty()
     self._bar: _Bar | None = None
     self._next_refresh = self._next_status = 0.0
-    self._status = ""  # loss and accuracy as last logged
+    self._status = ""  # the last logged loss and accuracy
 
     self._epoch = 0
-    self._step = 0  # in the epoch
+    self._step = 0  # within the epoch
     self._epoch_start = clock()
-    # The meter: images and seconds of steady training, and since when it runs.
+    # Images and seconds of measured training, and when its clock was started.
     self._images = 0
     self._seconds = 0.0
     self._running_since: float | None = None
     self._compiled = False
-    self._at_epoch_start = (0, 0.0)  # images and seconds, then
-    # Time outside of steps: in this epoch, and the whole of the last one's.
+    self._at_epoch_start = (0, 0.0)  # images and seconds at that time
+    # Time outside of training steps: in this epoch, and in the last one.
     self._paused_since: float | None = None
     self._paused_seconds = 0.0
     self._seconds_between = 0.0
 
   @property
   def images_per_second(self) -> float | None:
-    """Of the run since it started or was resumed; None before the first."""
+    """Speed since the run started or was resumed; None before it is known."""
     return self._rate((0, 0.0))
 
   @property
   def epoch_images_per_second(self) -> float | None:
-    """Of the current epoch; None before its first measured step."""
+    """Speed in the current epoch; None before its first measured step."""
     return self._rate(self._at_epoch_start)
 
   @property
   def seconds_left(self) -> float | None:
-    """Time to the end of the last epoch, None before any speed is known.
+    """Time to the end of the last epoch; None before the speed is known.
 
-    The steps left at the run's speed and, for every epoch left, what the last
-    one took for evaluation and saving.
+    The remaining steps at the run's speed and, for each remaining epoch, the
+    time that the last one took for evaluation and saving.
     """
     if (rate := self.images_per_second) is None:
       return None
@@ -104,11 +102,11 @@ class Progress:
     return steps * self._batch_size / rate + between
 
   def start_epoch(self, epoch: int, step_in_epoch: int = 0) -> None:
-    """Begins an epoch, the first of which is number 1.
+    """Starts an epoch.
 
     Args:
-      epoch: 1 .. num_epochs.
-      step_in_epoch: steps of it that were done before, in a resumed run.
+      epoch: its number, from 1.
+      step_in_epoch: steps that were trained before, in a resumed run.
     """
     self.resume()
     if self._epoch:
@@ -129,7 +127,7 @@ class Progress:
       )
 
   def update(self, steps: int) -> None:
-    """Counts steps whose call has returned; called after every call."""
+    """Counts steps; must be called after every training call."""
     self._step += steps
     now = self._clock()
     if self._running_since is not None:
@@ -140,11 +138,7 @@ class Progress:
     self._refresh()
 
   def pause(self) -> None:
-    """Stops the clock: what follows is not training; no effect when stopped.
-
-    Updates while paused count no images, so that a call known to compile once
-    more, for another number of steps, can be left out.
-    """
+    """Stops the clock, if it is running; steps are not counted while it is."""
     if self._paused_since is not None:
       return
     self._paused_since = self._clock()
@@ -153,7 +147,7 @@ class Progress:
       self._running_since = None
 
   def resume(self) -> None:
-    """Lets the clock go on; no effect when it runs."""
+    """Restarts the clock, if it is stopped."""
     if self._paused_since is None:
       return
     now = self._clock()
@@ -190,26 +184,26 @@ class Progress:
     self._bar.refresh()
 
   def log(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-    """Shows `loss` and `accuracy` (0..1) of the last steps.
+    """Shows the training loss and accuracy.
 
     Args:
-      metrics: of which either may lack.
-      step: of the epoch, up to which they are; None: the latest.
+      metrics: `loss` and `accuracy` (0 to 1); either may be missing.
+      step: the step within the epoch they belong to; None is the latest.
     """
     self._status = _scores(metrics, "")
     if self._bar is not None:
-      self._refresh()  # with the next calls, where it is too early
+      self._refresh()
     elif self._show:
       self.write(_join(self._head(step), self._status, self._tail()))
 
   def end_epoch(self, metrics: Mapping[str, Any]) -> None:
-    """Stops the clock and leaves a line about the epoch.
+    """Stops the clock and writes a line about the epoch.
 
     Args:
       metrics: `train_loss`, `train_accuracy`, `validation_loss`,
-        `validation_accuracy`, of which any may lack; `best`, whether the epoch
-        is the best so far; `seconds` and `images_per_second` where they are
-        not to be those measured here.
+        `validation_accuracy`, any of which may be missing; `best`, whether the
+        epoch is the best so far; `seconds` and `images_per_second` replace
+        those measured here.
     """
     self.pause()
     self._close_bar()
@@ -233,7 +227,7 @@ class Progress:
     )
 
   def write(self, line: str) -> None:
-    """Prints a line, above the one that is updated."""
+    """Prints a line above the one that is updated."""
     if not self._show:
       return
     if self._terminal:
@@ -242,12 +236,12 @@ class Progress:
       print(line, file=self._file, flush=True)
 
   def close(self) -> None:
-    """Takes the updated line away; speed can still be asked for."""
+    """Removes the updated line; the measured speed stays available."""
     self.pause()
     self._close_bar()
 
   def _measured(self) -> float:
-    """Seconds on the meter."""
+    """Returns the seconds of measured training."""
     if self._running_since is None:
       return self._seconds
     return self._seconds + self._clock() - self._running_since
@@ -269,11 +263,11 @@ class Progress:
     return _join(_speed(rate), time_left)
 
   def _bar_format(self) -> str:
-    """The bar comes last: on a narrow terminal it is what is cut off."""
+    """Returns the line's format; a narrow terminal cuts off the bar."""
     return _join(self._head(), self._status, self._tail(), "|{bar}|")
 
   def _refresh(self) -> None:
-    """Redraws the line, if it was not just now."""
+    """Redraws the line, unless that was just done."""
     now = self._clock()
     if self._bar is None or now < self._next_refresh:
       return
@@ -290,13 +284,13 @@ class Progress:
 
 
 class _Bar(tqdm):
-  """A bar that is redrawn when told, not by a thread of its own."""
+  """A bar that no thread redraws."""
 
   monitor_interval = 0
 
 
 def _columns(file: TextIO) -> int:
-  """Columns to use; terminals that do not know their size say 0."""
+  """Returns the terminal's width; some report 0."""
   try:
     columns = os.get_terminal_size(file.fileno()).columns
   except OSError:
@@ -305,7 +299,7 @@ def _columns(file: TextIO) -> int:
 
 
 def _scores(metrics: Mapping[str, Any], prefix: str) -> str:
-  """Loss and accuracy, of which any may lack or be None."""
+  """Formats loss and accuracy, either of which may be missing or None."""
   loss = metrics.get(f"{prefix}loss")
   accuracy = metrics.get(f"{prefix}accuracy")
   return _join(
@@ -315,7 +309,7 @@ def _scores(metrics: Mapping[str, Any], prefix: str) -> str:
 
 
 def _speed(rate: float | None) -> str:
-  """Images a second, with a decimal where there are few."""
+  """Formats images per second."""
   if rate is None:
     return ""
   return f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"
@@ -326,5 +320,5 @@ def _prefixed(name: str, text: str) -> str:
 
 
 def _join(*parts: str, separator: str = " ") -> str:
-  """Parts that are not empty."""
+  """Joins the parts that are not empty."""
   return separator.join(filter(None, parts))

@@ -1,4 +1,4 @@
-"""What a run says when it starts and when it is interrupted."""
+"""Messages at the start of a run and when it is interrupted."""
 
 import pathlib
 
@@ -24,7 +24,7 @@ def opening(
   Args:
     experiment: the run's.
     workdir: where the run is written.
-    loop: where the run stands.
+    loop: the state of the training loop.
     weights: the weights that a new run starts from; None for random ones.
   """
   config, dataset = experiment.config, experiment.dataset

@@ -125,7 +125,7 @@ def _check(
 ) -> None:
   """Raises UserError for the first value that is out of range."""
   choose("schedule.name", config.name, NAMES)
-  rows = (
+  checks = (
     ("num_epochs", num_epochs, num_epochs >= 1, "be at least 1"),
     (
       "optimizer.learning_rate",
@@ -176,7 +176,7 @@ def _check(
       "be a number of at least 0",
     ),
   )
-  for field, value, ok, must in rows:
+  for field, value, ok, must in checks:
     require(ok, field, value, must)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop after the running step, save, say so."""
+"""Ctrl-C and SIGTERM: training stops after the current step and saves."""
 
 import signal
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Interrupted(Exception):
-  """Training was asked to stop, and has saved.
+  """Training was asked to stop, and its state has been saved.
 
   Attributes:
     exit_code: 128 + the signal's number, as shells report it.
@@ -19,10 +19,10 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-  """While entered, notes the first signal; a second Ctrl-C stops at once.
+  """Notes the first signal while entered; a second Ctrl-C stops immediately.
 
   Attributes:
-    signal_number: the signal that came; None before.
+    signal_number: the signal that was received; None before.
   """
 
   SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -36,7 +36,7 @@ class StopRequest:
       for number in self.SIGNALS:
         self._before[number] = signal.signal(number, self._note)
     except ValueError:
-      pass  # Not the main thread (a notebook's worker): leave signals alone.
+      pass  # Not the main thread, such as a notebook's worker.
     return self
 
   def __exit__(
@@ -52,6 +52,6 @@ class StopRequest:
     if self.signal_number is not None and number == signal.SIGINT:
       raise KeyboardInterrupt
     self.signal_number = number
-    again = "; again to stop at once" if number == signal.SIGINT else ""
+    again = "; again to stop immediately" if number == signal.SIGINT else ""
     name = signal.Signals(number).name
-    print(f"\n{name}: saving after this step{again}", file=sys.stderr)
+    print(f"\n{name}: stopping after this step{again}", file=sys.stderr)
