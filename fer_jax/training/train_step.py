@@ -82,13 +82,7 @@ class TrainStep:
     image_shape: tuple[int, int, int],
     inputs: RunInputs,
   ) -> TrainState:
-    """Returns the state before the first step.
-
-    Args:
-      rng: key of the parameters.
-      image_shape: height, width and channels of the model's input.
-      inputs: the run's.
-    """
+    """Returns the state before the first step, for images of a shape."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
     variables = self.model.init({"params": rng}, images, train=False)
     params = variables["params"]
@@ -130,6 +124,10 @@ class TrainStep:
     if self.class_weights is not None:
       class_weights = jnp.asarray(self.class_weights, jnp.float32)
     weights = losses.example_weights(labels, class_weights)
+    dropout_rng = rng
+    if self.axis_name:  # Each device draws its own units.
+      index = jax.lax.axis_index(self.axis_name)
+      dropout_rng = jax.random.fold_in(rng, index)
     params = flat_params.to_tree(state.params)
     trained, frozen = freezing.split(params, self.frozen)
     loss_fn = functools.partial(
@@ -139,7 +137,7 @@ class TrainStep:
       images=images,
       targets=targets,
       weights=weights,
-      dropout_rng=self._dropout_key(rng),
+      dropout_rng=jax.random.fold_in(dropout_rng, 1),
     )
     (_, (logits, batch_stats)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
@@ -275,12 +273,6 @@ class TrainStep:
       self.lr_multipliers.get(path, 1.0),
       self.moment_groups.get(path, ""),
     )
-
-  def _dropout_key(self, rng: Key[Array, ""]) -> Key[Array, ""]:
-    """Returns a key that differs between devices."""
-    if self.axis_name:
-      rng = jax.random.fold_in(rng, jax.lax.axis_index(self.axis_name))
-    return jax.random.fold_in(rng, 1)
 
   @functools.cached_property
   def _key(self) -> tuple[Any, ...]:

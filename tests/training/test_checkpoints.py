@@ -58,7 +58,7 @@ def test_a_best_of_a_killed_run_is_written_again(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save_best(5, {"params": state(1).params}, {})
   checkpoints.save_best(5, {"params": state(2).params}, {})
-  restored = checkpoints.restore_best({"params": state(0).params})
+  restored, _ = checkpoints.restore_variables("best")
   assert restored["params"]["kernel"][0, 0] == 2.0
 
 
@@ -72,7 +72,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
     raise OSError(errno.ENOSPC, "No space left on device")
 
   monkeypatch.setattr(checkpoints._latest, "save", full)
-  with pytest.raises(UserError, match="No space left.*same command") as error:
+  with pytest.raises(UserError, match="No space left.*rerun the command") as error:
     checkpoints.save(2, state(2), batches(), {})
   assert "\n" not in str(error.value)
   restored, _ = Checkpoints(tmp_path).restore(state(0), batches())
@@ -93,6 +93,6 @@ def test_a_broken_checkpoint_is_one_line(tmp_path):
 def test_half_precision_and_scalars_survive(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   tree = {"a": np.asarray(jnp.ones(3, jnp.bfloat16)), "b": np.array(7)}
-  checkpoints.save_best(1, tree, {})
-  restored = checkpoints.restore_best(tree)
+  checkpoints.save_best(1, {"params": tree}, {})
+  restored = checkpoints.restore_variables("best")[0]["params"]
   assert restored["a"].dtype == jnp.bfloat16 and restored["b"] == 7

@@ -191,7 +191,7 @@ def test_check_names_the_smoothing(smoothing):
   config = default.get_config().loss
   losses.check(config)
   config.label_smoothing = smoothing
-  with pytest.raises(UserError, match="--config.loss.label_smoothing=.* must"):
+  with pytest.raises(UserError, match="loss.label_smoothing=.* must"):
     losses.check(config)
 
 
@@ -199,7 +199,7 @@ def test_check_names_the_class_weights():
   config = default.get_config().loss
   config.class_weights = "inverse"
   with pytest.raises(
-    UserError, match="--config.loss.class_weights 'inverse'.*balanced, none"
+    UserError, match="loss.class_weights 'inverse'.*balanced, none"
   ):
     losses.check(config)
 

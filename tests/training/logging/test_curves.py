@@ -124,7 +124,7 @@ def test_what_is_not_a_number_is_a_gap(
 
 
 def test_no_epoch_is_an_error(tmp_path: Path) -> None:
-  with pytest.raises(UserError, match="no epoch to draw"):
+  with pytest.raises(UserError, match="no epoch to plot"):
     curves.draw([{"kind": "train", "epoch": 1}], tmp_path / "c.png", "title")
 
 
