@@ -26,7 +26,7 @@ from absl import flags
 from matplotlib.figure import Figure
 from reporting import Column, Row
 
-from fer_jax import errors
+from fer_jax.cli import app
 
 DEPTHS = "resnet18,resnet34,resnet50,resnet101,resnet152"
 DTYPES = ("float32", "bfloat16")
@@ -252,4 +252,4 @@ def _families(rows: Sequence[Row]) -> list[list[int]]:
 
 if __name__ == "__main__":
   define_flags()
-  errors.run(main)
+  app.run(main)

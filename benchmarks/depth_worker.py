@@ -11,7 +11,6 @@ import timing
 import workers
 
 from fer_jax import models
-from fer_jax.cli import recipe_flags
 from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
@@ -20,6 +19,7 @@ from fer_jax.training import compiled_steps
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
+from fer_jax.training.runtime import startup
 from fer_jax.training.split_evaluation import EvalStep, make_eval_step
 from fer_jax.training.train_state import RunInputs
 from fer_jax.training.train_step import TrainStep
@@ -39,7 +39,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
   Returns:
     The row, fit for JSON.
   """
-  recipe_flags.start(case["cache"])  # before JAX begins
+  startup.start(case["cache"])  # before JAX begins
   if case["devices"] not in (0, jax.device_count()):
     raise UserError(
       f"--devices={case['devices']} are not here: there are"

@@ -14,13 +14,13 @@ import numpy as np
 import timing
 from absl import flags
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags as command
+from fer_jax.cli import app
 from fer_jax.configs import default
 from fer_jax.ops import convolution, lowerings
 from fer_jax.training import compiled_steps, experiment
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import optimizers
+from fer_jax.training.runtime import startup
 from fer_jax.training.train_state import Tree
 
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   del argv
   given = flags.FLAGS
-  command.start("off")
+  startup.start("off")
   cases = {}
   for patterns in ["", *filter(None, given.frozen.split(";"))]:
     cases[patterns or "nothing"] = _Case(patterns)
@@ -100,4 +100,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  errors.run(main)
+  app.run(main)

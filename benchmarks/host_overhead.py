@@ -36,11 +36,12 @@ from reporting import Column, Row
 from timing import Timing
 
 from fer_jax import errors
-from fer_jax.cli import recipe_flags as command
+from fer_jax.cli import app
 from fer_jax.configs import default
 from fer_jax.models import registry
 from fer_jax.training import compiled_steps, experiment, train_loop
 from fer_jax.training.metrics import Metrics
+from fer_jax.training.runtime import startup
 
 MODEL = "one_layer"
 TARGETS_US = {1: 300.0}  # a step, by steps a call
@@ -77,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
   per_call = reporting.whole_numbers("steps_per_call", given.steps_per_call)
   table = reporting.Table(COLUMNS, given.output, "host_overhead")
   with tempfile.TemporaryDirectory(prefix="host_overhead_") as folder:
-    command.start(folder)  # Turns compile the same programs.
+    startup.start(folder)  # Turns compile the same programs.
     rows = measure(per_call, given.steps, given.batch_size, given.turns)
   table.add(rows)
   table.finish(picture)
@@ -285,4 +286,4 @@ def picture(rows: Sequence[Row]) -> Figure:
 
 if __name__ == "__main__":
   define_flags()
-  errors.run(main)
+  app.run(main)

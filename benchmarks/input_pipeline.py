@@ -27,12 +27,12 @@ from absl import flags
 from matplotlib.figure import Figure
 from reporting import Column, Row
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags as command
+from fer_jax.cli import app
 from fer_jax.data import pipeline
 from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Split
 from fer_jax.data.transforms import augmentation
+from fer_jax.training.runtime import startup
 
 TARGET = 0.02  # of the time
 # Batches of the stream feed that are not timed before each turn: grain has read
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   sizes = reporting.whole_numbers("batch_sizes", given.batch_sizes)
   model = reporting.named_models([given.model])[0]
-  command.start("off")
+  startup.start("off")
   table = reporting.Table(COLUMNS, given.output, "input_pipeline")
   with tempfile.TemporaryDirectory(prefix="input_pipeline_") as folder:
     reporting.progress("the data set is opened ...")
@@ -262,4 +262,4 @@ def picture(rows: Sequence[Row]) -> Figure:
 
 if __name__ == "__main__":
   define_flags()
-  errors.run(main)
+  app.run(main)

@@ -22,10 +22,10 @@ from matplotlib.figure import Figure
 from op_shapes import Op, collect
 from reporting import Column, Row
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags as command
+from fer_jax.cli import app
 from fer_jax.ops import convolution as model_ops
 from fer_jax.ops import cpu_kernels, lowerings
+from fer_jax.training.runtime import startup
 
 MODELS = "resnet18,resnet50,mobilenet,mobilenet_v2"
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   del argv
   given = flags.FLAGS
-  command.start("off")
+  startup.start("off")
   found = collect(
     reporting.named_models(given.models), given.image_size, given.batch_size
   )
@@ -268,4 +268,4 @@ def picture(rows: Sequence[Row]) -> Figure:
 
 if __name__ == "__main__":
   define_flags()
-  errors.run(main)
+  app.run(main)

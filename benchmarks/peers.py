@@ -35,6 +35,7 @@ from timing import Timing
 from workers import Worker, WorkerError
 
 from fer_jax import errors
+from fer_jax.cli import app
 
 MODELS = "resnet18,resnet50,mobilenet_v2"
 LIBRARIES = ("fer_jax", "pytorch", "flax")  # The first writes the weights.
@@ -292,4 +293,4 @@ def _ratio(
 
 if __name__ == "__main__":
   define_flags()
-  errors.run(main)
+  app.run(main)

@@ -19,14 +19,14 @@ import timing
 from absl import flags
 from PIL import Image
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags as command
+from fer_jax.cli import app
 from fer_jax.data import image_reader, parallel
 from fer_jax.data.datasets.synthetic_faces import draw_faces
 from fer_jax.data.image_inputs import list_inputs
 from fer_jax.inference.prediction_stream import NamedImage
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.training.runtime import startup
 
 _PHOTO = (640, 480)
 
@@ -44,7 +44,7 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   given = flags.FLAGS
-  command.start("off")
+  startup.start("off")
   model = TrainedModel.load(given.workdir, batch_size=given.batch_size)
   with tempfile.TemporaryDirectory() as folder:
     if len(argv) > 1:
@@ -135,4 +135,4 @@ def _draw_photos(folder: Path, count: int) -> list[Path]:
 
 if __name__ == "__main__":
   define_flags()
-  errors.run(main, takes_arguments=True)
+  app.run(main, takes_arguments=True)

@@ -29,6 +29,7 @@ from timing import Timing
 from workers import Worker, WorkerError
 
 from fer_jax import errors
+from fer_jax.cli import app
 from fer_jax.models import registry
 from fer_jax.training.data_parallel import MODES
 
@@ -247,4 +248,4 @@ def picture(rows: Sequence[Row]) -> Figure:
 
 if __name__ == "__main__":
   define_flags()
-  errors.run(main)
+  app.run(main)

@@ -6,7 +6,6 @@ field can be set on the command line: `--config.batch_size=64`,
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -14,35 +13,8 @@ def get_config() -> ConfigDict:
 
   config.model = ConfigDict()
   config.model.name = "resnet50"  # a name that fer_jax.models lists
-  # Options of models. Unset ones have the model's own default; to set one that
-  # the model lacks is an error.
-  # resnets: imagenet (7x7 stride 2, max pool) | small (3x3) | small_stride2;
-  # mobilenets: imagenet (3x3 stride 2) | small (3x3)
-  config.model.stem = placeholder(str)
-  # resnets: whether the last BN scale of a block starts at 0
-  config.model.zero_init_residual = placeholder(bool)
-  # resnets: none | sequential | parallel | channel | spatial (CBAM)
-  config.model.attention = placeholder(str)
-  # resnets: by what CBAM's hidden layer is narrower; side of its kernel
-  config.model.attention_reduction = placeholder(int)
-  config.model.attention_kernel_size = placeholder(int)  # pixels
-  config.model.dropout = placeholder(float)  # share of units, before outputs
-  # resnets, mobilenets: multiplies all channel counts
-  config.model.width = placeholder(float)
-  # mobilenets: torch (both sides) | tensorflow (SAME), at stride 2
-  config.model.padding = placeholder(str)
-  config.model.norm_epsilon = placeholder(float)  # mobilenets: of BatchNorm
-  # bi-directional resnets: (kind, channels, repeats, stride) of each stage
-  config.model.blocks = placeholder(tuple)
-  config.model.expansion = placeholder(int)  # bi-: of inverted residual blocks
-  config.model.head = placeholder(str)  # bi-directional resnets: jiang | linear
-  config.model.activation = placeholder(str)  # leaky_cnn: leaky_relu | relu
-  config.model.slope = placeholder(float)  # leaky_cnn: of LeakyReLU below 0
-  config.model.batch_norm = placeholder(bool)  # leaky_cnn: in its dense layer
-  # leaky_cnn: after its convolutions, too
-  config.model.conv_batch_norm = placeholder(bool)
-  config.model.widths = placeholder(tuple)  # leaky_cnn: of its convolutions
-  config.model.dense = placeholder(int)  # leaky_cnn: units of its dense layer
+  # The model's options: any that it declares (`fer-jax list models` shows
+  # them), with its own defaults: config.model.stem = "small".
 
   config.dataset = ConfigDict()
   config.dataset.name = "fer2013"  # a name that fer_jax.data lists
@@ -51,22 +23,7 @@ def get_config() -> ConfigDict:
   config.dataset.manual_dir = ""
   # Where the prepared array_record files go; "" is ~/tensorflow_datasets.
   config.dataset.data_dir = ""
-  # Options of data sets, unset as those of models.
-  # ferplus: majority | distribution | multi_target
-  config.dataset.target = placeholder(str)
-  # ferplus: 8 | 10 (with unknown and NF); ckplus: 7 | 8 (with neutral)
-  config.dataset.num_classes = placeholder(int)
-  config.dataset.fold = placeholder(int)  # ckplus: which subjects test, from 0
-  config.dataset.num_folds = placeholder(int)  # ckplus: groups of subjects
-  config.dataset.fold_seed = placeholder(int)  # ckplus: draws the groups
-  config.dataset.last_frames = placeholder(int)  # ckplus: of each sequence
-  config.dataset.image_size = placeholder(int)  # folder: pixels kept, a side
-  config.dataset.color = placeholder(bool)  # folder: keep colour
-  config.dataset.unreadable = placeholder(str)  # folder: refuse | skip
-  config.dataset.num_train = placeholder(int)  # synthetic_faces: images
-  config.dataset.num_validation = placeholder(int)  # synthetic_faces
-  config.dataset.num_test = placeholder(int)  # synthetic_faces
-  config.dataset.seed = placeholder(int)  # synthetic_faces
+  # The dataset's options, in the same way: config.dataset.num_classes = 8.
   # Views of any data set.
   # Only these classes, in this order: "happy,neutral,sad". "" is all.
   config.dataset.classes = ""

@@ -1,10 +1,9 @@
 r"""Serves a web page to try a trained model.
 
-python -m fer_jax.demo [--workdir=W] \
-  [--host=127.0.0.1] [--port=8000] [--checkpoint=best]
+fer-jax demo [--workdir=W] [--host=127.0.0.1] [--port=8000] [--checkpoint=best]
 
-Drop a picture on it, choose one, or use the webcam. Needs the optional extra
-`demo`, and to find faces `faces`. Nothing is stored; Ctrl-C ends it.
+Drop a picture on the page, choose one, or use the webcam. Needs the optional
+extra `demo`, and to find faces `faces`. Nothing is stored; Ctrl-C ends it.
 """
 
 import sys
@@ -13,23 +12,18 @@ from types import ModuleType
 
 from absl import flags
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags as command
-from fer_jax.inference.trained_model import CHECKPOINTS
-from fer_jax.serving.image_api import Answerer
+from fer_jax.cli import app, model_flags
+from fer_jax.errors import UserError
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
+  model_flags.define_workdir()
   flags.DEFINE_string(
-    "workdir", None, "A run, or a released model; a released one if not given."
-  )
-  flags.DEFINE_enum("checkpoint", "best", CHECKPOINTS, "Which of its weights.")
-  flags.DEFINE_string(
-    "host", "127.0.0.1", "The address to serve at; 0.0.0.0 is all there are."
+    "host", "127.0.0.1", "Address to serve at; 0.0.0.0 is every address."
   )
   flags.DEFINE_integer(
-    "port", 8000, "0 is any that is free.", lower_bound=0, upper_bound=65535
+    "port", 8000, "Port; 0 is any free one.", lower_bound=0, upper_bound=65535
   )
 
 
@@ -37,8 +31,10 @@ def main(argv: Sequence[str]) -> None:
   """Serves as the flags say."""
   del argv
   given = flags.FLAGS
-  command.start()
-  app, server = load_serving()
+  model_flags.start()
+  web_app, server = load_serving()
+  from fer_jax.serving.image_api import Answerer
+
   with server.listen(given.host, given.port) as listener:
     loopback = server.is_loopback(listener)
     if not loopback:
@@ -52,12 +48,12 @@ def main(argv: Sequence[str]) -> None:
     answerer.warm_up()
     if not answerer.finds_faces:
       print(
-        "faces cannot be found, whole pictures are taken as one: pip install"
-        " -e '.[faces]'"
+        "faces cannot be found, so each picture is taken as one face: pip"
+        " install 'fer_jax[faces]'"
       )
     print(f"open {server.url(given.host, listener)} (Ctrl-C ends)", flush=True)
     names = server.names(given.host, loopback)
-    server.serve(app.make_app(answerer, names), listener)
+    server.serve(web_app.make_app(answerer, names), listener)
 
 
 def load_serving() -> tuple[ModuleType, ModuleType]:
@@ -67,14 +63,16 @@ def load_serving() -> tuple[ModuleType, ModuleType]:
     UserError: the extra `demo` is not installed.
   """
   try:
-    from fer_jax.serving import app, server
+    from fer_jax.serving import app as web_app
+    from fer_jax.serving import server
   except ModuleNotFoundError as e:
-    raise errors.UserError(
-      f"the demo needs the package {e.name}: pip install -e '.[demo]'"
+    raise UserError(
+      f"the demo needs the package {e.name}: pip install 'fer_jax[demo]'"
     ) from e
-  return app, server
+  return web_app, server
 
+
+COMMAND = app.Command("demo", __doc__, define_flags, main)
 
 if __name__ == "__main__":
-  define_flags()
-  errors.run(main)
+  COMMAND.run()

@@ -1,7 +1,7 @@
-r"""Says what a trained model is worth, in numbers and pictures.
+r"""Evaluates trained models: scores with intervals, and a report with plots.
 
-python -m fer_jax.evaluate --workdir=W[,W2 ...] [--split=test] \
-  [--checkpoint=best] [--tta=ten_crop] [--output=W/report]
+fer-jax evaluate --workdir=W[,W2 ...] [--split=test] [--checkpoint=best] \
+  [--tta=ten_crop] [--output=W/report]
 
 Several workdirs are an ensemble: the mean of their probabilities. Splits are
 joined by "+": --split=validation+test.
@@ -12,55 +12,49 @@ from pathlib import Path
 
 from absl import flags
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags as command
-from fer_jax.evaluation import predictions, report, tta
-from fer_jax.inference.trained_model import CHECKPOINTS
-from fer_jax.pretrained import released
+from fer_jax.cli import app, model_flags
+from fer_jax.errors import UserError
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_list(
-    "workdir", None, "Runs of fer_jax.train, by commas.", required=True
+    "workdir", None, "Runs of `fer-jax train`, comma-separated.", required=True
   )
-  flags.DEFINE_enum(
-    "checkpoint", "best", CHECKPOINTS, "Which of their weights."
-  )
-  flags.DEFINE_string("split", "test", "train, validation, test, or some by +.")
-  flags.DEFINE_enum("tta", "none", list(tta.VIEWS), "Views to average over.")
-  flags.DEFINE_string(
-    "output", "", "The folder; the first workdir's report if not given."
-  )
-  flags.DEFINE_string("manual_dir", None, "Where the release lies now.")
-  flags.DEFINE_string("data_dir", None, "Where prepared data lie now.")
+  model_flags.define_checkpoint()
+  model_flags.define_tta()
+  flags.DEFINE_string("split", "test", "train, validation, test, or several.")
+  flags.DEFINE_string("output", "", "Folder of the report; W/report if unset.")
+  flags.DEFINE_string("manual_dir", None, "Where the release's files lie now.")
+  flags.DEFINE_string("data_dir", None, "Where the prepared data lie now.")
 
 
 def main(argv: Sequence[str]) -> None:
   """Evaluates as the flags say."""
   del argv
   given = flags.FLAGS
-  command.start()
   if not given.workdir:
-    raise errors.UserError(
-      "--workdir= names no run: give a folder that python -m fer_jax.train has"
-      " written"
-    )
+    raise UserError("workdir= names no run: give a folder of `fer-jax train`")
+  model_flags.start()
+  from fer_jax.evaluation import predictions, report
+  from fer_jax.pretrained import released
+
   trained = [
     released.load_model(name, given.checkpoint) for name in given.workdir
   ]
-  found = report.results_of(
+  results = report.results_of(
     predictions.predict(
       trained, given.split, given.tta, given.manual_dir, given.data_dir
     ),
     given.tta,
   )
-  print(found)
+  print(results)
   folder = Path(given.output or trained[0].workdir / "report").expanduser()
-  *_, page = report.write(found, trained, folder)
-  print(f"wrote {page} and what it shows")
+  *_, page = report.write(results, trained, folder)
+  print(f"wrote {page} with its plots and tables")
 
+
+COMMAND = app.Command("evaluate", __doc__, define_flags, main)
 
 if __name__ == "__main__":
-  define_flags()
-  errors.run(main)
+  COMMAND.run()

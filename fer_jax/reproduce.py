@@ -1,6 +1,6 @@
 r"""Trains the rows of the five papers' tables and writes the tables.
 
-python -m fer_jax.reproduce [--paper=pan,sutton,lewis,jiang,chang] \
+fer-jax reproduce [--paper=pan,sutton,lewis,jiang,chang] \
   [--budget=8h] [--workdir=runs/papers] [--page=PAGE.md] \
   [--results=FILE.jsonl,...] [--config.FIELD=VALUE ...]
 
@@ -16,29 +16,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags
-from fer_jax.configs import default
+from fer_jax.cli import app, config_overrides, model_flags
+from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
-from fer_jax.studies import reproduction
-from fer_jax.studies.papers import PAPERS
-from fer_jax.training.runtime.signals import Interrupted
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_list("paper", list(PAPERS), "Papers, comma-separated.")
+  flags.DEFINE_list("paper", [], "pan, sutton, lewis, jiang, chang; all.")
   flags.DEFINE_string("budget", "8h", "Time for all: 90s, 30m, 8h.")
   flags.DEFINE_string("workdir", "runs/papers", "Where runs and results go.")
   flags.DEFINE_string("page", "", "Where the tables go; WORKDIR/papers.md.")
   flags.DEFINE_list("results", [], "Files of results of other machines.")
-  config_flags.DEFINE_config_dict(
-    "config", default.get_config(), "Fields of every recipe.", lock_config=True
-  )
+  config_overrides.define()
 
 
 def seconds(text: str) -> float:
@@ -55,7 +48,7 @@ def seconds(text: str) -> float:
   """
   match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
   if not match:
-    raise errors.UserError(f"budget={text} must be a time: 90s, 30m or 8h")
+    raise UserError(f"budget={text} must be a time: 90s, 30m or 8h")
   return float(match[1]) * _UNITS[match[2]]
 
 
@@ -64,14 +57,14 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   budget = seconds(given.budget)
-  recipe_flags.start()
+  model_flags.start()
+  from fer_jax.studies import reproduction
+  from fer_jax.studies.papers import PAPERS
+
   workdir = Path(given.workdir).expanduser()
-  changed = config_flags.get_override_values(given["config"])
-  try:
-    results = reproduction.reproduce(given.paper, workdir, budget, changed)
-  except Interrupted as e:
-    print(e, file=sys.stderr)
-    sys.exit(e.exit_code)
+  changed = config_overrides.texts(given)
+  papers = given.paper or list(PAPERS)
+  reproduction.reproduce(papers, workdir, budget, changed)
   others = [Path(name).expanduser() for name in given.results]
   results = reproduction.read([*others, workdir / reproduction.RESULTS])
   page = Path(given.page).expanduser() if given.page else workdir / "papers.md"
@@ -80,6 +73,7 @@ def main(argv: Sequence[str]) -> None:
   print(f"wrote {page}", file=sys.stderr)
 
 
+COMMAND = app.Command("reproduce", __doc__, define_flags, main)
+
 if __name__ == "__main__":
-  define_flags()
-  errors.run(main)
+  COMMAND.run()

@@ -1,81 +1,64 @@
-r"""Searches a space of configurations for the best on validation images.
+r"""Searches a space of configurations for the best validation score.
 
-python -m fer_jax.sweep --config=configs/lewis_resnet18.py:small \
-  --space=configs/sweeps/lewis.py [--workdir=runs/sweep] [--trials=N] \
-  [--sampler=tpe] [--pruner=median] [--workers=2] [--storage=URL] \
-  [--config.FIELD=VALUE ...]
+fer-jax sweep --config=lewis_resnet18:small --space=lewis [--trials=N] \
+  [--workdir=runs/sweep] [--workers=2] [--config.FIELD=VALUE ...]
 
-Every trial is a run in WORKDIR/trials. What is done is not done again: the
-same command goes on where it was interrupted, in the middle of a trial, too;
-given on several machines that share WORKDIR, they search together. A field
-that is set on the command line is not searched. Table, pictures, one page of
-them and the best configuration are in WORKDIR/report.
+Every trial is a run in WORKDIR/trials. The same command resumes where it was
+interrupted; run on several machines that share WORKDIR, they search together.
+Fields that flags set are not searched. WORKDIR/report holds the best
+configuration, tables and plots. Needs the optional extra `sweep`.
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags as command
-from fer_jax.sweeps import plan
-from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.cli import app, recipe_flags
+from fer_jax.errors import UserError
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  command.define_flags("runs/sweep", "trials go to trials/ there")
+  recipe_flags.define_flags("runs/sweep", "trials go to trials/ there")
   flags.DEFINE_string(
-    "space", None, "What is searched, a file of configs/sweeps/.", required=True
+    "space", None, "Search space, by name or file.", required=True
   )
   flags.DEFINE_integer(
-    "trials", 0, "In all; 0 is all of a space that ends.", lower_bound=0
+    "trials", 0, "Trials in total; 0: all of a finite space.", lower_bound=0
   )
-  flags.DEFINE_enum(
-    "sampler", "tpe", plan.SAMPLERS, "Bayesian (tpe), all in turn, or random."
-  )
-  flags.DEFINE_enum(
-    "pruner", "median", plan.PRUNERS, "Ends trials of a bad validation loss."
-  )
+  flags.DEFINE_string("sampler", "tpe", "tpe | grid | random.")
+  flags.DEFINE_string("pruner", "median", "median | hyperband | none.")
   flags.DEFINE_integer(
-    "workers", 1, "Trials at once, each process its own.", lower_bound=1
+    "workers", 1, "Trials at once, each in a process.", lower_bound=1
   )
-  flags.DEFINE_string(
-    "storage", "", "Of optuna: a URL of a database, or a journal's file."
-  )
+  flags.DEFINE_string("storage", "", "Optuna's database URL, or a file.")
 
 
 def main(argv: Sequence[str]) -> None:
   """Searches as the flags say."""
   del argv
   given = flags.FLAGS
-  config, _ = command.read_flags()
+  recipe = recipe_flags.read_flags()
+  try:
+    from fer_jax.sweeps import plan, search
+  except ModuleNotFoundError as e:
+    raise UserError(
+      f"a sweep needs the package {e.name}: pip install 'fer_jax[sweep]'"
+    ) from e
   planned = plan.plan(
-    config,
+    recipe.config,
     given.space,
-    config_flags.get_override_values(given["config"]),
-    Path(given.workdir).expanduser(),
+    recipe.overrides,
+    recipe.workdir,
     storage=given.storage,
     sampler=given.sampler,
     pruner=given.pruner,
     num_trials=given.trials,
   )
-  try:
-    from fer_jax.sweeps import search
-  except ModuleNotFoundError as e:
-    raise errors.UserError(
-      f"a sweep needs the package {e.name}: pip install -e '.[sweep]'"
-    ) from e
-  try:
-    search.search(planned, given.workers)
-  except Interrupted as e:
-    print(e, file=sys.stderr)
-    sys.exit(e.exit_code)
+  search.search(planned, given.workers)
 
+
+COMMAND = app.Command("sweep", __doc__, define_flags, main)
 
 if __name__ == "__main__":
-  define_flags()
-  errors.run(main)
+  COMMAND.run()

@@ -1,32 +1,27 @@
-r"""Trains a model.
+r"""Trains a model, or resumes a run that was interrupted.
 
-python -m fer_jax.train --config=configs/resnet50.py \
-  [--workdir=runs/NAME] [--config.FIELD=VALUE ...]
+fer-jax train --config=RECIPE [--workdir=DIR] [--config.FIELD=VALUE ...]
 
-Every field is described in configs/default.py. The same command resumes a run
-that was interrupted or killed.
+RECIPE is a name, such as resnet50 or jiang_ri:ckplus, or a Python file;
+`fer-jax list recipes` shows the names and configs/default.py describes every
+field. To resume a run, give the same command again.
 """
 
-import sys
 from collections.abc import Sequence
 
-from fer_jax import errors
-from fer_jax.cli import recipe_flags
-from fer_jax.training import train_loop
-from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.cli import app, recipe_flags
 
 
 def main(argv: Sequence[str]) -> None:
   """Trains as the flags say."""
   del argv
-  config, workdir = recipe_flags.read_flags()
-  try:
-    print(train_loop.train_and_evaluate(config, workdir))
-  except Interrupted as e:
-    print(e, file=sys.stderr)
-    sys.exit(e.exit_code)
+  recipe = recipe_flags.read_flags()
+  from fer_jax.training.train_loop import train_and_evaluate
 
+  print(train_and_evaluate(recipe.config, recipe.workdir))
+
+
+COMMAND = app.Command("train", __doc__, recipe_flags.define_flags, main)
 
 if __name__ == "__main__":
-  recipe_flags.define_flags()
-  errors.run(main)
+  COMMAND.run()

@@ -24,9 +24,9 @@ import reporting
 import scaling
 import workers
 
-from fer_jax.cli import recipe_flags
 from fer_jax.errors import UserError
 from fer_jax.models import registry, resnet
+from fer_jax.training.runtime import startup
 
 MACHINE = {"date", "machine", "python", "fer_jax", "jax", "jaxlib", "flax"}
 TIMES = {"ms", "ms_low", "ms_high", "num_turns"}
@@ -100,7 +100,7 @@ def test_memory_is_settled_before_jax_begins(monkeypatch):
     done.append("JAX has begun")
     return 1
 
-  monkeypatch.setattr(recipe_flags, "start", done.append)
+  monkeypatch.setattr(startup, "start", done.append)
   monkeypatch.setattr(jax, "device_count", device_count)
   with pytest.raises(UserError, match="--devices=9 are not here"):
     depth_worker.measure({"devices": 9, "cache": "settled"})

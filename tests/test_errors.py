@@ -11,7 +11,8 @@ from fer_jax.errors import UserError, choose, require
 def run(body: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
   """Runs a command whose main has this body."""
   code = (
-    f"from fer_jax import errors\ndef main(argv):\n  {body}\nerrors.run(main)\n"
+    "from fer_jax import errors\nfrom fer_jax.cli import app\n"
+    f"def main(argv):\n  {body}\napp.run(main)\n"
   )
   return subprocess.run(
     [sys.executable, "-c", code, *arguments], capture_output=True, text=True
@@ -52,13 +53,13 @@ def test_success_is_status_0():
 def test_flags_may_be_spelled_with_dashes(argument, detect, size):
   code = f"""
 from absl import flags
-from fer_jax import errors
+from fer_jax.cli import app
 flags.DEFINE_bool("detect", True, "")
 flags.DEFINE_integer("batch_size", 1, "")
 def main(argv):
   assert (flags.FLAGS.detect, flags.FLAGS.batch_size) == ({detect}, {size})
   assert argv[1:] == ["an-image.png"]
-errors.run(main, takes_arguments=True)
+app.run(main, takes_arguments=True)
 """
   done = subprocess.run(
     [sys.executable, "-c", code, argument, "an-image.png"], capture_output=True
@@ -83,5 +84,5 @@ def test_choose_lists_the_choices_sorted():
 
 def test_require_names_the_field_as_it_is_typed():
   require(True, "seed", 3, "be at least 0")
-  with pytest.raises(UserError, match="--config.seed=-1 must be at least 0"):
+  with pytest.raises(UserError, match="^seed=-1 must be at least 0"):
     require(False, "seed", -1, "be at least 0")

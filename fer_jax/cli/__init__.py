@@ -1,1 +1,1 @@
-"""What the commands share: flags, start-up and error reporting."""
+"""The command line: flags, help, and errors shown as flags."""

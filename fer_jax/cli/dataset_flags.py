@@ -1,23 +1,19 @@
-"""The flags that choose a data set, for commands without a recipe."""
+"""The flags that choose a dataset, for commands without a recipe."""
 
 import math
-import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from fer_jax.data import views
-from fer_jax.data.datasets import registry
-from fer_jax.data.splits import Dataset
 from fer_jax.errors import UserError, choose
+
+if TYPE_CHECKING:  # The commands' --help is to be quick.
+  from fer_jax.data.splits import Dataset
 
 
 def define(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines --dataset, --manual_dir, --data_dir and --option.
-
-  Not as the file is imported: other commands may have flags of these names.
-  A command's --help lists them once it has called `adopt_module_key_flags`.
 
   Args:
     values: where the flags go.
@@ -25,79 +21,79 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_string(
     "dataset",
     "fer2013",
-    "A data set, as fer_jax.data lists them.",
+    "Dataset; `fer-jax list datasets` shows all.",
     flag_values=values,
   )
   flags.DEFINE_string(
     "manual_dir",
     "",
-    "Where the release's files lie, if not in the usual folder.",
+    "Where the release's files lie; the usual folder if unset.",
     flag_values=values,
   )
   flags.DEFINE_string(
     "data_dir",
     "",
-    "Where prepared data go, if not to the usual folder.",
+    "Where prepared data go; the usual folder if unset.",
     flag_values=values,
   )
   flags.DEFINE_multi_string(
     "option",
     [],
-    "NAME=VALUE, an option of the data set or of the view of it, such as "
-    "classes=happy,sad; may be repeated.",
+    "Option of the dataset, such as classes=happy,sad.",
     flag_values=values,
   )
 
 
-def load(values: flags.FlagValues, name: str = "", **options: Any) -> Dataset:
-  """Opens the data set that the flags choose.
+def load(values: flags.FlagValues, name: str = "", **options: Any) -> "Dataset":
+  """Opens the dataset that the flags choose.
 
   Args:
     values: where the flags are.
-    name: another data set, in the same folders, without the flags' options.
-    **options: of that other data set.
+    name: another dataset, in the same folders, without the flags' options.
+    **options: of that other dataset.
 
   Raises:
-    UserError: as `registry.load`, with the flags of `define` in its message;
-      or an option is none.
+    UserError: as `registry.load`; or an option is unknown.
   """
+  from fer_jax.data.datasets import registry
+
   if not name:
     name = values.dataset
     options = parse_options(name, values.option)
-  try:
-    return registry.load(
-      name,
-      manual_dir=values.manual_dir,
-      data_dir=values.data_dir,
-      **options,
-    )
-  except UserError as e:
-    raise UserError(_in_flags(str(e), name)) from e
+  return registry.load(
+    name,
+    manual_dir=values.manual_dir,
+    data_dir=values.data_dir,
+    **options,
+  )
 
 
 def parse_options(name: str, texts: Iterable[str]) -> dict[str, Any]:
-  """Reads options of a data set, each as the kind that its default is.
+  """Reads options of a dataset, each as the type of its default.
 
   Args:
-    name: the data set's.
+    name: the dataset's.
     texts: "NAME=VALUE" each.
 
   Raises:
-    UserError: the data set or an option is unknown, an option stands twice or
-      its value is of another kind.
+    UserError: the dataset or an option is unknown, an option is given twice
+      or its value has another type.
   """
+  from fer_jax.data import views
+  from fer_jax.data.datasets import registry
+
   defaults = {**registry.default_options(name), **views.OPTIONS}
   options: dict[str, Any] = {}
   for text in texts:
     option, equals, value = text.partition("=")
     if not equals:
       raise UserError(
-        f"--option={text}: give NAME=VALUE; names are"
+        f"option={text} must be NAME=VALUE; names are"
         f" {', '.join(sorted(defaults))}"
       )
-    choose(f"option of data set {name}", option, defaults)
+    choose(f"option of dataset {name}", option, defaults)
     if option in options:
-      raise UserError(f"--option={option}=... is given twice: leave one")
+      raise UserError(f"option={option}=... is given twice: leave one")
     options[option] = _value(text, value, defaults[option])
   return options
 
@@ -128,18 +124,5 @@ def _value(flag: str, text: str, default: Any) -> Any:
   if kinds == (float,):
     kinds = (float, int)
   if default is not None and type(value) not in kinds:
-    raise UserError(
-      f"--option={flag} must be of the kind of its default, {default!r}"
-    )
+    raise UserError(f"option={flag} must be of the type of {default!r}")
   return value
-
-
-def _in_flags(message: str, name: str) -> str:
-  """Tells of a recipe's fields by the flags that stand for them here."""
-  for flag in ("manual_dir", "data_dir"):
-    message = message.replace(f"dataset.{flag}", f"--{flag}")
-  for option in (*registry.default_options(name), *views.OPTIONS):
-    message = re.sub(
-      rf"--config\.dataset\.{option}\b", f"--option={option}", message
-    )
-  return message

@@ -1,107 +1,60 @@
-"""What the commands share: flags of a recipe, and quiet libraries."""
+"""The flags --config, --config.FIELD and --workdir."""
 
-import importlib.util
-import logging as python_logging
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from absl import flags
 
-from fer_jax import config as configs
-from fer_jax import errors
-from fer_jax.training.runtime import compilation_cache, cpu
+from fer_jax.cli import config_overrides
+
+if TYPE_CHECKING:  # The commands' --help is to be quick.
+  from ml_collections import ConfigDict
+
+
+class Recipe(NamedTuple):
+  """What the flags give.
+
+  Attributes:
+    config: the recipe's configuration, with the fields that flags set.
+    workdir: where the run goes.
+    overrides: the values of the fields that flags set.
+  """
+
+  config: "ConfigDict"
+  workdir: pathlib.Path
+  overrides: dict[str, Any]
 
 
 def define_flags(
-  workdir: str = "", note: str = "runs/RECIPE-DATASET if not given"
+  workdir: str = "", note: str = "default runs/RECIPE-DATASET"
 ) -> None:
-  """Defines --config and --workdir.
+  """Defines --config, --config.FIELD and --workdir.
 
   Args:
-    workdir: its default.
-    note: what --help says of that.
+    workdir: the default.
+    note: what --help says about the default.
   """
-  config_flags.DEFINE_config_file(
-    "config", None, "The recipe, a file of configs/.", lock_config=True
-  )
-  flags.DEFINE_string("workdir", workdir, f"Where the run goes; {note}.")
-  flags.mark_flag_as_required("config")
+  flags.DEFINE_string("config", None, "Recipe, by name or file.", required=True)
+  config_overrides.define()
+  flags.DEFINE_string("workdir", workdir, f"Folder of the run; {note}.")
 
 
-def read_flags() -> tuple[ConfigDict, pathlib.Path]:
+def read_flags() -> Recipe:
   """Returns the configuration and the workdir that the flags give.
 
-  Libraries are quietened, and the cache of compiled steps is opened.
+  Configures the process for computing, too.
 
   Raises:
-    UserError: there is no such recipe.
+    UserError: there is no such recipe or field.
   """
-  name = config_flags.get_config_filename(flags.FLAGS["config"])
-  path, _, argument = name.partition(":")
-  recipe = pathlib.Path(path)
-  if not recipe.is_file():
-    raise errors.UserError(
-      f"there is no recipe --config={name}: give a file such as"
-      " configs/resnet50.py"
-    )
-  config = configs.upgrade(flags.FLAGS.config, f"--config={name}")
-  run = "-".join(filter(None, (recipe.stem, argument, config.dataset.name)))
-  start(config.compilation_cache)
-  return config, pathlib.Path(flags.FLAGS.workdir or f"runs/{run}")
+  from fer_jax import config_fields, recipes
+  from fer_jax.training.runtime import startup
 
-
-def call_file(flag: str, given: str, function: str, example: str) -> Any:
-  """What a function of a Python file returns, which a flag names.
-
-  Args:
-    flag: its name.
-    given: its value, "FILE" or "FILE:CHOICE"; the function takes the choice.
-    function: its name.
-    example: a file that could be given.
-
-  Raises:
-    UserError: there is no such file, or it takes no such choice.
-  """
-  path, _, choice = given.partition(":")
-  file = pathlib.Path(path)
-  kind = "recipe" if function == "get_config" else "space"
-  if file.suffix != ".py" or not file.is_file():
-    raise errors.UserError(
-      f"there is no {kind} --{flag}={given}: give files such as {example}"
-    )
-  spec = importlib.util.spec_from_file_location(file.stem, file)
-  assert spec and spec.loader
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-    called = getattr(module, function)
-    return called(choice) if choice else called()
-  except errors.UserError:
-    raise
-  except Exception as e:  # Whatever is wrong with the file.
-    raise errors.UserError(f"--{flag}={given} is no {kind}: {e}") from e
-
-
-def start(cache: str = "") -> None:
-  """Sets up this process: logging, malloc, and the compilation cache.
-
-  Must be called before JAX starts its threads.
-
-  Args:
-    cache: `compilation_cache` of a configuration.
-  """
-  quieten_libraries()
-  cpu.configure_malloc()
-  compilation_cache.use_cache(cache)
-
-
-def quieten_libraries() -> None:
-  """Silences what libraries log, short of warnings."""
-  logging.set_verbosity(logging.WARNING)
-  logging.get_absl_handler().addFilter(_is_ours)
-
-
-def _is_ours(record: python_logging.LogRecord) -> bool:
-  """Leaves out what orbax says of how its saving goes; errors it raises."""
-  return "orbax" not in record.pathname
+  given = flags.FLAGS
+  config = recipes.load_recipe(given.config)
+  fields = config_fields.parse_fields(config, config_overrides.texts(given))
+  config_fields.set_fields(config, fields)
+  startup.start(config.compilation_cache)
+  name = recipes.short_name(given.config).replace(":", "-")
+  workdir = given.workdir or f"runs/{name}-{config.dataset.name}"
+  return Recipe(config, pathlib.Path(workdir).expanduser(), fields)

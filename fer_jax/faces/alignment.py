@@ -1,13 +1,4 @@
-r"""Aligns faces: finds them in photos, rotates them upright, crops them.
-
-python -m fer_jax.faces.alignment IMAGES_OR_FOLDERS... --output=DIR \
-  [--size=48] [--color] [--margin=0] [--no_face=skip|refuse|center] \
-  [--min_face=20] [--detect_size=0] [--sheet=before_after.png]
-
-Folders keep their structure, so that ROOT/train/CLASS/*.jpg becomes a folder
-dataset of aligned faces. Of several faces in an image the largest counts.
-Needs the optional extra `faces`.
-"""
+"""Aligns image files: finds faces, rotates them upright, crops them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,16 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
 from fer_jax.data import image_reader, parallel
-from fer_jax.data.image_inputs import list_inputs
 from fer_jax.data.preparation_progress import progress, say
-from fer_jax.errors import UserError, choose, run
+from fer_jax.errors import UserError, choose
 from fer_jax.faces import crop, detection
-from fer_jax.output_folder import OutputFolder, check_output, write_output
+from fer_jax.output_folder import OutputFolder
 from fer_jax.text_output import printable
 
 # The sheet: pixels of an image, images (before above after) per row, rows.
@@ -156,79 +145,3 @@ def _before_after(
     sheet.paste(before, (x, y + _TILE - before.height))
     sheet.paste(after, (x, y + _TILE + 4))
   return sheet
-
-
-def _define_flags() -> None:
-  # Not as the file is imported: other commands have flags of these names.
-  flags.DEFINE_string("output", "", "Folder to write the faces to, as PNGs.")
-  flags.DEFINE_integer(
-    "size", 48, "Height and width of the faces, in pixels.", lower_bound=8
-  )
-  flags.DEFINE_bool("color", False, "Write RGB instead of gray.")
-  flags.DEFINE_float(
-    "margin",
-    0.0,
-    "How much more to show at each side of a face, as a fraction of its size.",
-    lower_bound=0.0,
-    upper_bound=2.0,
-  )
-  flags.DEFINE_enum(
-    "no_face",
-    "skip",
-    NO_FACE,
-    "What to do with an image without a face: leave it out, stop, or crop the "
-    "square in its middle.",
-  )
-  flags.DEFINE_float("min_face", 20, "Smallest face to find, in pixels.")
-  flags.DEFINE_integer(
-    "detect_size",
-    0,
-    "Longer side that larger photos are shrunk to for the search; 0: none.",
-  )
-  flags.DEFINE_string("sheet", "", "PNG of some images before and after.")
-
-
-def main(argv: Sequence[str]) -> None:
-  """Aligns the images that the command names."""
-  given = flags.FLAGS
-  if len(argv) < 2:
-    raise UserError("name images, or folders of images, to align")
-  if not given.output:
-    raise UserError("--output=DIR is missing: a folder for the faces")
-  output = Path(given.output).expanduser()
-  sheet = Path(given.sheet).expanduser()
-  if given.sheet and sheet.suffix.lower() != ".png":
-    raise UserError(f"--sheet={sheet} must end in .png")
-  inputs = list_inputs(
-    [Path(name).expanduser() for name in argv[1:]], output=output
-  )
-  if given.sheet:
-    check_output(sheet, inputs.images)
-  if inputs.skipped:
-    say(f"skipped {inputs.describe_skipped()}")
-  counts = align_images(
-    inputs.images,
-    detection.create_detector(
-      min_face=given.min_face, detect_size=given.detect_size
-    ),
-    output,
-    size=given.size,
-    margin=given.margin,
-    color=given.color,
-    no_face=given.no_face,
-    with_sheet=bool(given.sheet),
-  )
-  if counts.sheet:
-    with write_output(sheet, inputs=inputs.images) as temporary:
-      counts.sheet.save(temporary, "PNG")
-  print(counts)
-  if counts.unreadable:
-    raise UserError(
-      f"{counts.unreadable:,} of {len(inputs.images):,} images could not be"
-      " read"
-    )
-
-
-if __name__ == "__main__":
-  _define_flags()
-  run(main, takes_arguments=True)

@@ -19,12 +19,11 @@ from jaxtyping import Float, Float32
 from scipy import optimize
 
 from fer_jax import config as configs
-from fer_jax import errors
-from fer_jax.cli import recipe_flags
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, predictions
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.pretrained import released
+from fer_jax.training.runtime import startup
 
 CLASSIFIER = "fc"  # the last layer of the models that can be released
 
@@ -167,7 +166,7 @@ def main(argv: Sequence[str]) -> None:
   """Releases the run that the flags name."""
   del argv
   given = flags.FLAGS
-  recipe_flags.start()
+  startup.start()
   info = release(
     given.workdir,
     given.name,
@@ -186,5 +185,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  from fer_jax.cli import app
+
   define_flags()
-  errors.run(main)
+  app.run(main)

@@ -8,9 +8,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
-from fer_jax.cli import recipe_flags
+from fer_jax import config_fields
 from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError
+from fer_jax.recipes import load_recipe, short_name
+from fer_jax.training import config_check
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,9 +48,9 @@ def plan(
   """Lists the runs of a study, recipe by recipe; all are checked.
 
   Args:
-    recipes: files of configs/, with what may follow a colon.
+    recipes: names of recipes, or files; ":CHOICE" may follow.
     seeds: one run each.
-    overrides: fields of every configuration, by dotted name.
+    overrides: fields of every configuration, by dotted name, also as text.
     folder: the runs go to `runs` there.
     all_folds: a run for every fold of a data set that has folds.
 
@@ -58,15 +60,15 @@ def plan(
   for kind, given in (("configs", recipes), ("seeds", seeds)):
     if not given or len(set(given)) < len(given):
       shown = ",".join(map(str, given))
-      raise UserError(f"--{kind}={shown} must name one or more, each once")
+      raise UserError(f"{kind}={shown} must name one or more, each once")
   runs = []
   for recipe in recipes:
-    name = _name(recipe)
+    name = short_name(recipe)
     for seed in seeds:
       config = load_recipe(recipe)
-      with config.unlocked():
-        config.update_from_flattened_dict({**overrides, "seed": seed})
-      configs.check(config)
+      fields = config_fields.parse_fields(config, overrides)
+      config_fields.set_fields(config, {**fields, "seed": seed})
+      config_check.check(config)
       for fold in _folds(config) if all_folds else [None]:
         of_fold = config.copy_and_resolve_references()
         if fold is not None:
@@ -74,39 +76,22 @@ def plan(
             of_fold.dataset.fold = fold
         part = "" if fold is None else f"-fold{fold}"
         workdir = f"{name.replace(':', '-')}-seed{seed}{part}"
-        runs.append(
-          Run(name, seed, fold, of_fold.lock(), folder / "runs" / workdir)
-        )
+        place = folder / "runs" / workdir
+        runs.append(Run(name, seed, fold, configs.lock(of_fold), place))
   names = [run.workdir for run in runs]
   if len(set(names)) < len(names):
     raise UserError(
-      f"--configs={','.join(recipes)} has two recipes of one name: rename a"
+      f"configs={','.join(recipes)} has two recipes of one name: rename a"
       " file, since names tell runs apart"
     )
   return runs
-
-
-def load_recipe(recipe: str) -> ConfigDict:
-  """Loads a file of configs/, "FILE" or "FILE:CHOICE".
-
-  Raises:
-    UserError: there is no such file, or it takes no such choice.
-  """
-  config = recipe_flags.call_file(
-    "configs", recipe, "get_config", "configs/resnet50.py"
-  )
-  return configs.upgrade(config, f"configs={recipe}").lock()
-
-
-def _name(recipe: str) -> str:
-  path, colon, choice = recipe.partition(":")
-  return pathlib.Path(path).stem + colon + choice
 
 
 def _folds(config: ConfigDict) -> list[int]:
   options = registry.default_options(config.dataset.name)
   if "fold" not in options:
     raise UserError(
-      f"--all_folds: data set {config.dataset.name} has no folds; ckplus has"
+      f"dataset {config.dataset.name} has no folds, which all_folds=True needs;"
+      " ckplus has"
     )
-  return list(range(config.dataset.num_folds or options["num_folds"]))
+  return list(range(config.dataset.get("num_folds", options["num_folds"])))

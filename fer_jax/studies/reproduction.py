@@ -4,7 +4,6 @@ Results are JSON Lines, one object per row of a table and seed: what a row's
 run trained so far. Files of several machines can be put together.
 """
 
-import importlib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -15,8 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fer_jax import config as configs
-from fer_jax import models
+from fer_jax import config_fields, models, recipes
 from fer_jax.errors import UserError, choose
 from fer_jax.evaluation import predictions
 from fer_jax.evaluation.scores import score
@@ -24,7 +22,7 @@ from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
 from fer_jax.studies.papers import PAPERS, Row
-from fer_jax.training import train_loop
+from fer_jax.training import config_check, train_loop
 from fer_jax.training.logging import metric_writer
 
 Result = dict[str, Any]
@@ -79,12 +77,12 @@ def reproduce(
 
 def load_recipe(row: Row, overrides: dict[str, Any]) -> ConfigDict:
   """Returns the checked configuration of a row."""
-  name, _, choice = row.recipe.partition(":")
-  module = importlib.import_module(f"fer_jax.configs.{name}")
-  config = module.get_config(*filter(None, [choice]))
-  config.update_from_flattened_dict({**row.overrides, **overrides})
-  configs.check(config)
-  return config.lock()
+  config = recipes.load_recipe(row.recipe)
+  config_fields.set_fields(config, row.overrides)
+  fields = config_fields.parse_fields(config, overrides)
+  config_fields.set_fields(config, fields)
+  config_check.check(config)
+  return config
 
 
 def cost(config: ConfigDict) -> float:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_jax import config as configs
-from fer_jax.cli import recipe_flags
 from fer_jax.errors import UserError
 from fer_jax.studies.plan import Run
 from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer
+from fer_jax.training.runtime import startup
 from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.workdir import read_config
 
@@ -113,7 +113,7 @@ def _train_apart(runs: Sequence[Run], processes: int) -> list[str]:
 def _train_here(fields: dict[str, Any], workdir: str) -> str:
   """Trains in a child process; returns what went wrong, or ""."""
   config = configs.from_json(fields)
-  recipe_flags.start(config.compilation_cache)
+  startup.start(config.compilation_cache)
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)

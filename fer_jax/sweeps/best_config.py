@@ -57,6 +57,6 @@ def to_recipe(
   for field, value in configs.flatten(plan.configure(best.point)).items():
     if field in searched:
       lines.append(f"  config.{field} = {value!r}  # searched")
-    elif value != defaults[field]:
+    elif value != defaults.get(field):
       lines.append(f"  config.{field} = {value!r}")
   return "\n".join([*lines, "  return config", ""])

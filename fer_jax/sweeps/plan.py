@@ -1,22 +1,17 @@
 """What a sweep is to do, checked before anything trains."""
 
 import dataclasses
-import difflib
-import functools
 import pathlib
 from collections.abc import Iterator, Mapping
-from operator import getitem
 from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
-from fer_jax import renamed_fields
-from fer_jax.cli import recipe_flags
-from fer_jax.configs import default
-from fer_jax.errors import UserError
+from fer_jax import config_fields, recipes, renamed_fields
+from fer_jax.errors import UserError, choose
 from fer_jax.sweeps.space import Parameter, Point, Space, Uniform
-from fer_jax.training import experiment
+from fer_jax.training import config_check, experiment
 
 SAMPLERS = ("tpe", "grid", "random")
 PRUNERS = ("median", "hyperband", "none")
@@ -108,7 +103,8 @@ def plan(
 
   Args:
     config: what all trials share.
-    space_file: "FILE" or "FILE:CHOICE", of configs/sweeps/.
+    space_file: a space of configs/sweeps/ by name, or a file; ":CHOICE" may
+      follow.
     given: fields set on the command line, which are not searched.
     workdir: where everything goes.
     storage: of optuna: a URL or a file; "" is a journal in the workdir.
@@ -119,14 +115,9 @@ def plan(
   Raises:
     UserError: something in these is wrong.
   """
-  fields = recipe_flags.call_file(
-    "space", space_file, "get_space", "configs/sweeps/lewis.py"
-  )
-  if not isinstance(fields, Mapping) or not fields:
-    raise UserError(
-      f"--space={space_file}: get_space() must return a mapping of fields to"
-      f" values, not {fields!r:.60}"
-    )
+  choose("sampler", sampler, SAMPLERS)
+  choose("pruner", pruner, PRUNERS)
+  fields = recipes.load_space(space_file)
   fields = renamed_fields.upgrade(fields, f"space={space_file}")
   space = Space.of(fields, given)
   for field, values in fields.items():
@@ -135,13 +126,13 @@ def plan(
     endless = isinstance(parameter, Uniform)
     if endless and sampler == "grid":
       raise UserError(
-        f"--sampler=grid cannot go through all of {field}, {parameter}: give"
-        " --sampler=tpe, or a Choice"
+        f"sampler=grid cannot go through all of {field}, {parameter}: give"
+        " sampler=tpe, or a Choice"
       )
     if endless and not num_trials:
       raise UserError(
-        f"--trials is missing: {field}, {parameter}, has no end of values; give"
-        " a number, as --trials=20"
+        f"num_trials is missing: {field}, {parameter}, has infinitely many"
+        " values: give a number, such as num_trials=20"
       )
   planned = Plan(
     config,
@@ -153,7 +144,7 @@ def plan(
     num_trials or None,
   )
   for point in _neighbours(space):
-    configs.check(planned.configure(point))
+    config_check.check(planned.configure(point))
   return planned
 
 
@@ -182,22 +173,15 @@ def _neighbours(space: Space) -> Iterator[Point]:
 
 
 def _check_field(config: ConfigDict, field: str, values: Any) -> None:
-  """Checks that there is such a field, and that it takes such values."""
-  known = configs.flatten(config)
-  if field not in known:
-    close = difflib.get_close_matches(str(field), known, 1, cutoff=0)
-    raise UserError(
-      f"the space names {field!r}, which is no field of configs/default.py: is"
-      f" it {close[0]!r}?"
-    )
-  *sections, name = field.split(".")
-  section = functools.reduce(getitem, sections, config)
-  kind = section.get_type(name)
-  takes = {float: (float, int), tuple: (tuple, list)}.get(kind, (kind,))
-  optional = configs.flatten(default.get_config()).get(field) is None
+  """Checks that there is such a field, and that it takes such values.
+
+  Raises:
+    UserError: it does not.
+  """
   parameter = isinstance(values, Parameter)
   for value in values.ends if parameter else (values,):
-    if type(value) not in takes and not (optional and value is None):
-      raise UserError(
-        f"the space sets {field} to {value!r}, which must be a {kind.__name__}"
-      )
+    trial = config.copy_and_resolve_references()
+    try:
+      config_fields.set_fields(trial, {str(field): value})
+    except UserError as e:
+      raise UserError(f"the search space: {e}") from e

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fer_jax.cli import recipe_flags
 from fer_jax.errors import UserError
 from fer_jax.sweeps.plan import Plan
+from fer_jax.training.runtime import startup
 from fer_jax.training.runtime.signals import Interrupted, StopRequest
 
 _POLL_SECONDS = 0.2
@@ -58,7 +58,7 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
     if process.exitcode:
       raise UserError(
         f"a process ended with status {process.exitcode}, perhaps for want of"
-        " memory: the same command goes on, --workers=1 needs the least"
+        " memory: the same command goes on, workers=1 needs the least"
       )
 
 
@@ -87,7 +87,7 @@ def _child(
   # A device's memory is shared out; by default each would take most of it.
   os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
   plan = Plan.from_child(fields)
-  recipe_flags.start(plan.config.compilation_cache)
+  startup.start(plan.config.compilation_cache)
   try:
     work(plan)
   except (Interrupted, KeyboardInterrupt):

@@ -22,6 +22,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import config_fields
 from fer_jax.errors import UserError
 
 Point = dict[str, Any]  # a value of every field that is searched
@@ -171,13 +172,10 @@ class Space:
     """The configuration of a point.
 
     Raises:
-      KeyError: there is no such field.
-      TypeError, ValueError: a value is not of its field's type.
+      UserError: there is no such field, or a value is not of its type.
     """
     configured = config.copy_and_resolve_references()
-    with configured.unlocked():
-      configured.update_from_flattened_dict({**self.fixed, **point})
-    return configured.lock()
+    return config_fields.set_fields(configured, {**self.fixed, **point})
 
   def describe(self) -> dict[str, str]:
     """Every field of the file as text."""

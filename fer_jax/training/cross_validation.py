@@ -91,7 +91,7 @@ def cross_validate(
       f"dataset {config.dataset.name} has no folds for cross-validation: use"
       " dataset.name=ckplus"
     )
-  num_folds = config.dataset.num_folds or options["num_folds"]
+  num_folds = config.dataset.get("num_folds", options["num_folds"])
   results = []
   for fold in range(num_folds):
     of_fold = config.copy_and_resolve_references()

@@ -16,7 +16,12 @@ from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError
 from fer_jax.models.layer_groups import layer_groups
-from fer_jax.training import initial_weights, losses, overfit_check
+from fer_jax.training import (
+  config_check,
+  initial_weights,
+  losses,
+  overfit_check,
+)
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.loop_state import LoopState
 from fer_jax.training.optim import freezing, lr_multipliers, schedules
@@ -177,7 +182,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
   Raises:
     UserError: something in the configuration or the dataset is wrong.
   """
-  configs.check(config)
+  config_check.check(config)
   if config.overfit:
     config = overfit_check.without_regularization(config)
   LoopState.create(config)  # Checks early stopping before data are loaded.

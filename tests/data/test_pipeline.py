@@ -170,8 +170,7 @@ def test_too_few_rows_name_the_batch_size_to_give():
   with pytest.raises(UserError) as error:
     order_of(num_rows=3)
   assert str(error.value) == (
-    "--config.batch_size=4 must be at most 3, the examples of the training"
-    " split"
+    "batch_size=4 must be at most 3, the examples of the training split"
   )
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 from fer_jax.data.datasets import folder_layout, synthetic_faces
 from fer_jax.data.image_inputs import list_inputs
 from fer_jax.errors import UserError
-from fer_jax.faces import alignment as module
 from fer_jax.faces import crop, detection
 from fer_jax.faces.alignment import align_images
 from fer_jax.faces.detection import Face
@@ -198,7 +197,7 @@ def test_an_interruption_leaves_no_half_file(tmp_path, monkeypatch):
 
 def command(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
   return subprocess.run(
-    [sys.executable, "-m", module.__name__, *map(str, arguments)],
+    [sys.executable, "-m", "fer_jax.align", *map(str, arguments)],
     capture_output=True,
     text=True,
     check=False,

@@ -123,7 +123,7 @@ def test_every_trial_that_fails_is_an_error(folder):
     UserError, match="all 2 trials failed, the first: .*000 must be"
   ):
     search.finish(ledger)
-  with pytest.raises(UserError, match="--config.batch_size"):
+  with pytest.raises(UserError, match="batch_size="):
     search.search(tiny_sweep.plan(folder / "x", fields, config=plan.config))
 
 

@@ -72,7 +72,9 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
     raise OSError(errno.ENOSPC, "No space left on device")
 
   monkeypatch.setattr(checkpoints._latest, "save", full)
-  with pytest.raises(UserError, match="No space left.*rerun the command") as error:
+  with pytest.raises(
+    UserError, match="No space left.*rerun the command"
+  ) as error:
     checkpoints.save(2, state(2), batches(), {})
   assert "\n" not in str(error.value)
   restored, _ = Checkpoints(tmp_path).restore(state(0), batches())

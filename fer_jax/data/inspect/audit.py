@@ -1,13 +1,4 @@
-r"""Reports what a data set repeats, mislabels and has too few of.
-
-python -m fer_jax.data.inspect.audit --dataset=fer2013 [--manual_dir=DIR] \
-  [--data_dir=DIR] [--option=NAME=VALUE ...] [--output=audit]
-
-Writes to the folder --output, beside what it prints: balance.csv (rows of each
-class), duplicates.csv (rows that share an image, byte for byte), conflicts.csv
-and conflicts.png (those of them whose labels differ) and, of FER2013 and FER+,
-labels.csv (the label in one against the label in the other).
-"""
+"""Duplicates, conflicting labels and class counts of a dataset, as a report."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 from PIL import Image
 
 from fer_jax import errors
-from fer_jax.cli import dataset_flags
-from fer_jax.data import preparation_progress
 from fer_jax.data.inspect import image_sheets
-from fer_jax.data.inspect.duplicates import Audit, Copy, audit
-from fer_jax.data.inspect.label_agreement import Agreement, agreement
+from fer_jax.data.inspect.duplicates import Audit, Copy
+from fer_jax.data.inspect.label_agreement import Agreement
 from fer_jax.data.splits import Dataset
 
 _CHANCE = (
@@ -156,7 +144,7 @@ def write(
       sheet.save(folder / "conflicts.png")
   except OSError as e:
     raise errors.UserError(
-      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
+      f"cannot write output={folder}: {e.strerror or e}; give another folder"
     ) from e
   return [*tables, "conflicts.png"] if sheet else [*tables]
 
@@ -196,42 +184,3 @@ def _of(number: int, total: int) -> str:
 
 def _percent(number: int, total: int) -> str:
   return f"{100 * number / max(total, 1):.1f} %"
-
-
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-  """Defines the command's flags; other commands have some of these names."""
-  dataset_flags.define(values)
-  flags.adopt_module_key_flags(dataset_flags, values)
-  flags.DEFINE_string(
-    "output", "audit", "The folder to write to.", flag_values=values
-  )
-
-
-def main(argv: Sequence[str]) -> None:
-  """Audits the data set that the flags name."""
-  del argv
-  given = flags.FLAGS
-  dataset = dataset_flags.load(given)
-  found = audit(dataset)
-  print(describe(dataset, found))
-  compared = None
-  if dataset.name in ("fer2013", "ferplus"):
-    try:
-      compared = agreement(
-        dataset_flags.load(given, "fer2013"),
-        dataset_flags.load(given, "ferplus", num_classes=10),
-      )
-      print(f"\n{describe_agreement(compared)}")
-    except errors.UserError as e:
-      preparation_progress.say(
-        f"labels of FER2013 and FER+ are not compared: {e}"
-      )
-  folder = Path(given.output).expanduser()
-  print(
-    f"\nwrote {', '.join(write(folder, dataset, found, compared))} in {folder}"
-  )
-
-
-if __name__ == "__main__":
-  define_flags()
-  errors.run(main)

@@ -5,17 +5,9 @@ import sys
 from types import FrameType, TracebackType
 from typing import Any
 
+from fer_jax.errors import Interrupted
 
-class Interrupted(Exception):
-  """Training was asked to stop, and its state has been saved.
-
-  Attributes:
-    exit_code: 128 + the signal's number, as shells report it.
-  """
-
-  def __init__(self, message: str, signal_number: int):
-    super().__init__(message)
-    self.exit_code = 128 + signal_number
+__all__ = ["Interrupted", "StopRequest"]
 
 
 class StopRequest:

@@ -11,8 +11,9 @@ from absl import flags
 from PIL import Image
 from tiny_releases import challenge_csv, make_faces
 
+from fer_jax import audit as module
 from fer_jax.data.datasets import class_names, registry
-from fer_jax.data.inspect import audit as module
+from fer_jax.data.inspect import audit as inspect_audit
 from fer_jax.data.inspect import duplicates
 from fer_jax.data.inspect.label_agreement import agreement
 from fer_jax.errors import UserError
@@ -152,7 +153,7 @@ def test_an_older_audit_leaves_nothing(run, raw, tmp_path):
 
 def test_a_place_that_cannot_be_written(run, tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="cannot write --output=.*another folder"):
+  with pytest.raises(UserError, match="cannot write output=.*another folder"):
     run(f"--output={tmp_path / 'file'}")
 
 
@@ -187,8 +188,8 @@ def test_the_picture_says_how_many_it_leaves_out(raw, tmp_path, monkeypatch):
   def _group_sheet(groups, title):
     drawn.update(groups=groups, title=title)
 
-  monkeypatch.setattr(module.image_sheets, "group_sheet", _group_sheet)
-  module.conflict_sheet(dataset, found)
+  monkeypatch.setattr(inspect_audit.image_sheets, "group_sheet", _group_sheet)
+  inspect_audit.conflict_sheet(dataset, found)
   assert "40 of 43 (3 left out)" in drawn["title"]
   assert len(drawn["groups"]) == 40
   name, ((image, caption),) = drawn["groups"][0]

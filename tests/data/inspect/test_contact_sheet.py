@@ -7,8 +7,8 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from fer_jax.cli import dataset_flags
-from fer_jax.data.inspect import contact_sheet as module
+from fer_jax import contact_sheet as module
+from fer_jax.cli import dataset_flags, messages
 from fer_jax.errors import UserError
 
 SMALL = ("num_train=21", "num_validation=7", "num_test=7")
@@ -91,17 +91,17 @@ def test_options_are_read_as_their_defaults_are():
 @pytest.mark.parametrize(
   ("texts", "message"),
   [
-    (["num_train"], "--option=num_train: give NAME=VALUE.*classes.*seed"),
+    (["num_train"], "option=num_train must be NAME=VALUE.*classes.*seed"),
     (["num_trian=3"], "'num_trian'.*classes.*num_train"),
     (
       ["manual_dir=x"],
-      "unknown option of data set synthetic_faces 'manual_dir'",
+      "unknown option of dataset synthetic_faces 'manual_dir'",
     ),
-    (["seed=1", "seed=2"], "--option=seed=... is given twice"),
-    (["num_train=many"], "--option=num_train=many must be of the kind"),
-    (["num_train=3.5"], "--option=num_train=3.5 must be of the kind"),
-    (["drop_duplicates=1"], "--option=drop_duplicates=1 must be.*False"),
-    (["holdout_test=nan"], "--option=holdout_test=nan must be.*0.0"),
+    (["seed=1", "seed=2"], "option=seed=... is given twice"),
+    (["num_train=many"], "option=num_train=many must be of the type"),
+    (["num_train=3.5"], "option=num_train=3.5 must be of the type"),
+    (["drop_duplicates=1"], "option=drop_duplicates=1 must be.*False"),
+    (["holdout_test=nan"], "option=holdout_test=nan must be.*0.0"),
   ],
 )
 def test_wrong_options(texts, message):
@@ -110,15 +110,19 @@ def test_wrong_options(texts, message):
 
 
 def test_errors_name_the_flags_there_are(tmp_path, run):
-  with pytest.raises(UserError, match="^--option=holdout_test=2 must"):
+  with pytest.raises(UserError, match="^dataset.holdout_test=2 must") as error:
     run("--option=holdout_test=2")
+  shown = messages.with_flags(str(error.value), flags.FLAGS)
+  assert shown.startswith("--option=holdout_test=2 must")
   values = flags.FlagValues()
   dataset_flags.define(values)
   values(["x", "--manual_dir=/none/here", f"--data_dir={tmp_path}"])
   with pytest.raises(
-    UserError, match="^--manual_dir=/none/here does not exist"
-  ):
+    UserError, match="^dataset.manual_dir=/none/here does not exist"
+  ) as error:
     dataset_flags.load(values)
+  shown = messages.with_flags(str(error.value), values)
+  assert shown.startswith("--manual_dir=/none/here does not exist")
 
 
 def test_unknown_dataset_is_one_line():

@@ -226,7 +226,9 @@ def test_a_full_disk_is_named(
     return real("/dev/full" if full else path, *args, **kwargs)
 
   monkeypatch.setattr(builtins, "open", opened)
-  with pytest.raises(UserError, match=f"{name}.*No space left.*free some space") as e:
+  with pytest.raises(
+    UserError, match=f"{name}.*No space left.*free some space"
+  ) as e:
     _write(tmp_path, None, [_train(1)])
   assert "\n" not in str(e.value)
 

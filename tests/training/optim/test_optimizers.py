@@ -354,5 +354,5 @@ def test_bad_fields_are_named_as_typed(field, value):
 
 def test_nesterov_needs_momentum():
   config = _config("sgd", momentum=0.0, nesterov=True)
-  with pytest.raises(UserError, match="--config.optimizer.nesterov=True"):
+  with pytest.raises(UserError, match="optimizer.nesterov=True"):
     optimizers.create(config, optax.constant_schedule(0.5))

@@ -147,7 +147,7 @@ def test_bad_fields_are_named_as_typed(field, value):
   ],
 )
 def test_bad_arguments_are_named_as_typed(arguments, field):
-  with pytest.raises(UserError, match=f"--config.{field}="):
+  with pytest.raises(UserError, match=f"{field}="):
     schedules.create(_config(), *arguments)
 
 

@@ -1,39 +1,32 @@
-r"""Draws a contact sheet: a row of random images of each class.
+r"""Draws a contact sheet of a dataset: random images of each class.
 
-python -m fer_jax.data.inspect.contact_sheet --dataset=synthetic_faces \
-  [--split=train] [--columns=12] [--option=NAME=VALUE ...] \
-  [--output=contact_sheet.png]
+fer-jax contact-sheet --dataset=synthetic_faces [--split=train] \
+  [--columns=12] [--option=NAME=VALUE ...] [--output=contact_sheet.png]
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from PIL import Image
 
-from fer_jax import errors
-from fer_jax.cli import dataset_flags
-from fer_jax.data.inspect import image_sheets
+from fer_jax.cli import app, dataset_flags
+from fer_jax.errors import UserError
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-  """Defines the command's flags; other commands have some of these names."""
+  """Defines the command's flags."""
   dataset_flags.define(values)
-  flags.adopt_module_key_flags(dataset_flags, values)
   flags.DEFINE_string(
-    "split", "train", "train, validation or test.", flag_values=values
+    "split", "train", "train | validation | test.", flag_values=values
   )
   flags.DEFINE_integer(
-    "columns", 12, "Images of each class.", lower_bound=1, flag_values=values
+    "columns", 12, "Images per class.", lower_bound=1, flag_values=values
   )
   flags.DEFINE_integer(
-    "seed", 0, "Picks the images.", lower_bound=0, flag_values=values
+    "seed", 0, "Draws the images.", lower_bound=0, flag_values=values
   )
   flags.DEFINE_string(
-    "output",
-    "contact_sheet.png",
-    "The picture's file; its end tells the format.",
-    flag_values=values,
+    "output", "contact_sheet.png", "Picture to write.", flag_values=values
   )
 
 
@@ -41,10 +34,14 @@ def main(argv: Sequence[str]) -> None:
   """Writes the sheet that the flags ask for."""
   del argv
   given = flags.FLAGS
+  from PIL import Image
+
+  from fer_jax.data.inspect import image_sheets
+
   output = Path(given.output).expanduser()
   if output.suffix.lower() not in Image.registered_extensions():
-    raise errors.UserError(
-      f"--output={output}: give a picture's name, such as contact_sheet.png"
+    raise UserError(
+      f"output={output} must be a picture's name, such as contact_sheet.png"
     )
   dataset = dataset_flags.load(given)
   arrays = dataset.split(given.split).arrays()
@@ -61,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
   image_sheets.save(sheet, output)
 
 
+COMMAND = app.Command("contact-sheet", __doc__, define_flags, main)
+
 if __name__ == "__main__":
-  define_flags()
-  errors.run(main)
+  COMMAND.run()

@@ -1,0 +1,93 @@
+r"""Aligns faces: finds them in photos, rotates them upright, crops them.
+
+fer-jax align IMAGES_OR_FOLDERS... --output=DIR [--size=48] [--color] \
+  [--margin=0] [--no_face=skip] [--sheet=before_after.png]
+
+Folders keep their structure, so that ROOT/train/CLASS/*.jpg becomes a folder
+dataset of aligned faces. Of several faces in an image the largest counts.
+Needs the optional extra `faces`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from fer_jax.cli import app
+from fer_jax.errors import UserError
+
+
+def define_flags() -> None:
+  """Defines the command's flags."""
+  flags.DEFINE_string("output", "", "Folder to write the faces to, as PNGs.")
+  flags.DEFINE_integer("size", 48, "Side of the faces, pixels.", lower_bound=8)
+  flags.DEFINE_bool("color", False, "Writes RGB instead of gray.")
+  flags.DEFINE_float(
+    "margin",
+    0.0,
+    "More to show at each side, of a face's size.",
+    lower_bound=0.0,
+    upper_bound=2.0,
+  )
+  flags.DEFINE_string(
+    "no_face", "skip", "Images without a face: skip | refuse | center."
+  )
+  flags.DEFINE_float("min_face", 20, "Smallest face to find, pixels.")
+  flags.DEFINE_integer(
+    "detect_size", 0, "Shrinks photos to this side to search; 0: not."
+  )
+  flags.DEFINE_string("sheet", "", "PNG of some images before and after.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Aligns the images that the command names."""
+  given = flags.FLAGS
+  if len(argv) < 2:
+    raise UserError("name images, or folders of images, to align")
+  if not given.output:
+    raise UserError("--output=DIR is missing: a folder for the faces")
+  output = Path(given.output).expanduser()
+  sheet = Path(given.sheet).expanduser()
+  if given.sheet and sheet.suffix.lower() != ".png":
+    raise UserError(f"sheet={sheet} must end in .png")
+  from fer_jax.data.image_inputs import list_inputs
+  from fer_jax.data.preparation_progress import say
+  from fer_jax.faces import alignment, detection
+  from fer_jax.output_folder import check_output, write_output
+
+  inputs = list_inputs(
+    [Path(name).expanduser() for name in argv[1:]], output=output
+  )
+  if given.sheet:
+    check_output(sheet, inputs.images)
+  if inputs.skipped:
+    say(f"skipped {inputs.describe_skipped()}")
+  counts = alignment.align_images(
+    inputs.images,
+    detection.create_detector(
+      min_face=given.min_face, detect_size=given.detect_size
+    ),
+    output,
+    size=given.size,
+    margin=given.margin,
+    color=given.color,
+    no_face=given.no_face,
+    with_sheet=bool(given.sheet),
+  )
+  if counts.sheet:
+    with write_output(sheet, inputs=inputs.images) as temporary:
+      counts.sheet.save(temporary, "PNG")
+  print(counts)
+  if counts.unreadable:
+    raise UserError(
+      f"{counts.unreadable:,} of {len(inputs.images):,} images could not be"
+      " read"
+    )
+
+
+COMMAND = app.Command(
+  "align", __doc__, define_flags, main, takes_arguments=True
+)
+
+if __name__ == "__main__":
+  COMMAND.run()

@@ -1,0 +1,168 @@
+"""Runs a command: parses its flags, and shows errors as one line."""
+
+import dataclasses
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import app as absl_app
+from absl import flags
+
+from fer_jax.cli import help_text, messages, old_flags
+from fer_jax.cli.config_overrides import FLAG, take_overrides
+from fer_jax.errors import Interrupted, UserError
+
+_HELP = ("-h", "-?", "-help", "--help", "--helpshort")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A command of `fer-jax`, which is also a module: `python -m fer_jax.X`.
+
+  Attributes:
+    name: as it follows `fer-jax`.
+    doc: the module's docstring, which --help shows.
+    define_flags: defines the command's flags.
+    main: runs the command, with its name and the arguments besides flags.
+    takes_arguments: whether there may be arguments besides flags.
+  """
+
+  name: str
+  doc: str | None
+  define_flags: Callable[[], None]
+  main: Callable[[Sequence[str]], Any]
+  takes_arguments: bool = False
+
+  def run(self, arguments: Sequence[str] | None = None) -> None:
+    """Runs the command and ends the process.
+
+    Args:
+      arguments: those of the process if not given.
+    """
+    self.define_flags()
+    if arguments is None:
+      arguments = sys.argv[1:]
+    run(
+      self.main,
+      takes_arguments=self.takes_arguments,
+      doc=self.doc,
+      argv=[f"fer-jax {self.name}", *arguments],
+    )
+
+
+def run(
+  main: Callable[[Sequence[str]], Any],
+  *,
+  takes_arguments: bool = False,
+  doc: str | None = None,
+  argv: Sequence[str] | None = None,
+) -> None:
+  """Runs `main` with its flags parsed, and ends the process.
+
+  User errors are one line on stderr and status 1; an interruption is a line
+  and the status 128 + signal.
+
+  Args:
+    main: takes the command's name and its arguments.
+    takes_arguments: whether there may be arguments besides flags.
+    doc: what --help shows above the flags; the main module's docstring if not
+      given.
+    argv: the command's name and its arguments; those of the process if not
+      given.
+  """
+
+  def guarded(argv: Sequence[str]) -> None:
+    try:
+      if len(argv) > 1 and not takes_arguments:
+        raise UserError(
+          f"unexpected argument {argv[1]!r}: options are --name=value"
+        )
+      main(argv)
+    except UserError as e:
+      _print_error(messages.with_flags(str(e), flags.FLAGS))
+      _leave(1)
+    except Interrupted as e:
+      print(e, file=sys.stderr)
+      sys.exit(e.exit_code)
+    except KeyboardInterrupt:
+      print("interrupted", file=sys.stderr)
+      sys.exit(130)
+
+  def parse(argv: Sequence[str]) -> list[str]:
+    return _parse_flags(argv, doc)
+
+  warnings.showwarning = _show_warning
+  given = list(sys.argv if argv is None else argv)
+  try:
+    absl_app.run(guarded, argv=given, flags_parser=parse)
+  except KeyboardInterrupt:
+    sys.exit(130)
+  except BrokenPipeError:  # The reader of our output has left: `| head`.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+
+
+def _print_error(message: str) -> None:
+  print(f"error: {message}", file=sys.stderr)
+
+
+def _leave(status: int) -> NoReturn:
+  """Ends the process at once.
+
+  A save that failed, on a full disk, leaves threads of orbax behind that never
+  end, and Python's own way out would wait for them.
+  """
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
+
+
+def _spelled(argument: str) -> str:
+  """A flag as absl spells it: --no-detect is --nodetect, --batch-size has _."""
+  name, equals, value = argument.partition("=")
+  if not name.startswith("--") or "." in name:
+    return argument
+  name = name[2:].replace("-", "_")
+  if name.startswith("no_") and name[3:] in flags.FLAGS:
+    name = "no" + name[3:]
+  return f"--{name}{equals}{value}"
+
+
+def _parse_flags(argv: Sequence[str], doc: str | None) -> list[str]:
+  """Parses flags; a wrong one is one line, not a page of usage."""
+  if any(argument in _HELP for argument in argv[1:]):
+    print(help_text.render(flags.FLAGS, doc))
+    sys.exit(0)
+  if "--helpfull" in argv[1:]:
+    print(help_text.render(flags.FLAGS, doc, full=True))
+    sys.exit(0)
+  arguments = old_flags.rename([_spelled(argument) for argument in argv[1:]])
+  if FLAG in flags.FLAGS:
+    arguments = take_overrides(arguments)
+  try:
+    return flags.FLAGS([argv[0], *arguments])
+  except flags.Error as e:
+    message = " ".join(str(e).split())
+    if missing := re.search(r"Flag --(\w+) must have a value", message):
+      message = f"--{missing[1]} is missing"
+    _print_error(f"{message} (--help lists the flags)")
+    sys.exit(1)
+
+
+def _show_warning(
+  message: Warning | str,
+  category: type[Warning],
+  filename: str,
+  lineno: int,
+  file: Any = None,
+  line: str | None = None,
+) -> None:
+  """Shows warnings meant for users as one line, without the place in code."""
+  if issubclass(category, FutureWarning):
+    text = f"warning: {message}\n"
+  else:
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+  (file or sys.stderr).write(text)

@@ -1,0 +1,282 @@
+"""Fields of a configuration by dotted name: their types, and setting them.
+
+The sections `model` and `dataset` take the options that the named model or
+dataset declares; every other field is one of `configs/default.py`.
+"""
+
+import ast
+import functools
+import operator
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax import renamed_fields
+from fer_jax.configs import default
+from fer_jax.data import views
+from fer_jax.data.datasets import registry as datasets
+from fer_jax.errors import UserError, did_you_mean
+from fer_jax.models import registry as models
+
+OPEN_SECTIONS = ("model", "dataset")
+_KINDS = {
+  bool: "true or false",
+  int: "an integer",
+  float: "a number",
+  str: "a string",
+  tuple: "a tuple",
+}
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+  """Returns every field by its dotted name.
+
+  >>> flatten({"model": {"name": "resnet18"}, "seed": 0})
+  {'model.name': 'resnet18', 'seed': 0}
+  """
+  return dict(_walk(config, prefix))
+
+
+def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+  for key, value in node.items():
+    if isinstance(value, dict | ConfigDict):
+      yield from _walk(value, f"{prefix}{key}.")
+    else:
+      yield prefix + key, value
+
+
+def nest(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the nested dictionaries of which `fields` is the flat form.
+
+  >>> nest({"model.name": "resnet18", "seed": 0})
+  {'model': {'name': 'resnet18'}, 'seed': 0}
+  """
+  nested: dict[str, Any] = {}
+  for field, value in fields.items():
+    *sections, name = field.split(".")
+    section = nested
+    for key in sections:
+      section = section.setdefault(key, {})
+    section[name] = value
+  return nested
+
+
+@functools.cache
+def default_types() -> dict[str, type]:
+  """Returns the types of the fields of `configs/default.py`, by name."""
+  return {f: type(v) for f, v in flatten(default.get_config()).items()}
+
+
+def option_types(section: str, name: str) -> dict[str, type]:
+  """Returns the types of the options of a model or a dataset.
+
+  Args:
+    section: "model" or "dataset".
+    name: of the model or the dataset.
+
+  Raises:
+    UserError: the name is unknown.
+  """
+  if section == "model":
+    declared = models.options_of(name)
+    return {o: _plain(d.type, d.default) for o, d in declared.items()}
+  defaults = datasets.default_options(name)
+  return {option: type(value) for option, value in defaults.items()}
+
+
+def field_types(config: ConfigDict) -> dict[str, type]:
+  """Returns the types of all fields that a configuration may have.
+
+  Args:
+    config: its `model.name` and `dataset.name` decide which options there are.
+
+  Raises:
+    UserError: the model or the dataset is unknown.
+  """
+  found = dict(default_types())
+  for section in OPEN_SECTIONS:
+    options = option_types(section, config[section].name)
+    found |= {f"{section}.{option}": kind for option, kind in options.items()}
+  return found
+
+
+def set_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
+  """Sets fields by dotted name, in place; their order does not matter.
+
+  Args:
+    config: a configuration, locked or not.
+    fields: values of their fields' types. None unsets an option of the model
+      or the dataset. Old names are accepted with a warning.
+
+  Returns:
+    `config`.
+
+  Raises:
+    UserError: there is no such field, or a value has another type.
+
+  >>> set_fields(default.get_config(), {"seed": 3}).seed
+  3
+  """
+  fields = renamed_fields.upgrade(fields, "the configuration")
+  names = [f"{section}.name" for section in OPEN_SECTIONS]
+  rest = [field for field in fields if field not in names]
+  with config.unlocked():
+    for field in names:  # They decide which other fields there are.
+      if field in fields:
+        set_field(config, field, _typed(field, fields[field], str))
+    # Options of datasets take seconds to import.
+    known = default_types() if rest else {}
+    if any(field not in known for field in rest):
+      known = field_types(config)
+    for field in rest:
+      value = fields[field]
+      if not (value is None and _is_option(field, config)):
+        value = _typed(field, value, _type_of(field, config, known))
+      set_field(config, field, value)
+  return config
+
+
+def parse_fields(
+  config: ConfigDict, texts: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Reads values that are given as text, as the types of their fields.
+
+  Args:
+    config: the configuration they are for; not changed.
+    texts: by dotted name; values that are no strings are kept.
+
+  Raises:
+    UserError: there is no such field, or a text does not fit its type.
+
+  >>> parse_fields(default.get_config(), {"input.mean": "0.5,0.4,0.3"})
+  {'input.mean': (0.5, 0.4, 0.3)}
+  """
+  known = default_types()
+  if any(field not in known for field in texts):
+    names = {f"{s}.name": texts.get(f"{s}.name", "") for s in OPEN_SECTIONS}
+    named = config.copy_and_resolve_references()
+    set_fields(named, {field: name for field, name in names.items() if name})
+    config, known = named, field_types(named)
+  parsed = {}
+  for field, text in texts.items():
+    if not isinstance(text, str):
+      parsed[field] = text
+    elif text.lower() == "none" and _is_option(field, config):
+      parsed[field] = None
+    else:
+      parsed[field] = _parse(field, text, _type_of(field, config, known))
+  return parsed
+
+
+def check_options(config: ConfigDict) -> None:
+  """Checks that the model and the dataset have the options that are set.
+
+  Raises:
+    UserError: for the first that is unknown.
+  """
+  known = field_types(config)
+  for section in OPEN_SECTIONS:
+    for option, value in config[section].items():
+      if value is None:  # The default.
+        continue
+      field = f"{section}.{option}"
+      try:
+        _type_of(field, config, known)
+      except UserError as e:
+        raise UserError(f"{e}; {field}=None removes it") from e
+
+
+def section_of(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
+  """Returns the section that holds a field, and the field's name in it."""
+  *sections, name = field.split(".")
+  return functools.reduce(operator.getitem, sections, config), name
+
+
+def set_field(config: ConfigDict, field: str, value: Any) -> None:
+  """Sets one field, unchecked; an option that is None is removed."""
+  section, name = section_of(config, field)
+  if value is not None:
+    section[name] = value
+  elif name in section:
+    del section[name]
+
+
+def _is_option(field: str, config: ConfigDict) -> bool:
+  """Returns whether a field is an option, or one that is set, of a section."""
+  section, _, option = field.partition(".")
+  if section not in OPEN_SECTIONS or field in default_types():
+    return False
+  name = config[section].name
+  return option in config[section] or option in option_types(section, name)
+
+
+def _type_of(field: str, config: ConfigDict, known: dict[str, type]) -> type:
+  """Returns a field's type.
+
+  Raises:
+    UserError: there is no such field.
+  """
+  if field in known:
+    return known[field]
+  section, _, option = field.partition(".")
+  if section not in OPEN_SECTIONS or not option:
+    hint = did_you_mean(field, known) or ": configs/default.py lists the fields"
+    raise UserError(f"unknown field {field}{hint}")
+  options = sorted(option_types(section, config[section].name))
+  views_of = sorted(views.OPTIONS) if section == "dataset" else []
+  raise UserError(
+    f"unknown option {field}:"
+    f" {section} {config[section].name} takes"
+    f" {', '.join([*options, *views_of]) or 'no options'}"
+    f"{did_you_mean(option, [*options, *views_of])}"
+  )
+
+
+def _plain(annotation: Any, default_value: Any) -> type:
+  """Returns the type that values of an annotated option have."""
+  origin = typing.get_origin(annotation)
+  if origin in (typing.Union, types.UnionType):
+    choices = typing.get_args(annotation)
+    kinds = [choice for choice in choices if choice is not type(None)]
+    return _plain(kinds[0], default_value)
+  if annotation in _KINDS:
+    return annotation
+  if isinstance(origin, type) and not issubclass(origin, str):
+    return tuple  # tuple[int, ...], Sequence[str]
+  return type(default_value)
+
+
+def _typed(field: str, value: Any, kind: type) -> Any:
+  """Returns a value as its field's type.
+
+  Raises:
+    UserError: it has another type.
+  """
+  if kind is float and type(value) is int:
+    return float(value)
+  if kind is tuple and isinstance(value, list):
+    return tuple(value)
+  if kind not in _KINDS or type(value) is kind:
+    return value
+  raise UserError(f"{field}={value!r} must be {_KINDS[kind]}")
+
+
+def _parse(field: str, text: str, kind: type) -> Any:
+  """Returns the value that a text stands for."""
+  if kind is str:
+    return text
+  try:
+    if kind is bool:
+      return _TRUTH[text.lower()]
+    if kind in (int, float):
+      return kind(text)
+    value = ast.literal_eval(text if text.strip() else "()")
+  except (KeyError, ValueError, SyntaxError):
+    value = text
+  if kind is tuple and not isinstance(value, tuple | list | str):
+    value = (value,)
+  return _typed(field, value, kind)

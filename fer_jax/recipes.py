@@ -1,0 +1,171 @@
+"""Recipes, and spaces of sweeps, by name or by file."""
+
+import importlib
+import importlib.util
+import pathlib
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax import config as configs
+from fer_jax import config_fields
+from fer_jax import configs as recipe_files
+from fer_jax.configs import sweeps as space_files
+from fer_jax.errors import UserError, did_you_mean
+
+
+def list_configs() -> list[str]:
+  """Returns the names of the recipes, as `get_config` takes them.
+
+  >>> "resnet50" in list_configs()
+  True
+  """
+  names = _names(recipe_files)
+  return [name for name in names if name not in ("default", "sweeps")]
+
+
+def summary(name: str) -> str:
+  """Returns the first line of a recipe's description.
+
+  >>> summary("resnet50")
+  "ResNet-50 on FER2013, as in Pan's study of depth."
+  """
+  module = _module("config", name, recipe_files, "resnet50")
+  return (module.__doc__ or "").partition("\n")[0]
+
+
+def get_config(
+  name: str, overrides: Mapping[str, Any] | None = None, /, **fields: Any
+) -> ConfigDict:
+  """Returns a recipe's configuration.
+
+  Its fields are described in `configs/default.py`. They can be set on what is
+  returned, too: `config.num_epochs = 5`.
+
+  Args:
+    name: a recipe ("resnet50"), a recipe and its choice ("jiang_ri:ckplus"),
+      or a Python file with a function `get_config`.
+    overrides: values of fields by dotted name, or nested dictionaries.
+    **fields: the same as keywords; sections are dictionaries.
+
+  Raises:
+    UserError: there is no such recipe or field, or a value has another type.
+
+  >>> config = get_config("resnet50", num_epochs=5, model={"stem": "small"})
+  >>> config.num_epochs, config.model.name, config.model.stem
+  (5, 'resnet50', 'small')
+  >>> get_config("resnet50", {"dataset.name": "synthetic_faces"}).dataset.name
+  'synthetic_faces'
+  """
+  config = load_recipe(name)
+  given = {**(overrides or {}), **fields}
+  config_fields.set_fields(config, config_fields.flatten(given))
+  return configs.lock(config)
+
+
+def load_recipe(recipe: str) -> ConfigDict:
+  """Returns a recipe's configuration as it is.
+
+  Args:
+    recipe: as `get_config`'s `name`.
+
+  Raises:
+    UserError: there is no such recipe, or it takes no such choice.
+  """
+  config = _call("config", recipe, recipe_files, "get_config", "resnet50")
+  if not isinstance(config, ConfigDict):
+    raise UserError(
+      f"config={recipe}: get_config() must return a ConfigDict, not"
+      f" {config!r:.60}"
+    )
+  return configs.lock(configs.upgrade(config, recipe))
+
+
+def load_space(space: str) -> Mapping[str, Any]:
+  """Returns a search space: fields and their values.
+
+  Args:
+    space: a name ("lewis"), a name and its choice ("lewis:grid"), or a Python
+      file with a function `get_space`.
+
+  Raises:
+    UserError: there is no such space, or it takes no such choice.
+  """
+  fields = _call("space", space, space_files, "get_space", "lewis:grid")
+  if not isinstance(fields, Mapping) or not fields:
+    raise UserError(
+      f"space={space}: get_space() must return a mapping of fields to values,"
+      f" not {fields!r:.60}"
+    )
+  return fields
+
+
+def short_name(recipe: str) -> str:
+  """Returns how a recipe is called in tables, without folder and suffix.
+
+  >>> short_name("configs/jiang_ri.py:ckplus"), short_name("resnet50")
+  ('jiang_ri:ckplus', 'resnet50')
+  """
+  path, colon, choice = recipe.partition(":")
+  return pathlib.PurePath(path).stem + colon + choice
+
+
+def _names(package: ModuleType) -> list[str]:
+  return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+
+
+def _call(
+  kind: str, given: str, package: ModuleType, function: str, example: str
+) -> Any:
+  """Returns what a function of a named file, or of a file by path, returns.
+
+  Args:
+    kind: "config" or "space", for messages.
+    given: "NAME", "FILE.py", and ":CHOICE" after it, which the function takes.
+    package: holds the files that have names.
+    function: the function's name.
+    example: a name that could be given.
+
+  Raises:
+    UserError: there is no such file, or it takes no such choice.
+  """
+  path, _, choice = given.partition(":")
+  module = _module(kind, path, package, example)
+  try:
+    called = getattr(module, function)
+    return called(choice) if choice else called()
+  except UserError:
+    raise
+  except Exception as e:  # Whatever is wrong with the file.
+    raise UserError(f"{kind}={given} failed: {type(e).__name__}: {e}") from e
+
+
+def _module(
+  kind: str, path: str, package: ModuleType, example: str
+) -> ModuleType:
+  """Imports a file, or a module of `package` by name."""
+  file = pathlib.Path(path).expanduser()
+  names = _names(package)
+  is_name = "/" not in path and not path.endswith(".py")
+  # configs/NAME.py is in the package where there is no folder configs/.
+  bundled = file.suffix == ".py" and file.parent.name in ("configs", "sweeps")
+  if not file.is_file() and (is_name or bundled) and file.stem in names:
+    return importlib.import_module(f"{package.__name__}.{file.stem}")
+  if file.suffix != ".py" or not file.is_file():
+    raise UserError(
+      f"unknown {kind}={path}{did_you_mean(file.stem, names)}: give a name,"
+      f" such as {example} (`fer-jax list` shows all), or a Python file"
+    )
+  spec = importlib.util.spec_from_file_location(file.stem, file)
+  assert spec and spec.loader
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+  except UserError:
+    raise
+  except Exception as e:
+    raise UserError(f"{kind}={path}: {type(e).__name__}: {e}") from e
+  return module

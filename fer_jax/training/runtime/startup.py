@@ -1,0 +1,33 @@
+"""Start-up of a process that computes: logging, malloc, compilation cache."""
+
+import logging as python_logging
+
+from absl import logging
+
+from fer_jax.training.runtime import compilation_cache as cache
+from fer_jax.training.runtime import cpu
+
+
+def start(compilation_cache: str = "") -> None:
+  """Configures libraries' logging, malloc and the cache of compiled programs.
+
+  To be called before JAX starts its threads.
+
+  Args:
+    compilation_cache: the folder, as in configurations: "" is the user's cache
+      folder, "off" keeps no programs.
+  """
+  quiet_libraries()
+  cpu.configure_malloc()
+  cache.use_cache(compilation_cache)
+
+
+def quiet_libraries() -> None:
+  """Hides what libraries log below warnings."""
+  logging.set_verbosity(logging.WARNING)
+  logging.get_absl_handler().addFilter(_is_relevant)
+
+
+def _is_relevant(record: python_logging.LogRecord) -> bool:
+  """Hides orbax's notes on how it saves; what fails, it raises."""
+  return "orbax" not in record.pathname
