@@ -14,7 +14,7 @@ from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
-from fer_jax.ops import convolution, lowerings
+from fer_jax.ops import convolution
 from fer_jax.training import compiled_steps
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.metrics import Metrics
@@ -207,7 +207,7 @@ class Run:
 
     Of its own convolutions: it cannot look into kernels of ours.
     """
-    with convolution.use(convolution.Rule.all(lowerings.native)):
+    with convolution.use_xla():
       cost = self.lowered().cost_analysis() or {}
     flops = cost.get("flops", 0) * self.parallel.num_devices  # of one device
     return round(flops / self.batch_size / 1e9, 4) if flops > 0 else None

@@ -24,7 +24,7 @@ from reporting import Column, Row
 
 from fer_jax.cli import app
 from fer_jax.ops import convolution as model_ops
-from fer_jax.ops import cpu_kernels, lowerings
+from fer_jax.ops import cpu_kernels, cpu_library, lowerings
 from fer_jax.training.runtime import startup
 
 MODELS = "resnet18,resnet50,mobilenet,mobilenet_v2"
@@ -177,23 +177,23 @@ def _name(way: model_ops.Lowering) -> str:
 
 def _lowerings(op: Op) -> list[model_ops.Lowering]:
   """Those that can compute a convolution."""
-  own = [] if cpu_kernels.why_not() else [cpu_kernels.convolution]
+  own = [] if cpu_library.unavailable_reason() else [cpu_kernels.convolution]
   if op.image[3] != op.kernel[2]:
     if op.kernel[2] > 1 or op.kernel[3] != op.image[3]:
-      return [lowerings.native]
+      return [lowerings.xla]
     own = own and [cpu_kernels.depthwise]
-    return [lowerings.native, lowerings.depthwise, *own]
+    return [lowerings.xla, lowerings.depthwise, *own]
   if op.kernel[2] <= 4:
     own = own and [cpu_kernels.stem]
-  elif op.kernel[2] % cpu_kernels.WIDTH:
+  elif op.kernel[2] % cpu_kernels.CHANNEL_MULTIPLE:
     own = []
-  if op.kernel[3] % cpu_kernels.WIDTH:
+  if op.kernel[3] % cpu_kernels.CHANNEL_MULTIPLE:
     own = []
-  ways = [lowerings.native, lowerings.shifted, *own]
+  ways = [lowerings.xla, lowerings.shift_and_add, *own]
   if op.kernel[:2] == (1, 1):
     unpadded = op.pads == ((0, 0), (0, 0))
     return [*ways, *([lowerings.pointwise] if unpadded else [])]
-  ways.append(lowerings.gathered)
+  ways.append(lowerings.im2col)
   return [*ways, *([lowerings.space_to_depth] if max(op.strides) > 1 else [])]
 
 

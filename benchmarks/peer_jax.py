@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax import models
 from fer_jax.models import registry
-from fer_jax.ops import convolution, lowerings
+from fer_jax.ops import convolution
 from fer_jax.training.runtime import cpu
 
 
@@ -89,7 +89,7 @@ class JaxPeer:
 
   def _lowering(self) -> contextlib.AbstractContextManager[None]:
     if self._plain:
-      return convolution.use(convolution.Rule.all(lowerings.native))
+      return convolution.use_xla()
     return contextlib.nullcontext()
 
   def _variables(self) -> dict[str, Any]:
@@ -109,9 +109,7 @@ class JaxPeer:
     """By paths; norms and biases too, whose zeros would hide differences."""
     size = self._case["image_size"]
     x = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
-    with convolution.use(
-      convolution.Rule.all(lowerings.native)
-    ):  # the quickest to trace
+    with convolution.use_xla():  # the quickest to trace
       variables = jax.eval_shape(
         self._model("float32").init, jax.random.key(0), x
       )

@@ -20,7 +20,7 @@ from fer_jax import __version__
 from fer_jax.errors import choose
 from fer_jax.inference import onnx_export
 from fer_jax.inference.trained_model import Trained
-from fer_jax.ops import convolution, cpu_kernels, lowerings
+from fer_jax.ops import convolution, cpu_library
 from fer_jax.output_folder import OutputFolder
 
 FORMATS = ("stablehlo", "onnx")
@@ -112,8 +112,8 @@ def program(
 
   (batch,) = jax.export.symbolic_shape("b")
   images = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
-  native = convolution.use(convolution.Rule.all(lowerings.native))
-  with cpu_kernels.forbid() if platforms == ("cpu",) else native:
+  native = convolution.use_xla()
+  with cpu_library.disabled() if platforms == ("cpu",) else native:
     return jax.export.export(jax.jit(probabilities), platforms=platforms)(
       images
     )

@@ -1,8 +1,9 @@
 """Bi-directional residual networks (Jiang et al., 3.4).
 
-Residual blocks (wide, narrow, wide) and inverted ones (narrow, wide, narrow)
-in one network, in the order a list of blocks states. Parameter names: `conv1`,
-`bn1`, `layerN_M` for repeat M of entry N of the list, then `head` or `fc`.
+Residual blocks (wide, narrow, wide) and inverted residual blocks (narrow, wide,
+narrow) in one network, in the order of a list of blocks. Parameter names:
+`conv1`, `bn1`, `layerN_M` for repeat M of entry N of the list, then `head` or
+`fc`.
 """
 
 from collections.abc import Sequence
@@ -14,21 +15,21 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, choose, require
 from fer_jax.models.heads import JiangHead
+from fer_jax.models.layers import STEMS, Dropout, apply_stem, make_layers
 from fer_jax.models.mobilenet import InvertedResidualBlock
 from fer_jax.models.resnet import BottleneckBlock
-from fer_jax.models.stems import STEMS, apply_stem, make_layers
 
 KINDS = ("residual", "inverted")
 HEADS = ("jiang", "linear")
 
-# Kind, output channels, repeats, stride of the first.
+# Kind, output channels, repeats, stride of the first repeat.
 Entry = tuple[str, int, int, int]
 
-# Paper: the order of the blocks is given (3.4), their number is not; their
-# parameters are "embedded in ResNet-50 and MobileNetV2" (4.2). So widths are
-# those of the two networks at the same resolution, of which there are four as
-# in ResNet-50. Repeats are ours: at 48x48 each costs half of a ResNet-50,
-# or less.
+# Paper: the order of the blocks is stated (3.4), their number is not; their
+# parameters are "embedded in ResNet-50 and MobileNetV2" (4.2). Therefore the
+# channels are those of the two networks at the same resolution, of which there
+# are four as in ResNet-50. The repeats are our choice: at 48x48 each network
+# costs at most half of a ResNet-50.
 
 # "Multiple consecutive residual blocks, then [...] inverted residual blocks".
 RI: tuple[Entry, ...] = (
@@ -39,7 +40,7 @@ RI: tuple[Entry, ...] = (
   ("inverted", 320, 1, 1),
 )
 
-# The other way round.
+# Inverted residual blocks, then residual blocks.
 IR: tuple[Entry, ...] = (
   ("inverted", 24, 2, 1),
   ("inverted", 32, 3, 2),
@@ -48,9 +49,9 @@ IR: tuple[Entry, ...] = (
 )
 
 # "First [...] the inverted residual block, then [...] the residual block.
-# Looping back and forth". An inverted block has six times the channels it is
-# given, so after each of ResNet-50's residual blocks it would cost more than
-# they do: the widths are a quarter of ResNet-50's, and equal within a
+# Looping back and forth". An inverted block expands its input to six times the
+# channels, so after a residual block of ResNet-50 it would cost more than that
+# block: the channels are a quarter of ResNet-50's, and equal within a
 # resolution, so that both kinds have shortcuts.
 ALTERNATED: tuple[Entry, ...] = (
   ("inverted", 64, 1, 1),
@@ -75,19 +76,19 @@ ARRANGEMENTS = {"alternated": ALTERNATED, "ri": RI, "ir": IR}
 
 
 class BiResNet(nn.Module):
-  """A network of residual and inverted residual blocks, 32 pixels or more.
+  """Network of residual and inverted residual blocks, 32 pixels or more.
 
   Attributes:
-    num_classes: outputs.
+    num_classes: number of classes, the size of the logits.
     blocks: entries of kind ("residual" or "inverted"), output channels,
-      repeats and the first one's stride; tuples or lists.
+      repeats and stride of the first repeat; tuples or lists.
     stem: see `ResNet`.
     expansion: see `InvertedResidualBlock`.
     head: "jiang" (see `JiangHead`) or "linear" (one dense layer).
-    dropout: of the pooled features; the Jiang head drops more, see there.
-    zero_init_residual: whether blocks with a shortcut start as it.
-    dtype: of the compute; parameters, statistics and logits are float32.
-    axis_name: the device axis over which BatchNorm statistics are averaged.
+    dropout: dropout rate of the pooled features; see also `JiangHead`.
+    zero_init_residual: whether blocks with a shortcut start as that shortcut.
+    dtype: dtype of the compute; parameters, statistics and logits are float32.
+    axis_name: device axis over which the batch is divided, or None.
   """
 
   num_classes: int
@@ -105,7 +106,7 @@ class BiResNet(nn.Module):
     choose("stem", self.stem, STEMS)
     choose("head", self.head, HEADS)
     require(
-      self.expansion >= 1, "model.expansion", self.expansion, "be 1 or more"
+      self.expansion >= 1, "model.expansion", self.expansion, "be at least 1"
     )
     require(
       0 <= self.dropout < 1, "model.dropout", self.dropout, "be in [0, 1)"
@@ -116,33 +117,33 @@ class BiResNet(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool = False
   ) -> Float[Array, "b k"]:
-    """Returns float32 logits; with `train`, drops and updates statistics."""
+    """Returns float32 logits; if `train`, drops and updates statistics."""
     conv, norm = make_layers(train, self.dtype, self.axis_name)
     x = apply_stem(x.astype(self.dtype), self.stem, conv, norm)
-    for n, (kind, channels, repeats, stride) in enumerate(self.blocks):
-      for i in range(repeats):
-        x = self._block(
-          kind,
-          channels,
-          stride=stride if i == 0 else 1,
-          conv=conv,
-          norm=norm,
-          zero_init_residual=self.zero_init_residual,
-          name=f"layer{n + 1}_{i}",
-        )(x)
-    # "Finally ReLU(6) is used to activate" (3.4): inverted blocks end linear.
-    x = jnp.mean(nn.relu6(x), axis=(1, 2))
-    return self._head(x.astype(jnp.float32), train)
-
-  def _block(self, kind: str, channels: int, **options: Any) -> nn.Module:
-    if kind == "residual":
-      features = channels // BottleneckBlock.expansion
-      return BottleneckBlock(features=features, **options)
-    return InvertedResidualBlock(
-      features=channels, expansion=self.expansion, **options
+    shared = dict(
+      conv=conv, norm=norm, zero_init_residual=self.zero_init_residual
     )
-
-  def _head(self, x: Array, train: bool) -> Array:
+    for n, (kind, channels, repeats, stride) in enumerate(self.blocks, start=1):
+      for i in range(repeats):
+        block: BottleneckBlock | InvertedResidualBlock
+        if kind == "residual":
+          block = BottleneckBlock(
+            features=channels // BottleneckBlock.expansion,
+            stride=stride if i == 0 else 1,
+            name=f"layer{n}_{i}",
+            **shared,
+          )
+        else:
+          block = InvertedResidualBlock(
+            features=channels,
+            stride=stride if i == 0 else 1,
+            expansion=self.expansion,
+            name=f"layer{n}_{i}",
+            **shared,
+          )
+        x = block(x)
+    # "Finally ReLU(6) is used to activate" (3.4): inverted blocks end linear.
+    x = jnp.mean(nn.relu6(x), axis=(1, 2)).astype(jnp.float32)
     if self.head == "jiang":
       return JiangHead(
         self.num_classes,
@@ -151,41 +152,42 @@ class BiResNet(nn.Module):
         axis_name=self.axis_name,
         name="head",
       )(x, train)
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = Dropout(self.dropout, self.axis_name)(x, train)
     return nn.Dense(self.num_classes, name="fc")(x)
 
 
 def check_blocks(blocks: Sequence[Sequence[Any]]) -> tuple[Entry, ...]:
-  """Returns a list of blocks as tuples.
+  """Checks a list of blocks and returns it as tuples.
 
   Args:
     blocks: entries of kind, output channels, repeats, stride.
 
   Raises:
-    UserError: there is no entry, or one is wrong; the message names it.
+    UserError: there is no entry, or one is invalid; the message names it.
 
   >>> check_blocks([["residual", 256, 3, 1]])
   (('residual', 256, 3, 1),)
   """
   if not _is_list(blocks) or not blocks:
     raise UserError(
-      f"blocks={blocks!r} must be a list of (kind, channels, repeats, stride)"
+      f"model.blocks={blocks!r} must be a list of (kind, channels, repeats,"
+      " stride)"
     )
   for i, entry in enumerate(blocks):
-    if fault := _fault(entry):
-      raise UserError(f"blocks[{i}]={entry!r}: {fault}")
+    if problem := _problem(entry):
+      raise UserError(f"model.blocks[{i}]={entry!r}: {problem}")
   return tuple((kind, *numbers) for kind, *numbers in blocks)
 
 
-def _fault(entry: Any) -> str:
-  """What is wrong with an entry; empty where nothing is."""
+def _problem(entry: Any) -> str:
+  """Returns why an entry is invalid, or "" if it is valid."""
   if not _is_list(entry) or len(entry) != 4:
     return "an entry is (kind, channels, repeats, stride)"
   kind, *numbers = entry
   if kind not in KINDS:
     return f"unknown kind {kind!r}: choose one of {', '.join(sorted(KINDS))}"
   if not all(type(n) is int and n >= 1 for n in numbers):
-    return "channels, repeats and stride must be whole numbers of 1 or more"
+    return "channels, repeats and stride must be positive integers"
   if kind == "residual" and numbers[0] % BottleneckBlock.expansion:
     return (
       "channels of residual blocks must be a multiple of"

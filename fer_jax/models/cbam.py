@@ -1,14 +1,12 @@
 """CBAM, the convolutional block attention module (Woo et al. 2018).
 
-What the paper leaves open is as in its authors' code: the shared MLP has
-biases; the spatial convolution has none and a batch normalisation behind it,
-of momentum 0.99, whose scale starts at zero, so that the spatial map starts
-as 0.5 everywhere; the pooled maps come as (max, mean).
+Details that the paper leaves open follow its authors' code: the shared MLP has
+biases; the spatial convolution has none and is followed by a batch
+normalization of momentum 0.99 whose scale starts at zero, so that the spatial
+map starts as 0.5 everywhere; the pooled maps are stacked as (max, mean).
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,28 +15,30 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fer_jax.errors import choose, require
+from fer_jax.models.layers import ModuleDef
 
 ARRANGEMENTS = ("sequential", "parallel", "channel", "spatial")
 
 
 class CBAM(nn.Module):
-  """Feature maps weighted by channel and by place, each weight in 0..1.
+  """Attention over channels and positions: feature maps times two maps in 0..1.
 
-  The weights are sown as "channel_map" [b 1 1 c] and "spatial_map" [b h w 1]:
+  The maps are sown as "channel_map" [b 1 1 c] and "spatial_map" [b h w 1]:
   `apply(..., mutable=["intermediates"])` returns them.
 
   Attributes:
-    conv: makes convolutions (dtype and initialiser bound).
-    norm: makes batch normalisations (mode and dtype bound).
-    arrangement: "sequential" (the channel map, then the spatial map of what it
-      leaves; the paper's choice, 4.1), "parallel" (both of the same input),
-      "channel" or "spatial" (that map alone).
-    reduction: channels over hidden units of the channel map's MLP.
-    kernel_size: of the spatial map's convolution; odd.
+    conv: convolution.
+    norm: batch normalization.
+    arrangement: "sequential" (the channel map, then the spatial map of the
+      weighted feature maps; the paper's choice, 4.1), "parallel" (both maps of
+      the same input), "channel" or "spatial" (that map alone).
+    reduction: ratio of the channels to the hidden units of the channel map's
+      MLP.
+    kernel_size: size of the spatial map's convolution; odd.
   """
 
-  conv: Callable[..., Any]
-  norm: Callable[..., Any]
+  conv: ModuleDef
+  norm: ModuleDef
   arrangement: str = "sequential"
   reduction: int = 16
   kernel_size: int = 7
@@ -59,20 +59,20 @@ class CBAM(nn.Module):
       x = x * self._spatial_map(x)
     return x
 
-  def _channel_map(self, x: Array) -> Array:
-    """What to look at (3, equation 2): [b 1 1 c]."""
+  def _channel_map(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
+    """Returns the weights of the channels (3, equation 2)."""
     channels = x.shape[-1]
     hidden = max(channels // self.reduction, 1)
-    places = x.reshape(x.shape[0], -1, channels)
-    y = jnp.stack([jnp.mean(places, axis=1), _max(places, axis=1)], axis=1)
+    pixels = x.reshape(x.shape[0], -1, channels)
+    y = jnp.stack([jnp.mean(pixels, axis=1), _max(pixels, axis=1)], axis=1)
     y = nn.relu(nn.Dense(hidden, dtype=x.dtype, name="fc1")(y))
     y = nn.Dense(channels, dtype=x.dtype, name="fc2")(y)
     y = nn.sigmoid(jnp.sum(y, axis=1))[:, None, None]
     self.sow("intermediates", "channel_map", y)
     return y
 
-  def _spatial_map(self, x: Array) -> Array:
-    """Where to look (3, equation 3): [b h w 1]."""
+  def _spatial_map(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w 1"]:
+    """Returns the weights of the positions (3, equation 3)."""
     y = jnp.stack([_max(x, axis=3), jnp.mean(x, axis=3)], axis=3)
     size = (self.kernel_size, self.kernel_size)
     y = self.conv(1, size, padding=self.kernel_size // 2, name="conv")(y)
@@ -84,11 +84,12 @@ class CBAM(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max(x: Array, axis: int) -> Array:
-  """The maximum, whose gradient goes to the first of equal values.
+  """Computes the maximum, whose gradient goes to the first of equal values.
 
-  The gradient of `jnp.max` asks which values equal the maximum, and divides by
-  their number. Where XLA computes `x` again for that and rounds otherwise, the
-  number is 0 and the gradient NaN; it happens in a ResNet. A place is safe.
+  The gradient of `jnp.max` compares `x` with the maximum and divides by the
+  number of equal values. If XLA recomputes `x` with another rounding, which
+  happens in a ResNet, that number is 0 and the gradient NaN. The index of the
+  maximum always exists.
   """
   return jnp.max(x, axis=axis)
 
@@ -98,24 +99,25 @@ def _max_forward(x: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _max_backward(axis: int, x: Array, gradient: Array) -> tuple[Array]:
-  best = jnp.argmax(x, axis=axis, keepdims=True)
-  chosen = lax.broadcasted_iota(best.dtype, x.shape, axis) == best
-  return (jnp.where(chosen, jnp.expand_dims(gradient, axis), 0),)
+  index = jnp.argmax(x, axis=axis, keepdims=True)
+  is_max = lax.broadcasted_iota(index.dtype, x.shape, axis) == index
+  return (jnp.where(is_max, jnp.expand_dims(gradient, axis), 0),)
 
 
 _max.defvjp(_max_forward, _max_backward)
 
 
 def check_sizes(reduction: int, kernel_size: int) -> None:
-  """Checks the options of a model's attention.
+  """Checks the sizes of an attention module.
 
   Raises:
-    UserError: one is out of its range.
+    UserError: `reduction` is not a positive integer, or `kernel_size` not an
+      odd one.
   """
   ok = isinstance(reduction, int) and reduction >= 1
-  must = "be a whole number of 1 or more"
+  must = "be a positive integer"
   require(ok, "model.attention_reduction", reduction, must)
   ok = isinstance(kernel_size, int) and kernel_size >= 1
   ok = ok and kernel_size % 2 == 1
-  must = "be an odd number of 1 or more"
+  must = "be a positive odd integer"
   require(ok, "model.attention_kernel_size", kernel_size, must)

@@ -1,4 +1,4 @@
-"""Heads: from pooled features to logits."""
+"""Heads: networks from pooled features to logits."""
 
 from typing import Any
 
@@ -7,23 +7,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import require
+from fer_jax.models.layers import Dropout
 from fer_jax.ops.batch_norm import BatchNorm
 
 
 class JiangHead(nn.Module):
-  """The dense head of Jiang et al.
+  """Dense head of Jiang et al.
 
   Dropout, Dense 2048, ReLU6, dropout, BatchNorm, dropout, Dense 1024, ReLU6,
-  BatchNorm, Dense: the layers are from section 3.5 of the paper, the places of
-  the dropouts from 4.2, the activation from 3.4.
+  BatchNorm, Dense: the layers are those of the paper's section 3.5, the
+  positions of the dropouts those of 4.2, the activation that of 3.4.
 
   Attributes:
-    num_classes: outputs.
-    dropout: of the features that come in; the two around the first BatchNorm
-      drop 0.6 times as many (Jiang et al., 4.2: 0.5 and 0.3). 0 drops nothing.
+    num_classes: number of classes, the size of the logits.
+    dropout: rate of the first dropout; the two around the first BatchNorm drop
+      0.6 times as many (Jiang et al., 4.2: 0.5 and 0.3). 0 for no dropout.
     widths: outputs of the two hidden layers.
-    dtype: of the hidden layers' compute; all else is float32.
-    axis_name: the device axis over which BatchNorm statistics are averaged.
+    dtype: dtype of the hidden layers' compute; the logits are float32.
+    axis_name: device axis over which the batch is divided, or None.
   """
 
   num_classes: int
@@ -42,20 +43,18 @@ class JiangHead(nn.Module):
   def __call__(
     self, x: Float[Array, "b c"], train: bool = False
   ) -> Float[Array, "b k"]:
-    """Returns float32 logits; with `train`, drops and updates statistics."""
-    x = self._drop(x.astype(self.dtype), 1.0, train)
+    """Returns float32 logits; if `train`, drops and updates statistics."""
+    x = x.astype(self.dtype)
+    x = Dropout(self.dropout, self.axis_name)(x, train)
     x = nn.relu6(nn.Dense(self.widths[0], dtype=self.dtype, name="dense1")(x))
-    x = self._drop(x, 0.6, train)
-    x = self._norm(x, train, "bn1")
-    x = self._drop(x, 0.6, train)
+    x = Dropout(self.dropout * 0.6, self.axis_name)(x, train)
+    x = self._norm(train, "bn1")(x)
+    x = Dropout(self.dropout * 0.6, self.axis_name)(x, train)
     x = nn.relu6(nn.Dense(self.widths[1], dtype=self.dtype, name="dense2")(x))
-    x = self._norm(x, train, "bn2")
+    x = self._norm(train, "bn2")(x)
     return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
 
-  def _drop(self, x: Array, share: float, train: bool) -> Array:
-    return nn.Dropout(self.dropout * share, deterministic=not train)(x)
-
-  def _norm(self, x: Array, train: bool, name: str) -> Array:
+  def _norm(self, train: bool, name: str) -> BatchNorm:
     return BatchNorm(
       use_running_average=not train,
       momentum=0.9,
@@ -63,4 +62,4 @@ class JiangHead(nn.Module):
       dtype=self.dtype,
       axis_name=self.axis_name if train else None,
       name=name,
-    )(x)
+    )

@@ -1,12 +1,11 @@
-"""The layers of a model by name: which parameters a pattern means.
+"""Groups of layers, and the parameters that a pattern selects.
 
-A group is what stands at the top of the parameter tree: `conv1`, `fc`, or all
-blocks of a stage (`layer1` is `layer1_0`, `layer1_1`, ...). A norm at the top
-belongs to the layer before it, so `conv1` means `bn1` too.
+A group is a top-level entry of the parameter tree, such as `conv1` or `fc`, or
+all blocks of a stage (`layer1` is `layer1_0`, `layer1_1`, ...). A norm at the
+top level belongs to the group of the layer before it: `conv1` includes `bn1`.
 """
 
 import fnmatch
-import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +16,12 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from fer_jax.errors import UserError
-from fer_jax.ops import convolution, lowerings
+from fer_jax.ops import convolution
 
-BACKBONE = "backbone"  # all groups but the last, which gives the logits
+BACKBONE = "backbone"  # all groups but the last, which computes the logits
 
-# Group -> paths of its parameters ("layer1_0/conv1/kernel"), from the image
-# to the logits.
+# Paths of the parameters ("layer1_0/conv1/kernel") of each group, in the order
+# from the image to the logits.
 Groups = Mapping[str, tuple[str, ...]]
 
 _BLOCK = re.compile(r"(.+)_\d+")
@@ -31,28 +30,26 @@ _BLOCK = re.compile(r"(.+)_\d+")
 def variable_shapes(
   model: nn.Module, input_shape: tuple[int, int, int]
 ) -> dict[str, tuple[int, ...]]:
-  """The shapes of a model's variables, in the order it makes them.
+  """Returns the shapes of a model's variables, in the order of creation.
 
   Args:
     model: called as `model(x, train=False)` on Float[1 h w c].
-    input_shape: height, width, channels.
+    input_shape: (height, width, channels).
 
   Returns:
-    Shapes by path, `params/conv1/kernel` or `batch_stats/bn1/mean`.
+    Shapes by path, such as `params/conv1/kernel` or `batch_stats/bn1/mean`.
   """
   shapes: dict[str, tuple[int, ...]] = {}
 
   def init(x: jax.Array) -> Any:
     variables = model.init(jax.random.key(0), x, train=False)
-    # Noted here: jax sorts the names of what a traced function returns.
+    # Collected here because JAX sorts the keys of returned dictionaries.
     for path, leaf in flatten_dict(variables, sep="/").items():
       shapes[path] = leaf.shape
     return ()
 
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  with convolution.use(
-    convolution.Rule.all(lowerings.native)
-  ):  # the quickest to trace
+  with convolution.use_xla():  # the quickest to trace
     jax.eval_shape(init, x)
   return shapes
 
@@ -60,11 +57,11 @@ def variable_shapes(
 def layer_groups(
   model: nn.Module, input_shape: tuple[int, int, int]
 ) -> dict[str, tuple[str, ...]]:
-  """The groups of a model.
+  """Returns the groups of a model and the paths of their parameters.
 
   Args:
-    model: as in `variable_shapes`.
-    input_shape: height, width, channels.
+    model: see `variable_shapes`.
+    input_shape: (height, width, channels).
 
   >>> from fer_jax.models import create
   >>> list(layer_groups(create("resnet18", num_classes=7), (48, 48, 1)))
@@ -87,19 +84,16 @@ def layer_groups(
 
 
 def match(pattern: str, groups: Groups, field: str) -> frozenset[str]:
-  """The parameters that a pattern means.
+  """Returns the paths of the parameters that a pattern selects.
 
   Args:
     pattern: a group, "backbone", the beginning of a path up to a `/` or `_`
       ("layer1_0/conv1"), or a glob of a path or its beginning ("*/bn*").
-    groups: of the model.
-    field: the configuration's, for the message.
-
-  Returns:
-    Their paths.
+    groups: the model's groups.
+    field: configuration field of the pattern, for the error message.
 
   Raises:
-    UserError: there are none; the message lists the groups.
+    UserError: no parameter matches; the message lists the groups.
 
   >>> groups = {"conv1": ("conv1/kernel", "bn1/scale"), "fc": ("fc/bias",)}
   >>> sorted(match("conv1", groups, "freeze.patterns"))
@@ -113,20 +107,19 @@ def match(pattern: str, groups: Groups, field: str) -> frozenset[str]:
   elif pattern in groups:
     found = frozenset(groups[pattern])
   else:
-    means = functools.partial(_means, pattern)
     paths = [path for group in groups.values() for path in group]
-    found = frozenset(filter(means, paths))
+    found = frozenset(path for path in paths if _matches(pattern, path))
   if not found:
     raise UserError(
-      f"--config.{field}: no parameter matches {pattern!r}: the groups are"
+      f"{field}: no parameter matches {pattern!r}: the groups are"
       f" {', '.join(groups)}; {BACKBONE} is all but {list(groups)[-1]}"
     )
   return found
 
 
-def _means(pattern: str, path: str) -> bool:
-  """Whether a pattern that is no group's name means a parameter."""
-  if any(mark in pattern for mark in "*?["):
+def _matches(pattern: str, path: str) -> bool:
+  """Returns whether a pattern that is not a group selects a parameter."""
+  if any(character in pattern for character in "*?["):
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(
       path, f"{pattern}/*"
     )

@@ -1,8 +1,8 @@
-"""The small LeakyReLU network of Chang, and what it was compared with.
+"""Small LeakyReLU network of Chang, and the variants it was compared with.
 
-The paper gives the order of the layers: convolution, LeakyReLU and max pool
-several times over, then dense layers with batch normalisation, LeakyReLU and
-dropout. Sizes, slope and rate are ours, and options.
+The paper states the order of the layers: repeated convolution, LeakyReLU and
+max pooling, then dense layers with batch normalization, LeakyReLU and dropout.
+Sizes, slope and dropout rate are our choice, and options.
 """
 
 import functools
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import choose, require
+from fer_jax.models.layers import Dropout
 from fer_jax.ops import convolution
 from fer_jax.ops.batch_norm import BatchNorm
 
@@ -22,20 +23,20 @@ ACTIVATIONS = ("leaky_relu", "relu")
 class LeakyCNN(nn.Module):
   """Convolutions that each halve the image, and two dense layers.
 
-  The first dense layer is as large as the last maps: a network trained at one
-  image size does not take another.
+  The first dense layer depends on the image size: a network trained at one
+  size cannot be applied at another.
 
   Attributes:
-    num_classes: outputs.
+    num_classes: number of classes, the size of the logits.
     activation: "leaky_relu" or "relu".
-    slope: of leaky_relu below zero.
-    batch_norm: whether the hidden dense layer is normalised over the batch.
-    conv_batch_norm: whether the convolutions are, too.
-    dropout: the share of the hidden dense layer dropped in training.
-    widths: channels of the 3x3 convolutions, one for each.
-    dense: units of the hidden dense layer.
-    dtype: of the compute; parameters, statistics and logits are float32.
-    axis_name: the device axis over which BatchNorm statistics are averaged.
+    slope: slope of the LeakyReLU for negative inputs.
+    batch_norm: whether to apply BatchNorm after the hidden dense layer.
+    conv_batch_norm: whether to apply BatchNorm after each convolution.
+    dropout: dropout rate of the hidden dense layer.
+    widths: channels of the 3x3 convolutions, one value per convolution.
+    dense: outputs of the hidden dense layer.
+    dtype: dtype of the compute; parameters, statistics and logits are float32.
+    axis_name: device axis over which the batch is divided, or None.
   """
 
   num_classes: int
@@ -53,12 +54,11 @@ class LeakyCNN(nn.Module):
     choose("activation", self.activation, ACTIVATIONS)
     for field in ("slope", "dropout"):
       value = getattr(self, field)
-      must = "be at least 0 and less than 1"
-      require(0 <= value < 1, f"model.{field}", value, must)
+      require(0 <= value < 1, f"model.{field}", value, "be in [0, 1)")
     ok = bool(self.widths) and all(map(_is_size, self.widths))
-    must = "be whole numbers of 1 or more, one a convolution"
+    must = "be positive integers, one per convolution"
     require(ok, "model.widths", self.widths, must)
-    must = "be a whole number of 1 or more"
+    must = "be a positive integer"
     require(_is_size(self.dense), "model.dense", self.dense, must)
     super().__post_init__()
 
@@ -68,14 +68,16 @@ class LeakyCNN(nn.Module):
   ) -> Float[Array, "b k"]:
     """Returns float32 logits.
 
-    With `train`, batch statistics are updated and the stream "dropout" drawn.
+    If `train`, updates the batch statistics and uses the RNG stream "dropout".
     """
-    size, least = min(x.shape[1:3]), 2 ** len(self.widths)
-    must = f"be at least {least} for a model of {len(self.widths)} max pools"
-    require(size >= least, "input.image_size", size, must)
+    size, min_size = min(x.shape[1:3]), 2 ** len(self.widths)
+    must = (
+      f"be at least {min_size}: the model halves it {len(self.widths)} times"
+    )
+    require(size >= min_size, "input.image_size", size, must)
     slope = self.slope if self.activation == "leaky_relu" else 0.0
     act = functools.partial(nn.leaky_relu, negative_slope=slope)
-    # He et al. 2015, equation 15: normal, by the number of inputs.
+    # He et al. 2015, equation 15: normal, scaled by the number of inputs.
     kernel_init = nn.initializers.variance_scaling(
       2.0 / (1.0 + slope**2), "fan_in", "normal"
     )
@@ -93,7 +95,7 @@ class LeakyCNN(nn.Module):
         width,
         (3, 3),
         padding=1,
-        use_bias=not self.conv_batch_norm,  # which has a bias of its own
+        use_bias=not self.conv_batch_norm,  # BatchNorm has a bias
         dtype=self.dtype,
         kernel_init=kernel_init,
         name=f"conv{i}",
@@ -110,10 +112,10 @@ class LeakyCNN(nn.Module):
     )(x.reshape(x.shape[0], -1))
     if self.batch_norm:
       x = norm(name="bn1")(x)
-    x = nn.Dropout(self.dropout, deterministic=not train)(act(x))
+    x = Dropout(self.dropout, self.axis_name)(act(x), train)
     return nn.Dense(self.num_classes, name="fc2")(x.astype(jnp.float32))
 
 
 def _is_size(value: Any) -> bool:
-  """Whether there can be so many units."""
+  """Returns whether a value is a valid number of units."""
   return isinstance(value, int) and value >= 1

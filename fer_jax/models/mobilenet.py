@@ -1,21 +1,21 @@
 """MobileNet v1 (Howard et al. 2017) and MobileNetV2 (Sandler et al. 2018).
 
-Names of parameters, and where the reference weights have them:
+Parameter names, and the names of the same layers in the reference weights:
 
 * `conv1`, `bn1`: the stem. torchvision `features.0`, Keras `conv1`/`Conv1`.
-* `blockN`, N from 1. v1 (13 of them): `depthwise_conv`, `depthwise_bn`,
+* `blockN`, N from 1. v1 (13 blocks): `depthwise_conv`, `depthwise_bn`,
   `pointwise_conv`, `pointwise_bn`; Keras `conv_dw_N`, `conv_pw_N`, Hugging
-  Face `layer.(2N-2)`, `layer.(2N-1)`. V2 (17): `expand_conv`, `expand_bn` (not
-  in `block1`), `depthwise_conv`, `depthwise_bn`, `project_conv`, `project_bn`;
-  torchvision `features.N`, Keras `expanded_conv` for `block1` and
-  `block_(N-1)` after it, Hugging Face `conv_stem` and `layer.(N-2)`.
+  Face `layer.(2N-2)`, `layer.(2N-1)`. V2 (17 blocks): `expand_conv`,
+  `expand_bn` (not in `block1`), `depthwise_conv`, `depthwise_bn`,
+  `project_conv`, `project_bn`; torchvision `features.N`, Keras `expanded_conv`
+  for `block1` and `block_(N-1)` for the others, Hugging Face `conv_stem` and
+  `layer.(N-2)`.
 * `conv_last`, `bn_last` (V2 only): torchvision `features.18`, Keras `Conv_1`.
 * `fc`: torchvision `classifier.1`, Hugging Face `classifier`.
 
 Weights trained in TensorFlow need `padding="tensorflow"`, `norm_epsilon=1e-3`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -23,10 +23,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import choose, require
-from fer_jax.models.stems import last_scale_init, make_layers
+from fer_jax.models.layers import (
+  Dropout,
+  ModuleDef,
+  last_scale_init,
+  make_layers,
+)
 
-# Of 3x3 convolutions. They differ at stride 2 only: torchvision's is symmetric,
-# TensorFlow's SAME is (0, 1) on maps of even size.
+# Padding of the 3x3 convolutions. The two differ at stride 2 only: torchvision
+# pads symmetrically, TensorFlow's SAME by (0, 1) on maps of even size.
 PADDINGS: dict[str, int | str] = {"torch": 1, "tensorflow": "SAME"}
 
 # Strides of the first convolution. At 48 pixels "small" leaves feature maps of
@@ -59,53 +64,62 @@ V2_STAGES = (
 
 
 class DepthwiseSeparableBlock(nn.Module):
-  """A 3x3 convolution within each channel, then a 1x1 one across them.
+  """Depthwise 3x3 convolution, then a 1x1 convolution across channels.
 
   Attributes:
-    features: channels that come out.
+    features: number of output channels.
     stride: of the depthwise convolution.
-    conv: makes convolutions (dtype and initialiser bound).
-    norm: makes normalisations (mode and dtype bound).
-    padding: a key of `PADDINGS`.
+    conv: convolution.
+    norm: batch normalization.
+    padding: "torch" or "tensorflow", see `PADDINGS`.
   """
 
   features: int
   stride: int
-  conv: Callable[..., Any]
-  norm: Callable[..., Any]
+  conv: ModuleDef
+  norm: ModuleDef
   padding: str = "torch"
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow k"]:
     """Returns feature maps of `features` channels."""
-    x = _depthwise(self, x)
+    channels = x.shape[-1]
+    x = self.conv(
+      channels,
+      (3, 3),
+      self.stride,
+      padding=PADDINGS[self.padding],
+      feature_group_count=channels,
+      name="depthwise_conv",
+    )(x)
+    x = self.norm(name="depthwise_bn", activation="relu6")(x)
     x = self.conv(self.features, (1, 1), name="pointwise_conv")(x)
     return self.norm(name="pointwise_bn", activation="relu6")(x)
 
 
 class InvertedResidualBlock(nn.Module):
-  """1x1 up, 3x3 within each channel, 1x1 down, and a shortcut.
+  """1x1 expansion, depthwise 3x3 convolution, 1x1 projection, and a shortcut.
 
-  What comes out is linear: ReLU6 would lose information in few channels
-  (Sandler et al. 2018, 3.2). The shortcut is there where it can be the
-  identity, at stride 1 between equal channels; nothing is projected.
+  The output is linear: ReLU6 would lose information in few channels (Sandler
+  et al. 2018, 3.2). There is a shortcut where it can be the identity, which is
+  at stride 1 with as many output as input channels.
 
   Attributes:
-    features: channels that come out.
+    features: number of output channels.
     stride: of the depthwise convolution.
-    conv: makes convolutions (dtype and initialiser bound).
-    norm: makes normalisations (mode and dtype bound).
-    expansion: channels of the depthwise convolution by those that come in; at
-      1 the block has no first convolution.
-    padding: a key of `PADDINGS`.
-    zero_init_residual: whether the last norm's scale starts at zero, where
-      there is a shortcut, so that the block starts as its shortcut.
+    conv: convolution.
+    norm: batch normalization.
+    expansion: ratio of the channels of the depthwise convolution to the input
+      channels; at 1 the block has no expansion convolution.
+    padding: "torch" or "tensorflow", see `PADDINGS`.
+    zero_init_residual: whether a block with a shortcut starts as that shortcut
+      (the scale of its last norm starts at zero).
   """
 
   features: int
   stride: int
-  conv: Callable[..., Any]
-  norm: Callable[..., Any]
+  conv: ModuleDef
+  norm: ModuleDef
   expansion: int = 6
   padding: str = "torch"
   zero_init_residual: bool = False
@@ -113,23 +127,30 @@ class InvertedResidualBlock(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow k"]:
     """Returns feature maps of `features` channels."""
-    channels = x.shape[-1]
-    has_shortcut = self.stride == 1 and channels == self.features
-    y = x
+    y, expanded = x, x.shape[-1] * self.expansion
     if self.expansion != 1:
-      y = self.conv(channels * self.expansion, (1, 1), name="expand_conv")(y)
+      y = self.conv(expanded, (1, 1), name="expand_conv")(y)
       y = self.norm(name="expand_bn", activation="relu6")(y)
-    y = _depthwise(self, y)
+    y = self.conv(
+      expanded,
+      (3, 3),
+      self.stride,
+      padding=PADDINGS[self.padding],
+      feature_group_count=expanded,
+      name="depthwise_conv",
+    )(y)
+    y = self.norm(name="depthwise_bn", activation="relu6")(y)
     y = self.conv(self.features, (1, 1), name="project_conv")(y)
-    # A scale of zero without a shortcut would leave no signal at all.
-    return self.norm(
-      name="project_bn",
-      scale_init=last_scale_init(self.zero_init_residual and has_shortcut),
-    )(y, shortcut=x if has_shortcut else None)
+
+    if self.stride != 1 or x.shape[-1] != self.features:
+      return self.norm(name="project_bn")(y)
+    scale_init = last_scale_init(self.zero_init_residual)
+    bn = self.norm(name="project_bn", scale_init=scale_init)
+    return bn(y, residual=x)  # bn(y) + x, fused
 
 
 class _MobileNet(nn.Module):
-  """What both versions share: options, stem and classifier."""
+  """Options of both versions, and their checks."""
 
   num_classes: int
   width: float = 1.0
@@ -155,39 +176,20 @@ class _MobileNet(nn.Module):
     )
     super().__post_init__()
 
-  def _channels(self, channels: int) -> int:
-    return make_divisible(channels * self.width)
-
-  def _layers(self, train: bool) -> tuple[Any, Any]:
-    return make_layers(train, self.dtype, self.axis_name, self.norm_epsilon)
-
-  def _stem(self, x: Array, conv: Any, norm: Any) -> Array:
-    padding = PADDINGS[self.padding]
-    x = x.astype(self.dtype)
-    stride = STEM_STRIDES[self.stem]
-    x = conv(self._channels(32), (3, 3), stride, padding=padding, name="conv1")(
-      x
-    )
-    return norm(name="bn1", activation="relu6")(x)
-
-  def _classify(self, x: Array, train: bool) -> Array:
-    x = jnp.mean(x, axis=(1, 2)).astype(jnp.float32)
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return nn.Dense(self.num_classes, name="fc")(x)
-
 
 class MobileNetV1(_MobileNet):
   """MobileNet v1 on images of 32 pixels or more.
 
   Attributes:
-    num_classes: outputs.
-    width: multiplies all channels, which are rounded to multiples of 8.
+    num_classes: number of classes, the size of the logits.
+    width: factor of all channels, which are rounded to multiples of 8.
     stem: "imagenet" (3x3 stride 2) or "small" (3x3 stride 1).
-    dropout: before the classifier; 0.001 as in the authors' code and Keras.
+    dropout: dropout rate before the classifier; 0.001 as in the authors' code
+      and Keras.
     padding: "torch" (symmetric) or "tensorflow" (SAME), of 3x3 convolutions.
     norm_epsilon: added to BatchNorm's variances.
-    dtype: of the compute; parameters, statistics and logits are float32.
-    axis_name: the device axis over which BatchNorm statistics are averaged.
+    dtype: dtype of the compute; parameters, statistics and logits are float32.
+    axis_name: device axis over which the batch is divided, or None.
   """
 
   dropout: float = 0.001
@@ -196,41 +198,58 @@ class MobileNetV1(_MobileNet):
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool = False
   ) -> Float[Array, "b k"]:
-    """Returns float32 logits; with `train`, batch statistics are updated."""
-    conv, norm = self._layers(train)
-    x = self._stem(x, conv, norm)
-    for i, (channels, stride) in enumerate(V1_BLOCKS):
+    """Returns float32 logits; if `train`, drops and updates statistics."""
+    conv, norm = make_layers(
+      train, self.dtype, self.axis_name, self.norm_epsilon
+    )
+    padding = PADDINGS[self.padding]
+    features = make_divisible(32 * self.width)
+    x = x.astype(self.dtype)
+    stride = STEM_STRIDES[self.stem]
+    x = conv(features, (3, 3), stride, padding=padding, name="conv1")(x)
+    x = norm(name="bn1", activation="relu6")(x)
+    for i, (channels, stride) in enumerate(V1_BLOCKS, start=1):
       x = DepthwiseSeparableBlock(
-        features=self._channels(channels),
+        features=make_divisible(channels * self.width),
         stride=stride,
         conv=conv,
         norm=norm,
         padding=self.padding,
-        name=f"block{i + 1}",
+        name=f"block{i}",
       )(x)
-    return self._classify(x, train)
+    x = jnp.mean(x, axis=(1, 2)).astype(jnp.float32)
+    x = Dropout(self.dropout, self.axis_name)(x, train)
+    return nn.Dense(self.num_classes, name="fc")(x)
 
 
 class MobileNetV2(_MobileNet):
   """MobileNetV2 on images of 32 pixels or more.
 
   Attributes: as `MobileNetV1`. `dropout` is 0.2 as in torchvision; the last
-  convolution has 1280 channels below `width` 1 too (Sandler et al. 2018, 4).
+  convolution has at least 1280 channels, also if `width` is below 1 (Sandler
+  et al. 2018, 4).
   """
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool = False
   ) -> Float[Array, "b k"]:
-    """Returns float32 logits; with `train`, batch statistics are updated."""
-    conv, norm = self._layers(train)
-    x = self._stem(x, conv, norm)
+    """Returns float32 logits; if `train`, drops and updates statistics."""
+    conv, norm = make_layers(
+      train, self.dtype, self.axis_name, self.norm_epsilon
+    )
+    padding = PADDINGS[self.padding]
+    features = make_divisible(32 * self.width)
+    x = x.astype(self.dtype)
+    stride = STEM_STRIDES[self.stem]
+    x = conv(features, (3, 3), stride, padding=padding, name="conv1")(x)
+    x = norm(name="bn1", activation="relu6")(x)
     block = 0
     for expansion, channels, repeats, stride in V2_STAGES:
       for i in range(repeats):
         block += 1
         x = InvertedResidualBlock(
-          features=self._channels(channels),
+          features=make_divisible(channels * self.width),
           stride=stride if i == 0 else 1,
           conv=conv,
           norm=norm,
@@ -238,37 +257,27 @@ class MobileNetV2(_MobileNet):
           padding=self.padding,
           name=f"block{block}",
         )(x)
-    last = make_divisible(1280 * max(1.0, self.width))
-    x = conv(last, (1, 1), name="conv_last")(x)
+    features = make_divisible(1280 * max(1.0, self.width))
+    x = conv(features, (1, 1), name="conv_last")(x)
     x = norm(name="bn_last", activation="relu6")(x)
-    return self._classify(x, train)
+    x = jnp.mean(x, axis=(1, 2)).astype(jnp.float32)
+    x = Dropout(self.dropout, self.axis_name)(x, train)
+    return nn.Dense(self.num_classes, name="fc")(x)
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-  """Rounds to a multiple of `divisor`, as the authors' code does.
+  """Rounds a number of channels to a multiple, as the authors' code does.
 
   Args:
-    channels: how many are wanted, any positive number.
-    divisor: what the result is a multiple of, and at least.
+    channels: desired number of channels, any positive number.
+    divisor: the result is a multiple of it, and at least that.
 
   Returns:
-    The nearest multiple, or the next one where that is over 10 % less.
+    The nearest multiple, or the next larger one if the nearest is more than
+    10 % below `channels`.
 
   >>> [make_divisible(c) for c in (3, 12, 16.8, 18, 24)]
   [8, 16, 16, 24, 24]
   """
   rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
   return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-def _depthwise(block: Any, x: Array) -> Array:
-  """The 3x3 convolution within each channel of a block, normed, ReLU6."""
-  x = block.conv(
-    x.shape[-1],
-    (3, 3),
-    block.stride,
-    padding=PADDINGS[block.padding],
-    feature_group_count=x.shape[-1],
-    name="depthwise_conv",
-  )(x)
-  return block.norm(name="depthwise_bn", activation="relu6")(x)

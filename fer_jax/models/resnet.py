@@ -2,12 +2,11 @@
 
 In v1.5 the stride of a bottleneck block is at its 3x3 convolution (Goyal et
 al. 2017), not at its first 1x1. Parameter names follow the reference weights:
-`conv1`, `bn1`, `layer1_0` ... `layer4_2`, `fc`. With attention each block has
-a `cbam` more (see `cbam`).
+`conv1`, `bn1`, `layer1_0` ... `layer4_2`, `fc`. With attention, each block also
+has a `cbam` (see `fer_jax.models.cbam`).
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,8 +15,9 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import choose, require
 from fer_jax.models import cbam
-from fer_jax.models.stems import (
+from fer_jax.models.layers import (
   STEMS,
+  ModuleDef,
   apply_stem,
   last_scale_init,
   make_layers,
@@ -28,86 +28,115 @@ ATTENTIONS = ("none", *cbam.ARRANGEMENTS)
 
 
 class BasicBlock(nn.Module):
-  """Two 3x3 convolutions and a shortcut.
+  """Residual block of two 3x3 convolutions.
 
   Attributes:
-    features: channels of the block.
+    features: number of output channels.
     stride: of the first convolution and of the shortcut.
-    conv: makes convolutions (dtype and initialiser bound).
-    norm: makes normalisations (mode and dtype bound).
-    zero_init_residual: whether the last norm's scale starts at zero, so that
-      the block starts as its shortcut (Goyal et al. 2017, 5.1).
-    attention: makes what weights the last norm's output before the shortcut is
-      added (Woo et al. 2018, figure 3), or None.
+    conv: convolution.
+    norm: batch normalization.
+    zero_init_residual: whether the scale of the last norm starts at zero, so
+      that the block starts as its shortcut (Goyal et al. 2017, 5.1).
+    attention: module applied before the residual addition (Woo et al. 2018,
+      figure 3), or None.
   """
 
   features: int
   stride: int
-  conv: Callable[..., Any]
-  norm: Callable[..., Any]
+  conv: ModuleDef
+  norm: ModuleDef
   zero_init_residual: bool = False
-  attention: Callable[..., Any] | None = None
+  attention: ModuleDef | None = None
   expansion = 1
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow k"]:
     """Returns feature maps of `features` channels."""
-    y = self.conv(self.features, (3, 3), self.stride, padding=1, name="conv1")(
-      x
-    )
+    features, stride = self.features, self.stride
+    y = self.conv(features, (3, 3), stride, padding=1, name="conv1")(x)
     y = self.norm(name="bn1", activation="relu")(y)
-    y = self.conv(self.features, (3, 3), padding=1, name="conv2")(y)
-    return _last_norm(self, "bn2", y, _shortcut(self, x, self.features))
+    y = self.conv(features, (3, 3), padding=1, name="conv2")(y)
+
+    residual = x
+    if stride != 1 or x.shape[-1] != features:
+      residual = self.conv(features, (1, 1), stride, name="downsample_conv")(x)
+      residual = self.norm(name="downsample_bn")(residual)
+
+    bn2 = functools.partial(
+      self.norm, name="bn2", scale_init=last_scale_init(self.zero_init_residual)
+    )
+    if self.attention is None:  # relu(bn2(y) + residual), fused
+      return bn2(activation="relu")(y, residual=residual)
+    y = self.attention(name="cbam")(bn2()(y))
+    return add_relu(y, residual)
 
 
 class BottleneckBlock(nn.Module):
-  """1x1 down, 3x3, 1x1 up to four times the channels, and a shortcut.
+  """Residual block of a 1x1, a 3x3 and a 1x1 convolution.
 
-  Attributes: as `BasicBlock`; `features` is the width of the 3x3.
+  Attributes:
+    features: channels of the 3x3 convolution, a quarter of the output's.
+    stride: of the 3x3 convolution and of the shortcut.
+    conv: convolution.
+    norm: batch normalization.
+    zero_init_residual: see `BasicBlock`.
+    attention: see `BasicBlock`.
   """
 
   features: int
   stride: int
-  conv: Callable[..., Any]
-  norm: Callable[..., Any]
+  conv: ModuleDef
+  norm: ModuleDef
   zero_init_residual: bool = False
-  attention: Callable[..., Any] | None = None
+  attention: ModuleDef | None = None
   expansion = 4
 
   @nn.compact
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b oh ow k"]:
     """Returns feature maps of four times `features` channels."""
-    features = self.features * self.expansion
-    y = self.conv(self.features, (1, 1), name="conv1")(x)
+    features, stride = self.features, self.stride
+    outputs = features * self.expansion
+    y = self.conv(features, (1, 1), name="conv1")(x)
     y = self.norm(name="bn1", activation="relu")(y)
-    y = self.conv(self.features, (3, 3), self.stride, padding=1, name="conv2")(
-      y
-    )
+    y = self.conv(features, (3, 3), stride, padding=1, name="conv2")(y)
     y = self.norm(name="bn2", activation="relu")(y)
-    y = self.conv(features, (1, 1), name="conv3")(y)
-    return _last_norm(self, "bn3", y, _shortcut(self, x, features))
+    y = self.conv(outputs, (1, 1), name="conv3")(y)
+
+    residual = x
+    if stride != 1 or x.shape[-1] != outputs:
+      residual = self.conv(outputs, (1, 1), stride, name="downsample_conv")(x)
+      residual = self.norm(name="downsample_bn")(residual)
+
+    bn3 = functools.partial(
+      self.norm, name="bn3", scale_init=last_scale_init(self.zero_init_residual)
+    )
+    if self.attention is None:  # relu(bn3(y) + residual), fused
+      return bn3(activation="relu")(y, residual=residual)
+    y = self.attention(name="cbam")(bn3()(y))
+    return add_relu(y, residual)
 
 
 Block = type[BasicBlock] | type[BottleneckBlock]
 
 
 class ResNet(nn.Module):
-  """A residual network on images of 32 pixels or more.
+  """Residual network on images of 32 pixels or more.
 
   Attributes:
-    stage_sizes: blocks in each of the stages; widths are 64, 128, 256, ...
+    stage_sizes: number of blocks per stage; widths are 64, 128, 256, ...
     block: `BasicBlock` or `BottleneckBlock`.
-    num_classes: outputs.
+    num_classes: number of classes, the size of the logits.
     stem: "imagenet" (7x7 stride 2, then max pooling stride 2), "small" (3x3
-      stride 1) or "small_stride2" (3x3 stride 2), the small ones without pool.
-    width: multiplies all channel counts, 64 of the first stage among them.
+      stride 1) or "small_stride2" (3x3 stride 2), the small ones without
+      pooling.
+    width: factor of all channels, of which the first stage has 64.
     zero_init_residual: see `BasicBlock`.
     attention: "none", or the arrangement of a CBAM in every block:
       "sequential", "parallel", "channel" or "spatial".
     attention_reduction: the CBAM's `reduction`.
     attention_kernel_size: the CBAM's `kernel_size`.
-    dtype: of the compute; parameters, statistics and logits are float32.
-    axis_name: the device axis over which BatchNorm statistics are averaged.
+    dtype: dtype of the compute; parameters, statistics and logits are float32.
+    axis_name: device axis over which BatchNorm statistics are averaged.
   """
 
   stage_sizes: tuple[int, ...]
@@ -133,7 +162,7 @@ class ResNet(nn.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], train: bool = False
   ) -> Float[Array, "b k"]:
-    """Returns float32 logits; with `train`, batch statistics are updated."""
+    """Returns float32 logits; if `train`, updates the batch statistics."""
     conv, norm = make_layers(train, self.dtype, self.axis_name)
     attention = None
     if self.attention != "none":
@@ -162,26 +191,7 @@ class ResNet(nn.Module):
     return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
 
 
-def _last_norm(block: Any, name: str, y: Array, shortcut: Array) -> Array:
-  """The end of a block: norm, attention if any, and ReLU of the sum."""
-  norm = functools.partial(
-    block.norm,
-    name=name,
-    scale_init=last_scale_init(block.zero_init_residual),
-  )
-  if block.attention is None:
-    return norm(activation="relu")(y, shortcut=shortcut)
-  return add_relu(block.attention(name="cbam")(norm()(y)), shortcut)
-
-
-def _shortcut(block: Any, x: Array, features: int) -> Array:
-  """`x` itself, or projected where the block changes its shape."""
-  if block.stride == 1 and x.shape[-1] == features:
-    return x
-  x = block.conv(features, (1, 1), block.stride, name="downsample_conv")(x)
-  return block.norm(name="downsample_bn")(x)
-
-
+# Number of blocks per stage, and their kind (He et al. 2016, table 1).
 DEPTHS: dict[str, tuple[tuple[int, ...], Block]] = {
   "resnet18": ((2, 2, 2, 2), BasicBlock),
   "resnet34": ((3, 4, 6, 3), BasicBlock),

@@ -1,7 +1,7 @@
-"""What a model costs: shapes, parameters and operations, without running it.
+"""Summary of a model: shapes, parameters and operations, without running it.
 
-The model is traced with abstract values only, so nothing is compiled or
-computed and a ResNet-152 takes a second or two.
+The model is traced with abstract values, so nothing is compiled or computed: a
+ResNet-152 takes a second or two.
 """
 
 import dataclasses
@@ -14,27 +14,28 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from fer_jax.ops import convolution, lowerings
+from fer_jax.ops import convolution
 
-# Layers that multiply by a kernel. Their kernel's size times the number of
-# output positions is their multiply-accumulates, grouped convolutions included:
-# the kernel of a group holds the inputs of that group only.
+# Layers that multiply by a kernel. Their multiply-accumulates are the kernel's
+# size times the number of output positions, also for grouped convolutions: the
+# kernel of a group holds the inputs of that group only.
 _LAYERS = (nn.Conv, nn.Dense, nn.DenseGeneral)
 
-# layer1_0, layer1_1, ... are blocks of layer1; Conv_0 and Conv_1, which Flax
-# numbers where a model gives no names, are not parts of one thing.
+# layer1_0, layer1_1, ... are blocks of layer1. Conv_0 and Conv_1, the names of
+# unnamed layers, are not blocks of one stage.
 _BLOCK = re.compile(r"(.*\d)_\d+")
 
 
 @dataclasses.dataclass
 class Row:
-  """One part of a model.
+  """A row of the table: one layer, or all blocks of a stage.
 
   Attributes:
-    name: as in the parameter tree; the blocks of a stage are one part.
-    output_shape: of one image, without the batch; None for bare parameters.
-    num_parameters: trained numbers (BatchNorm's statistics are not).
-    macs: multiply-accumulates of one image, forward.
+    name: as in the parameter tree.
+    output_shape: shape of the output for one image, without the batch; None
+      for parameters outside of any module.
+    num_parameters: number of parameters, without BatchNorm's statistics.
+    macs: multiply-accumulates of the forward pass of one image.
   """
 
   name: str
@@ -45,16 +46,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """The parts of a model and their sums; `str()` is a table.
+  """The layers of a model and their totals; `str()` is a table.
 
   Operations are those of convolutions and dense layers. Norms, activations,
   pooling and products of two activations (attention maps) are not counted.
 
   Attributes:
-    rows: the top-level parts in the order they are used.
-    input_shape: height, width, channels.
-    first_macs: multiply-accumulates of the first convolution (of the first
-      layer where a model has none).
+    rows: top-level layers and stages, in the order of their first use.
+    input_shape: (height, width, channels).
+    first_macs: multiply-accumulates of the first convolution, or of the first
+      layer if there is no convolution.
   """
 
   rows: tuple[Row, ...]
@@ -63,30 +64,30 @@ class Summary:
 
   @property
   def num_parameters(self) -> int:
-    """Trained numbers of the whole model."""
+    """Number of parameters of the model."""
     return sum(row.num_parameters for row in self.rows)
 
   @property
   def macs(self) -> int:
-    """Multiply-accumulates of one image, forward."""
+    """Multiply-accumulates of the forward pass of one image."""
     return sum(row.macs for row in self.rows)
 
   @property
   def forward_flops(self) -> int:
-    """Floating-point operations of one image, forward: two a MAC."""
+    """Floating-point operations of the forward pass of one image."""
     return 2 * self.macs
 
   @property
   def training_flops(self) -> int:
-    """Operations of one image, forward and backward.
+    """Floating-point operations of one image, forward and backward.
 
-    The gradients of a layer's input and of its kernel cost a forward each, but
-    no one needs the gradient of the image.
+    The gradients of a layer's input and of its kernel cost as much as its
+    forward pass each; the gradient of the image is not computed.
     """
     return 2 * (3 * self.macs - self.first_macs)
 
   def __str__(self) -> str:
-    cells = [("part", "output", "parameters", "MMACs/image")]
+    cells = [("layer", "output", "parameters", "MMACs/image")]
     cells += [_cells(row) for row in self.rows]
     cells.append(_cells(Row("total", None, self.num_parameters, self.macs)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -108,15 +109,12 @@ class Summary:
 
 
 def summarize(model: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
-  """Counts what one image costs.
+  """Counts the parameters of a model and its operations per image.
 
   Args:
     model: called as `model(x, train=False)` on Float[1 h w c]. A layer that is
       called twice counts twice in operations, once in parameters.
-    input_shape: height, width, channels.
-
-  Returns:
-    The summary.
+    input_shape: (height, width, channels).
 
   >>> from fer_jax.models import create
   >>> summary = summarize(create("resnet18", num_classes=7), (48, 48, 3))
@@ -127,7 +125,7 @@ def summarize(model: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
   convolutions: list[int] = []
   others: list[int] = []
 
-  def note(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+  def record(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
     out = next_fn(*args, **kwargs)
     module = context.module
     if context.method_name != "__call__":
@@ -142,10 +140,10 @@ def summarize(model: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
     return out
 
   def trace(x: jax.Array) -> Any:
-    # Lowerings give equal shapes; XLA's own is the quickest to trace.
+    # All lowerings have equal shapes; XLA's are the fastest to trace.
     with (
-      nn.intercept_methods(note),
-      convolution.use(convolution.Rule.all(lowerings.native)),
+      nn.intercept_methods(record),
+      convolution.use_xla(),
     ):
       return model.init(jax.random.key(0), x, train=False)
 
@@ -161,7 +159,7 @@ def summarize(model: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
 
 
 def _macs(layer: Any, out: Any) -> int:
-  """Multiply-accumulates of one call: kernel size times positions."""
+  """Returns the multiply-accumulates of one call of a layer."""
   kernel = nn.unbox(layer.get_variable("params", "kernel"))
   features = layer.features
   per_position = features if isinstance(features, int) else math.prod(features)
@@ -169,12 +167,13 @@ def _macs(layer: Any, out: Any) -> int:
 
 
 def _row(rows: dict[str, Row], path: tuple[str, ...], model: nn.Module) -> Row:
-  """The row of a module, made if new; what is the model's own bears its name.
+  """Returns the row of a module, which it adds if there is none.
 
   Args:
-    rows: by name.
-    path: of the module, from the model down.
-    model: the whole.
+    rows: rows by name.
+    path: path of the module in the model; () for the model, whose row has the
+      name of its class.
+    model: the model.
   """
   name = path[0] if path else type(model).__name__
   if block := _BLOCK.fullmatch(name):
@@ -183,13 +182,13 @@ def _row(rows: dict[str, Row], path: tuple[str, ...], model: nn.Module) -> Row:
 
 
 def _shape(out: Any) -> tuple[int, ...] | None:
-  """Shape of one image's output, of the first where there are several."""
+  """Returns the shape of the first output for one image."""
   leaves = jax.tree.leaves(out)
   return tuple(leaves[0].shape[1:]) if leaves else None
 
 
 def _cells(row: Row) -> tuple[str, str, str, str]:
-  """A line of the table."""
+  """Returns a row of the table."""
   shape = "" if row.output_shape is None else _size(row.output_shape)
   macs = f"{row.macs / 1e6:,.2f}" if row.macs else "-"
   return row.name, shape, f"{row.num_parameters:,}", macs

@@ -1,1 +1,1 @@
-"""Convolutions, pooling and batch normalization, lowered per platform."""
+"""Convolution, pooling and batch normalization, lowered per platform."""

@@ -1,9 +1,9 @@
-"""Batch normalisation, with what mostly comes behind it.
+"""Batch normalization with a fused residual addition and activation.
 
-On CPUs the norm, the shortcut that is added and the ReLU are one kernel of our
-own. It is faster than three passes, and it keeps what comes out: XLA would
-compute the end of a block again wherever it is used, from the beginnings of all
-blocks before.
+A residual block ends in `relu(batch_norm(x) + residual)`. On CPU a C++ kernel
+computes that in one pass over the feature maps, where XLA takes three. It also
+materializes the result: XLA would fuse the end of a block into each of its
+consumers and so recompute all preceding blocks for every one of them.
 """
 
 import functools
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Float32
 
 from fer_jax.ops import convolution, cpu_norm_kernels, xla_norm
 
-# By name: the function, and between what it lets through.
+# The function of each activation and the bounds to which it clamps.
 _IDENTITY = (-math.inf, math.inf)
 ACTIVATIONS = {
   "none": (lambda x: x, _IDENTITY),
@@ -28,10 +28,14 @@ ACTIVATIONS = {
 
 
 class BatchNorm(nn.BatchNorm):
-  """`nn.BatchNorm`: the same parameters, statistics and results.
+  """Computes `activation(batch_norm(x) + residual)`.
 
-  Attributes: as `nn.BatchNorm`, and
-    activation: of what comes out: "none", "relu" or "relu6".
+  Parameters, statistics and results equal those of `nn.BatchNorm` followed by
+  the addition and the activation.
+
+  Attributes:
+    activation: "none" (default), "relu" or "relu6"; the others are those of
+      `nn.BatchNorm`.
   """
 
   activation: str = "none"
@@ -43,209 +47,241 @@ class BatchNorm(nn.BatchNorm):
     use_running_average: bool | None = None,
     *,
     mask: Array | None = None,
-    shortcut: Float[Array, "... c"] | None = None,
+    residual: Float[Array, "... c"] | None = None,
   ) -> Float[Array, "... c"]:
-    """Normalises over all axes but the last, adds the shortcut, activates."""
+    """Normalizes over all axes but the last, adds the residual, activates.
+
+    Args:
+      x: feature maps.
+      use_running_average: as in `nn.BatchNorm`.
+      mask: as in `nn.BatchNorm`.
+      residual: added to the normalized x before the activation; None for 0.
+
+    Returns:
+      An array of x's shape.
+    """
     running = nn.merge_param(
       "use_running_average", self.use_running_average, use_running_average
     )
-    arrays = (x,) if shortcut is None else (x, shortcut)
+    arrays = (x,) if residual is None else (x, residual)
     kernels = convolution.use_kernels(*arrays)
-    own = kernels or (convolution.on_accelerator() and not running)
-    activate, clamp = ACTIVATIONS[self.activation]
-    if not own or mask is not None or self.is_initializing():
+    fused = kernels or (convolution.on_accelerator() and not running)
+    activation_fn, clamp = ACTIVATIONS[self.activation]
+    if not fused or mask is not None or self.is_initializing():
       y = super().__call__(x, use_running_average, mask=mask)
-      return activate(y if shortcut is None else y + shortcut)
-    # All were made when the module was initialised.
-    channels = (x.shape[-1],)
-    scale = self.param("scale", self.scale_init, channels)
-    bias = self.param("bias", self.bias_init, channels)
-    means = self.variable("batch_stats", "mean", jnp.zeros, channels)
-    variances = self.variable("batch_stats", "var", jnp.ones, channels)
+      return activation_fn(y if residual is None else y + residual)
+    # `nn.BatchNorm` has created these at initialization.
+    shape = (x.shape[-1],)
+    scale = self.param("scale", self.scale_init, shape)
+    bias = self.param("bias", self.bias_init, shape)
+    mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+    var = self.variable("batch_stats", "var", jnp.ones, shape)
     if running:
-      factor = lax.rsqrt(variances.value + self.epsilon) * scale
-      return _fixed(_How(clamp), x, shortcut, means.value, factor, bias)
-    how = _How(clamp, self.epsilon, self.axis_name, kernels)
-    y, *seen = _trained(how, x, shortcut, scale, bias)
-    for kept, value in zip((means, variances), seen, strict=True):
+      factor = lax.rsqrt(var.value + self.epsilon) * scale
+      settings = _Settings(clamp)
+      return _normalize(settings, x, residual, mean.value, factor, bias)
+    settings = _Settings(clamp, self.epsilon, self.axis_name, kernels)
+    y, *statistics = _batch_normalize(settings, x, residual, scale, bias)
+    for variable, value in zip((mean, var), statistics, strict=True):
       new = lax.stop_gradient(value)
-      kept.value = self.momentum * kept.value + (1 - self.momentum) * new
+      old = variable.value
+      variable.value = self.momentum * old + (1 - self.momentum) * new
     return y
 
 
 def add_relu(
-  x: Float[Array, "... c"], shortcut: Float[Array, "... c"]
+  x: Float[Array, "... c"], residual: Float[Array, "... c"]
 ) -> Float[Array, "... c"]:
-  """ReLU of the sum, kept as `BatchNorm` keeps what comes out of it."""
-  if not convolution.use_kernels(x, shortcut):
-    return nn.relu(x + shortcut)
-  nothing = jnp.zeros(x.shape[-1:])
-  how = _How(ACTIVATIONS["relu"][1])
-  return _fixed(how, x, shortcut, nothing, nothing + 1.0, nothing)
+  """Computes `relu(x + residual)`, materialized as `BatchNorm`'s output is."""
+  if not convolution.use_kernels(x, residual):
+    return nn.relu(x + residual)
+  zeros = jnp.zeros(x.shape[-1:])
+  settings = _Settings(ACTIVATIONS["relu"][1])
+  return _normalize(settings, x, residual, zeros, zeros + 1.0, zeros)
 
 
-class _How(NamedTuple):
-  """What is known while tracing."""
+class _Settings(NamedTuple):
+  """Static arguments of the functions below.
+
+  Attributes:
+    clamp: bounds of the output.
+    epsilon: added to the variance.
+    axis_name: device axis over which statistics are averaged, or None.
+    kernels: whether to use the C++ CPU kernels, else XLA's operations.
+  """
 
   clamp: cpu_norm_kernels.Clamp
   epsilon: float = 0.0
   axis_name: str | None = None
-  kernels: bool = True  # of our own, for CPUs; else XLA's operations
+  kernels: bool = True
 
   @property
   def passes(self) -> Any:
-    """The module of the three passes."""
+    """The module that computes the passes over the feature maps."""
     return cpu_norm_kernels if self.kernels else xla_norm
 
-  def over_devices(self, *values: Array) -> tuple[Array, ...]:
+  def mean_over_devices(self, *values: Array) -> tuple[Array, ...]:
     return lax.pmean(values, self.axis_name) if self.axis_name else values
 
 
 class _Saved(NamedTuple):
-  """What the backward pass needs.
+  """Values saved for the backward pass.
 
   Attributes:
-    x: what went in.
-    y: what came out; None where all of it was let through.
-    adds: None where there was no shortcut, else ().
-    mean, factor: by channel.
+    x: the input.
+    y: the output; None without an activation.
+    added: () if a residual was added, else None.
+    mean: subtracted from x, per channel.
+    factor: multiplied with x - mean, per channel.
   """
 
   x: Array
   y: Array | None
-  adds: tuple[()] | None
+  added: tuple[()] | None
   mean: Array
   factor: Array
 
 
-def _normalize(
-  how: _How,
-  x: Array,
-  shortcut: Array | None,
-  mean: Array,
-  factor: Array,
-  bias: Array,
-) -> tuple[Array, _Saved]:
-  y = how.passes.normalize(x, mean, factor, bias, shortcut, how.clamp)
-  adds = None if shortcut is None else ()
-  clamped = how.clamp != _IDENTITY
-  return y, _Saved(x, y if clamped else None, adds, mean, factor)
-
-
-class _Pulled(NamedTuple):
-  """The gradient of the output, on its way.
+class _PreActivation(NamedTuple):
+  """The gradient before the activation, and sums of it.
 
   Attributes:
-    g: the gradient behind the clamp, or in front of it where that was passed.
-    how: with the clamp that is left to pass.
-    saved: as it was given.
-    total: sum over all but channels of the gradient in front of the clamp.
-    products: the same of it times x - mean.
+    gradient: before the activation if the clamp is `_IDENTITY`, else after it.
+    settings: with the clamp that is still to be applied to `gradient`.
+    saved: by the forward pass.
+    total: sum of the gradient before the activation, per channel.
+    products: sum of that gradient times x - mean, per channel.
   """
 
-  g: Array
-  how: _How
+  gradient: Array
+  settings: _Settings
   saved: _Saved
   total: Array
   products: Array
 
-  def to_shortcut(self) -> Array | None:
-    return None if self.saved.adds is None else self.g
+  def residual_gradient(self) -> Array | None:
+    return None if self.saved.added is None else self.gradient
 
-  def to_x(self, shift: Array, slope: Array) -> Array:
-    """Its own part, and shift + slope * (x - mean) by way of statistics."""
+  def x_gradient(self, shift: Array, slope: Array) -> Array:
+    """Returns the direct part plus shift + slope * (x - mean)."""
     x, y, _, mean, factor = self.saved
-    out = x if self.how.clamp == _IDENTITY or y is None else y
-    return self.how.passes.norm_gradient(
-      self.g, out, x, mean, factor, shift, slope, self.how.clamp
+    clamp = self.settings.clamp
+    output = x if clamp == _IDENTITY or y is None else y
+    return self.settings.passes.norm_gradient(
+      self.gradient, output, x, mean, factor, shift, slope, clamp
     )
 
 
-def _pull(how: _How, saved: _Saved, gradient: Array) -> _Pulled:
-  keep = saved.adds is not None and how.clamp != _IDENTITY
-  out = saved.x if saved.y is None else saved.y
-  total, products, g = how.passes.norm_sums(
-    gradient, out, saved.x, saved.mean, how.clamp, keep=keep
+def _differentiate_activation(
+  settings: _Settings, saved: _Saved, gradient: Array
+) -> _PreActivation:
+  keep = saved.added is not None and settings.clamp != _IDENTITY
+  output = saved.x if saved.y is None else saved.y
+  total, products, gradient = settings.passes.norm_sums(
+    gradient, output, saved.x, saved.mean, settings.clamp, keep=keep
   )
-  how = how._replace(clamp=_IDENTITY) if keep else how
-  return _Pulled(g, how, saved, total, products)
+  if keep:
+    settings = settings._replace(clamp=_IDENTITY)
+  return _PreActivation(gradient, settings, saved, total, products)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _fixed(
-  how: _How,
+def _normalize(
+  settings: _Settings,
   x: Float32[Array, "... c"],
-  shortcut: Float32[Array, "... c"] | None,
+  residual: Float32[Array, "... c"] | None,
   mean: Float32[Array, " c"],
   factor: Float32[Array, " c"],
   bias: Float32[Array, " c"],
 ) -> Float32[Array, "... c"]:
-  """clamp((x - mean) * factor + bias + shortcut)."""
-  return _normalize(how, x, shortcut, mean, factor, bias)[0]
+  """Returns clamp((x - mean) * factor + bias + residual)."""
+  return _normalize_forward(settings, x, residual, mean, factor, bias)[0]
 
 
-def _fixed_backward(
-  how: _How, saved: _Saved, gradient: Array
+def _normalize_forward(
+  settings: _Settings,
+  x: Array,
+  residual: Array | None,
+  mean: Array,
+  factor: Array,
+  bias: Array,
+) -> tuple[Array, _Saved]:
+  clamp = settings.clamp
+  y = settings.passes.normalize(x, mean, factor, bias, residual, clamp)
+  added = None if residual is None else ()
+  return y, _Saved(x, None if clamp == _IDENTITY else y, added, mean, factor)
+
+
+def _normalize_backward(
+  settings: _Settings, saved: _Saved, gradient: Array
 ) -> tuple[Array | None, ...]:
-  pulled = _pull(how, saved, gradient)
-  nothing = jnp.zeros_like(saved.mean)
+  before = _differentiate_activation(settings, saved, gradient)
+  zeros = jnp.zeros_like(saved.mean)
   return (
-    pulled.to_x(nothing, nothing),
-    pulled.to_shortcut(),
-    -saved.factor * pulled.total,
-    pulled.products,
-    pulled.total,
+    before.x_gradient(zeros, zeros),
+    before.residual_gradient(),
+    -saved.factor * before.total,
+    before.products,
+    before.total,
   )
 
 
-_fixed.defvjp(_normalize, _fixed_backward)
+_normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _trained(
-  how: _How,
+def _batch_normalize(
+  settings: _Settings,
   x: Float32[Array, "... c"],
-  shortcut: Float32[Array, "... c"] | None,
+  residual: Float32[Array, "... c"] | None,
   scale: Float32[Array, " c"],
   bias: Float32[Array, " c"],
 ) -> tuple[Array, Array, Array]:
-  """As `_fixed` by the batch's own statistics, which come out too.
+  """Normalizes by the batch's statistics and returns those too.
 
-  Statistics have no gradient.
+  Returns:
+    The output, the mean and the variance; the statistics have no gradient.
   """
-  return _trained_forward(how, x, shortcut, scale, bias)[0]
+  return _batch_normalize_forward(settings, x, residual, scale, bias)[0]
 
 
-def _trained_forward(
-  how: _How, x: Array, shortcut: Array | None, scale: Array, bias: Array
+def _batch_normalize_forward(
+  settings: _Settings,
+  x: Array,
+  residual: Array | None,
+  scale: Array,
+  bias: Array,
 ) -> tuple[tuple[Array, Array, Array], tuple[_Saved, Array, Array]]:
-  nothing = jnp.zeros_like(bias)
-  sums = how.passes.norm_sums(x, x, x, nothing, _IDENTITY)[:2]
+  zeros = jnp.zeros_like(bias)
+  sums = settings.passes.norm_sums(x, x, x, zeros, _IDENTITY)[:2]
   count = x.size // x.shape[-1]
-  mean, square = how.over_devices(*(total / count for total in sums))
+  mean, square = settings.mean_over_devices(*(total / count for total in sums))
   var = jnp.maximum(square - mean * mean, 0.0)
-  by_deviation = lax.rsqrt(var + how.epsilon)
-  y, saved = _normalize(how, x, shortcut, mean, by_deviation * scale, bias)
-  return (y, mean, var), (saved, by_deviation, scale)
+  inverse_std = lax.rsqrt(var + settings.epsilon)
+  y, saved = _normalize_forward(
+    settings, x, residual, mean, inverse_std * scale, bias
+  )
+  return (y, mean, var), (saved, inverse_std, scale)
 
 
-def _trained_backward(
-  how: _How,
+def _batch_normalize_backward(
+  settings: _Settings,
   residuals: tuple[_Saved, Array, Array],
   gradients: tuple[Array, Array, Array],
 ) -> tuple[Array | None, ...]:
-  saved, by_deviation, scale = residuals
-  pulled = _pull(how, saved, gradients[0])
+  saved, inverse_std, scale = residuals
+  before = _differentiate_activation(settings, saved, gradients[0])
   count = saved.x.size // saved.x.shape[-1]
-  # Ioffe and Szegedy 2015, section 3: by way of the mean and the variance.
-  shift = -saved.factor * pulled.total / count
-  slope = -(by_deviation**3) * scale * pulled.products / count
+  # The gradient through the mean and the variance (Ioffe and Szegedy 2015,
+  # section 3).
+  shift = -saved.factor * before.total / count
+  slope = -(inverse_std**3) * scale * before.products / count
   return (
-    pulled.to_x(*how.over_devices(shift, slope)),
-    pulled.to_shortcut(),
-    pulled.products * by_deviation,
-    pulled.total,
+    before.x_gradient(*settings.mean_over_devices(shift, slope)),
+    before.residual_gradient(),
+    before.products * inverse_std,
+    before.total,
   )
 
 
-_trained.defvjp(_trained_forward, _trained_backward)
+_batch_normalize.defvjp(_batch_normalize_forward, _batch_normalize_backward)

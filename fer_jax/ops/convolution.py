@@ -1,12 +1,11 @@
-"""Layers whose computation is chosen per shape and platform.
+"""Convolution and max pooling, lowered per shape and platform.
 
-Models are written with `Conv` and `max_pool` from here. On GPU and TPU both
-are XLA's own operations. On CPU, XLA's convolutions are up to hundreds of
-times slower than they need be, so each shape is lowered to matrix products
-(see `lowerings`) or to a kernel of our own (`kernels`), separately for the
-output, the input's gradient and the kernel's. Parameters are those of `nn.Conv`
-in every case, so weights move between platforms; results agree to float32
-accuracy.
+Models use `Conv` and `max_pool` from this module. On GPU and TPU both are
+XLA's operations. On CPU, XLA's convolutions are up to hundreds of times slower
+than necessary, so each shape is lowered to matrix products (`lowerings`) or to
+a C++ kernel (`cpu_kernels`), chosen separately for the output, the gradient of
+the input and the gradient of the kernel. Parameters are those of `nn.Conv` on
+every platform, and results agree to float32 accuracy.
 """
 
 import contextlib
@@ -20,14 +19,14 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from fer_jax.ops import cpu_kernels, lowerings
+from fer_jax.ops import cpu_kernels, cpu_library, lowerings
 from fer_jax.ops.lowerings import Pads, Strides, output_size
 
 Lowering = Callable[[Array, Array, Strides, Pads], Array]
 
 
 class Rule(NamedTuple):
-  """How a convolution and its two gradients are computed."""
+  """Lowerings of a convolution and of its two gradients."""
 
   forward: Lowering
   input_gradient: Lowering
@@ -35,20 +34,17 @@ class Rule(NamedTuple):
 
   @classmethod
   def all(cls, lowering: Lowering) -> "Rule":
-    """The same lowering for all three."""
+    """Returns the rule with the same lowering for all three."""
     return cls(lowering, lowering, lowering)
 
 
+XLA_ONLY = Rule.all(lowerings.xla)
 _forced: list[Rule] = []
 
 
 @contextlib.contextmanager
-def use(rule: Rule) -> Iterator[None]:
-  """Traces convolutions by `rule` whatever their shape and the platform.
-
-  For tests, benchmarks and programs for another platform; where all of the
-  rule is XLA's own operation, pooling is too.
-  """
+def use_rule(rule: Rule) -> Iterator[None]:
+  """Lowers every convolution by `rule`, for tests and benchmarks."""
   _forced.append(rule)
   try:
     yield
@@ -56,12 +52,21 @@ def use(rule: Rule) -> Iterator[None]:
     _forced.pop()
 
 
+def use_xla() -> contextlib.AbstractContextManager[None]:
+  """Computes convolution, pooling and normalization by XLA's operations only.
+
+  For programs that run on another platform than this process, and for tests:
+  these operations are the fastest to trace and compile.
+  """
+  return use_rule(XLA_ONLY)
+
+
 _platforms: list[str] = []
 
 
 @contextlib.contextmanager
 def tracing_for(platform: str) -> Iterator[None]:
-  """Traces as for a platform that may not be this machine's.
+  """Traces functions for a platform that may not be this machine's.
 
   Args:
     platform: "cpu", "gpu" or "tpu".
@@ -74,24 +79,24 @@ def tracing_for(platform: str) -> Iterator[None]:
 
 
 def platform() -> str:
-  """The platform that is traced for: "cpu", "gpu" or "tpu"."""
+  """Returns the platform to trace for: "cpu", "gpu" or "tpu"."""
   return _platforms[-1] if _platforms else jax.default_backend()
 
 
 def use_kernels(*arrays: Array) -> bool:
-  """Whether to compute on arrays by kernels of our own; float32, on CPUs."""
+  """Returns whether to compute on some arrays by the C++ CPU kernels."""
   return (
-    platform() == "cpu" and not _native_forced() and cpu_kernels.serve(*arrays)
+    platform() == "cpu" and not _xla_only() and cpu_library.supports(*arrays)
   )
 
 
 def on_accelerator() -> bool:
-  """Whether to trace what suits GPUs and TPUs best, rather than plain Flax."""
-  return platform() != "cpu" and not _native_forced()
+  """Returns whether to use the operations that are fastest on GPU and TPU."""
+  return platform() != "cpu" and not _xla_only()
 
 
-def _native_forced() -> bool:
-  return bool(_forced) and _forced[-1] == Rule.all(lowerings.native)
+def _xla_only() -> bool:
+  return bool(_forced) and _forced[-1] == XLA_ONLY
 
 
 def rule_for(
@@ -101,52 +106,61 @@ def rule_for(
   pads: Pads,
   platform: str,
 ) -> Rule:
-  """Picks the lowering of one convolution.
+  """Chooses the lowerings of one convolution.
 
   Args:
     image: shape NHWC.
-    kernel: shape HWIO; I is 1 when the convolution is depthwise.
-    strides: rows, columns.
-    pads: before and after, of rows and of columns.
+    kernel: shape HWIO; I is 1 if the convolution is depthwise.
+    strides: of rows and of columns.
+    pads: (before, after), of rows and of columns.
     platform: "cpu", "gpu" or "tpu".
 
   Returns:
-    A rule; measured on CPU, XLA's own operation elsewhere.
+    On CPU, the fastest lowerings as measured by benchmarks/ops.py; on GPU and
+    TPU, XLA's operation.
   """
   if _forced:
     return _forced[-1]
   kh, kw, inputs, outputs = kernel
-  channels = image[-1]
+  batch, height, width, channels = image
   groups = channels // inputs
   if platform != "cpu" or (groups > 1 and not outputs == channels == groups):
-    return Rule.all(lowerings.native)
+    return XLA_ONLY
   if groups > 1:
     return Rule.all(cpu_kernels.depthwise)
-  wide = inputs % cpu_kernels.WIDTH == outputs % cpu_kernels.WIDTH == 0
+  kernels = cpu_library.supports()
+  multiple = cpu_kernels.CHANNEL_MULTIPLE
+  if channels <= 4:
+    # The stem: matrix products over so few channels would be slow.
+    large = height * width >= 144
+    if outputs % multiple == 0 and kernels:
+      lowering = cpu_kernels.stem
+    elif outputs == 1 and large:
+      # Spatial attention, for which XLA has no fast path.
+      lowering = lowerings.im2col
+    else:
+      lowering = lowerings.xla
+    return Rule(lowering, lowerings.space_to_depth, lowering)
+  kernels = kernels and inputs % multiple == outputs % multiple == 0
   if (kh, kw) == (1, 1) and pads == ((0, 0), (0, 0)):
-    places = math.prod(output_size(image, kernel, strides, pads))
-    if wide and cpu_kernels.serve() and image[0] * places <= cpu_kernels.FEW:
+    positions = batch * math.prod(output_size(image, kernel, strides, pads))
+    if kernels and positions <= cpu_kernels.FEW_POSITIONS:
       return Rule.all(cpu_kernels.convolution)
-    # XLA's is the better one of matrices that are large both ways.
-    if wide and cpu_kernels.serve() and inputs * outputs <= 2**20:
+    # XLA's matrix product is faster where both dimensions are large.
+    if kernels and inputs * outputs <= 2**20:
       return Rule(
         lowerings.pointwise, lowerings.pointwise, cpu_kernels.convolution
       )
     return Rule.all(lowerings.pointwise)
-  if channels <= 4:  # a stem: products over one channel would be tiny
-    large = image[1] * image[2] >= 144
-    if outputs % cpu_kernels.WIDTH == 0 and cpu_kernels.serve():
-      own = cpu_kernels.stem
-    else:  # Attention's, of one output, has XLA on its slow path where large.
-      own = lowerings.gathered if outputs == 1 and large else lowerings.native
-    return Rule(own, lowerings.space_to_depth, own)
-  if wide and cpu_kernels.serve():
-    many_of_small = image[1] * image[2] < 9 and image[0] >= 16
-    best = lowerings.shifted if many_of_small else cpu_kernels.convolution
-    return Rule(best, best, cpu_kernels.convolution)
-  if image[1] * image[2] >= 144 and strides == (1, 1):
-    return Rule(lowerings.native, lowerings.shifted, lowerings.shifted)
-  return Rule.all(lowerings.shifted)
+  if kernels:
+    if height * width < 9 and batch >= 16:
+      lowering = lowerings.shift_and_add
+    else:
+      lowering = cpu_kernels.convolution
+    return Rule(lowering, lowering, cpu_kernels.convolution)
+  if height * width >= 144 and strides == (1, 1):
+    return Rule(lowerings.xla, lowerings.shift_and_add, lowerings.shift_and_add)
+  return Rule.all(lowerings.shift_and_add)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -166,17 +180,17 @@ def _convolve_backward(
   strides: Strides,
   pads: Pads,
   rule: Rule,
-  saved: tuple[Array, Array],
+  residuals: tuple[Array, Array],
   gradient: Array,
 ) -> tuple[Array, Array]:
-  x, kernel = saved
-  _, to_input = jax.vjp(
+  x, kernel = residuals
+  _, input_vjp = jax.vjp(
     lambda x: rule.input_gradient(x, kernel, strides, pads), x
   )
-  _, to_kernel = jax.vjp(
+  _, kernel_vjp = jax.vjp(
     lambda kernel: rule.kernel_gradient(x, kernel, strides, pads), kernel
   )
-  return to_input(gradient)[0], to_kernel(gradient)[0]
+  return input_vjp(gradient)[0], kernel_vjp(gradient)[0]
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
@@ -192,17 +206,19 @@ def convolve(
   dimension_numbers: Any = ("NHWC", "HWIO", "NHWC"),
   **others: Any,
 ) -> Float[Array, "b oh ow k"]:
-  """A 2-D convolution, NHWC by HWIO, lowered for the platform.
+  """Computes a 2-D convolution, lowered for the shape and the platform.
+
+  Takes the arguments of `lax.conv_general_dilated`, which `nn.Conv` calls.
 
   Args:
     x: images or feature maps.
     kernel: weights; `i` is `c // feature_group_count`.
-    window_strides: rows, columns.
+    window_strides: of rows and of columns.
     padding: "SAME", "VALID" or (before, after) of rows and of columns.
     feature_group_count: groups of channels; `c` for a depthwise convolution.
-    dimension_numbers: only for XLA, where the images are not 2-D.
-    **others: what else `nn.Conv` passes. Where one of them is set (dilation,
-      precision), the convolution is XLA's own.
+    dimension_numbers: used by XLA's convolution, for inputs that are not 2-D.
+    **others: further arguments. If any of them is set (dilation, precision),
+      XLA's convolution is used.
 
   Returns:
     The feature maps, of x's dtype.
@@ -231,12 +247,12 @@ def convolve(
   (top, bottom), (left, right) = padding
   pads = ((top, bottom), (left, right))
   rule = rule_for(x.shape, kernel.shape, strides, pads, platform())
-  if rule == Rule.all(lowerings.native):
-    return lowerings.native(x, kernel, strides, pads)
+  if rule == XLA_ONLY:
+    return lowerings.xla(x, kernel, strides, pads)
   return _convolve(x, kernel, strides, pads, rule)
 
 
-# `nn.Conv` with the convolution above: same parameters, same arguments.
+# `nn.Conv` that computes with `convolve`: same parameters, same arguments.
 Conv = functools.partial(nn.Conv, conv_general_dilated=convolve)
 
 
@@ -246,11 +262,19 @@ def max_pool(
   strides: tuple[int, int],
   padding: Pads = ((0, 0), (0, 0)),
 ) -> Float[Array, "b oh ow c"]:
-  """The maximum over windows; padding never wins.
+  """Computes the maximum over windows; padding counts as -inf.
 
-  On CPU a maximum of shifted slices, whose gradient goes to the first of equal
-  values, as XLA's own does.
+  Of equal values, the first receives the gradient, on every platform.
+
+  Args:
+    x: feature maps.
+    window: height and width.
+    strides: of rows and of columns.
+    padding: (before, after) of rows and of columns.
+
+  Returns:
+    The maxima, of x's dtype.
   """
-  if platform() == "cpu" and not _native_forced():
+  if platform() == "cpu" and not _xla_only():
     return lowerings.max_pool(x, window, strides, padding)
   return nn.max_pool(x, window, strides, padding)

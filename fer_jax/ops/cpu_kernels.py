@@ -1,126 +1,27 @@
-"""Kernels of our own for CPUs, in cpu/: compiled at first use, and kept.
+"""Convolutions by the C++ CPU kernels, with their gradients.
 
-XLA's CPU back end takes tens of times as long as it need for the kernel
-gradient of a depthwise convolution, and several times as long for others and
-for BatchNorm, whose results it computes again wherever they are used. The
-kernels need a C++ compiler once; without one all of this is XLA's own and
-slower. FER_JAX_KERNELS=off forbids them.
+XLA's CPU backend takes tens of times longer than necessary for the kernel
+gradient of a depthwise convolution, and several times longer for other
+convolutions. Each function here falls back to XLA's operations where the
+kernels are not available (see `cpu_library`) or do not support the shape.
 """
 
-import contextlib
-import ctypes
 import functools
-import hashlib
-import importlib.resources
-import os
-import pathlib
-import platform
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from jaxtyping import Array, Float
 
-from fer_jax.ops import lowerings
+from fer_jax.ops import cpu_library, lowerings
 from fer_jax.ops.lowerings import Pads, Strides, output_size
 
-NORMALIZE = "fer_jax_normalize"
-NORM_SUMS = "fer_jax_norm_sums"
-NORM_GRADIENT = "fer_jax_norm_gradient"
-WIDTH = 32  # channels are multiples of it where `convolution` is our own
-FEW = 12  # rows (places of all images): weights are then read once for all
-SETTING = "FER_JAX_KERNELS"  # "off" forbids them
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
-_TIMEOUT = 300  # seconds for the compiler
-
-
-def serve(*arrays: jax.Array) -> bool:
-  """Whether the kernels can work on arrays; compiles them when first asked.
-
-  Args:
-    arrays: of a computation, concrete or traced.
-  """
-  return (
-    jax.default_backend() == "cpu"
-    and not _forbidden
-    and all(x.dtype == jnp.float32 and x.size for x in arrays)
-    and not why_not()
-  )
-
-
-_forbidden: list[bool] = []
-
-
-@contextlib.contextmanager
-def forbid() -> Iterator[None]:
-  """Traces without the kernels, as for a program that runs elsewhere."""
-  _forbidden.append(True)
-  try:
-    yield
-  finally:
-    _forbidden.pop()
-
-
-@functools.cache
-def why_not() -> str:
-  """Why there are no kernels; "" where there are."""
-  if os.environ.get(SETTING, "") == "off":
-    return f"{SETTING}=off"
-  compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
-  if not compiler:
-    return "no C++ compiler was found (c++, g++, or CXX=...)"
-  try:
-    library = ctypes.cdll.LoadLibrary(str(_library(compiler)))
-  except (OSError, subprocess.SubprocessError) as e:
-    said = getattr(e, "stderr", None) or str(e)
-    return f"{compiler} failed: {said.strip().splitlines()[-1]}"
-  targets = [name for pair in _KINDS for name in pair[:2]]
-  for name in (*targets, NORMALIZE, NORM_SUMS, NORM_GRADIENT):
-    handler = jax.ffi.pycapsule(getattr(library, name))
-    jax.ffi.register_ffi_target(name, handler, platform="cpu")
-  return ""
-
-
-def _library(compiler: str) -> pathlib.Path:
-  """The compiled kernels, of this machine and these versions."""
-  source = importlib.resources.files("fer_jax.ops") / "cpu"
-  with importlib.resources.as_file(source) as code:
-    made_of = (compiler, *_FLAGS, jaxlib.__version__, _processor())
-    digest = hashlib.sha256("\n".join(made_of).encode())
-    for path in sorted(code.glob("*.[ch]*")):
-      digest.update(path.read_bytes())
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = pathlib.Path(cache) / "fer_jax" / "kernels"
-    library = folder / f"{digest.hexdigest()[:16]}.so"
-    if library.exists():
-      return library
-    folder.mkdir(parents=True, exist_ok=True)
-    headers = ("-isystem", jax.ffi.include_dir())
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-      made = pathlib.Path(scratch) / "kernels.so"
-      subprocess.run(
-        [compiler, *_FLAGS, *headers, str(code / "kernels.cc"), "-o", made],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT,
-      )
-      return made.rename(library)  # Whoever is last of several wins.
-
-
-def _processor() -> str:
-  """What `-march=native` depends on."""
-  try:
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-  except OSError:  # not Linux
-    return platform.platform() + platform.processor()
-  return next((line for line in lines if line.startswith("flags")), "")
+# The kernels take numbers of channels that are multiples of this.
+CHANNEL_MULTIPLE = 32
+# With at most this many output positions (of all images together), the kernels
+# read the weights only once. kTileRows in cpu/convolution.h.
+FEW_POSITIONS = 12
 
 
 def depthwise(
@@ -129,9 +30,9 @@ def depthwise(
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow c"]:
-  """A depthwise convolution, of which XLA does what the kernels cannot."""
-  if serve(x, kernel):
-    return _own(_DEPTHWISE, strides, pads, x, kernel)
+  """Computes a depthwise convolution."""
+  if cpu_library.supports(x, kernel):
+    return _convolve(_DEPTHWISE, strides, pads, x, kernel)
   return lowerings.depthwise(x, kernel, strides, pads)
 
 
@@ -141,11 +42,11 @@ def convolution(
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
-  """A convolution, of which XLA does what the kernels cannot."""
-  whole = all(n % WIDTH == 0 for n in kernel.shape[2:])
-  if whole and serve(x, kernel):
-    return _own(_CONVOLUTION, strides, pads, x, kernel)
-  return lowerings.shifted(x, kernel, strides, pads)
+  """Computes a convolution whose channels are multiples of 32."""
+  multiples = all(n % CHANNEL_MULTIPLE == 0 for n in kernel.shape[2:])
+  if multiples and cpu_library.supports(x, kernel):
+    return _convolve(_CONVOLUTION, strides, pads, x, kernel)
+  return lowerings.shift_and_add(x, kernel, strides, pads)
 
 
 def stem(
@@ -154,77 +55,89 @@ def stem(
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
-  """A convolution of images of few channels; see `convolution`."""
-  if kernel.shape[3] % WIDTH == 0 and serve(x, kernel):
-    return _own(_STEM, strides, pads, x, kernel)
-  return lowerings.native(x, kernel, strides, pads)
+  """Computes a convolution of images that have few channels."""
+  if kernel.shape[3] % CHANNEL_MULTIPLE == 0 and cpu_library.supports(
+    x, kernel
+  ):
+    return _convolve(_STEM, strides, pads, x, kernel)
+  return lowerings.xla(x, kernel, strides, pads)
 
 
-class _Pair(NamedTuple):
-  """Targets of one kind of convolution."""
+class _Targets(NamedTuple):
+  """FFI targets of one kind of convolution.
+
+  Attributes:
+    convolution: the convolution and, if `transposes`, the input's gradient.
+    kernel_gradient: the gradient of the kernel.
+    transposes: whether `convolution` has the attribute "transposed".
+  """
 
   convolution: str
   kernel_gradient: str
-  transposes: bool = True  # whether `convolution` does the input's gradient
+  transposes: bool = True
 
 
-_DEPTHWISE = _Pair("fer_jax_depthwise", "fer_jax_depthwise_kernel_gradient")
-_CONVOLUTION = _Pair("fer_jax_convolution", "fer_jax_kernel_gradient")
-_STEM = _Pair("fer_jax_stem", "fer_jax_stem_kernel_gradient", transposes=False)
-_KINDS = (_DEPTHWISE, _CONVOLUTION, _STEM)
+_DEPTHWISE = _Targets("fer_jax_depthwise", "fer_jax_depthwise_kernel_gradient")
+_CONVOLUTION = _Targets("fer_jax_convolution", "fer_jax_kernel_gradient")
+_STEM = _Targets(
+  "fer_jax_stem", "fer_jax_stem_kernel_gradient", transposes=False
+)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _own(
-  pair: _Pair, strides: Strides, pads: Pads, x: Array, kernel: Array
+def _convolve(
+  targets: _Targets, strides: Strides, pads: Pads, x: Array, kernel: Array
 ) -> Array:
   height, width = output_size(x.shape, kernel.shape, strides, pads)
   shape = (x.shape[0], height, width, kernel.shape[3])
-  where: dict[str, Any] = _geometry(strides, pads)
-  if pair.transposes:
-    where["transposed"] = False
-  return _call(pair.convolution, _float32(shape), x, kernel, **where)
+  attributes: dict[str, Any] = _geometry(strides, pads)
+  if targets.transposes:
+    attributes["transposed"] = False
+  return _call(targets.convolution, shape, x, kernel, **attributes)
 
 
-def _own_forward(
-  pair: _Pair, strides: Strides, pads: Pads, x: Array, kernel: Array
+def _convolve_forward(
+  targets: _Targets, strides: Strides, pads: Pads, x: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array]]:
-  return _own(pair, strides, pads, x, kernel), (x, kernel)
+  return _convolve(targets, strides, pads, x, kernel), (x, kernel)
 
 
-def _own_backward(
-  pair: _Pair,
+def _convolve_backward(
+  targets: _Targets,
   strides: Strides,
   pads: Pads,
-  saved: tuple[Array, Array],
+  residuals: tuple[Array, Array],
   gradient: Array,
 ) -> tuple[Array, Array]:
-  x, kernel = saved
-  where = _geometry(strides, pads)
-  if pair.transposes:
-    to_input = _call(
-      pair.convolution,
-      _float32(x.shape),
+  x, kernel = residuals
+  attributes = _geometry(strides, pads)
+  if targets.transposes:
+    x_gradient = _call(
+      targets.convolution,
+      x.shape,
       gradient,
       kernel,
       transposed=True,
-      **where,
+      **attributes,
     )
-  else:  # seldom wanted: of the images
-    _, pull = jax.vjp(
+  else:  # The gradient of the images, which training does not need.
+    _, vjp = jax.vjp(
       lambda x: lowerings.space_to_depth(x, kernel, strides, pads), x
     )
-    (to_input,) = pull(gradient)
-  to_kernel = _call(
-    pair.kernel_gradient, _float32(kernel.shape), x, gradient, **where
+    (x_gradient,) = vjp(gradient)
+  kernel_gradient = _call(
+    targets.kernel_gradient, kernel.shape, x, gradient, **attributes
   )
-  return to_input, to_kernel
+  return x_gradient, kernel_gradient
 
 
-_own.defvjp(_own_forward, _own_backward)
+_convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-def _call(target: str, result: Any, *args: Array, **attributes: Any) -> Any:
+def _call(
+  target: str, shape: tuple[int, ...], *args: Array, **attributes: Any
+) -> Any:
+  result = jax.ShapeDtypeStruct(shape, jnp.float32)
   call = jax.ffi.ffi_call(target, result, vmap_method="sequential")
   return call(*args, **attributes)
 
@@ -236,7 +149,3 @@ def _geometry(strides: Strides, pads: Pads) -> dict[str, np.int64]:
     "top": np.int64(pads[0][0]),
     "left": np.int64(pads[1][0]),
   }
-
-
-def _float32(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -1,89 +1,96 @@
-"""The kernels of normalisation; see `kernels`, which compiles them."""
+"""Batch normalization by the C++ CPU kernels: one call per pass over the data.
+
+`cpu_library` compiles the kernels. `fer_jax.ops.batch_norm` combines these
+passes and defines their gradients.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
-from fer_jax.ops.cpu_kernels import NORM_GRADIENT, NORM_SUMS, NORMALIZE
-
-Clamp = tuple[float, float]  # below and above which nothing comes through
-Rows = Float32[Array, "... c"]  # feature maps, of any rank
-Channels = Float32[Array, " c"]
+# Bounds of the output: (0, inf) for ReLU, (-inf, inf) for no activation.
+Clamp = tuple[float, float]
+FeatureMaps = Float32[Array, "... c"]
+PerChannel = Float32[Array, " c"]
 
 
 def normalize(
-  x: Rows,
-  mean: Channels,
-  factor: Channels,
-  bias: Channels,
-  shortcut: Rows | None,
+  x: FeatureMaps,
+  mean: PerChannel,
+  factor: PerChannel,
+  bias: PerChannel,
+  residual: FeatureMaps | None,
   clamp: Clamp,
-) -> Rows:
-  """clamp((x - mean) * factor + bias + shortcut), in one pass."""
-  rows = [_rows(x), mean, factor, bias]
-  if shortcut is not None:
-    rows.append(_rows(shortcut))
-  (y,) = _normed(NORMALIZE, [rows[0].shape], clamp, *rows)
+) -> FeatureMaps:
+  """Returns clamp((x - mean) * factor + bias + residual), in one pass."""
+  args = [_flatten(x), mean, factor, bias]
+  if residual is not None:
+    args.append(_flatten(residual))
+  (y,) = _call("fer_jax_normalize", [args[0].shape], clamp, *args)
   return y.reshape(x.shape)
 
 
 def norm_sums(
-  gradient: Rows,
-  output: Rows,
-  x: Rows,
-  mean: Channels,
+  gradient: FeatureMaps,
+  output: FeatureMaps,
+  x: FeatureMaps,
+  mean: PerChannel,
   clamp: Clamp,
   *,
   keep: bool = False,
-) -> tuple[Channels, Channels, Rows]:
-  """What the gradients of `normalize` are made of, in one pass.
+) -> tuple[PerChannel, PerChannel, FeatureMaps]:
+  """Returns the sums that the gradients of `normalize` consist of.
+
+  Below, g is the gradient before the clamp: `gradient` where `output` lies
+  strictly between the bounds, 0 elsewhere.
 
   Args:
-    gradient: of the output.
-    output: of `normalize`; what the clamp held back has no gradient, g is 0.
-    x: the input.
-    mean: as it was given.
-    clamp: as it was given.
-    keep: whether g is wanted.
+    gradient: gradient of the output of `normalize`.
+    output: the output of `normalize`.
+    x: the input of `normalize`.
+    mean: subtracted from x.
+    clamp: the bounds given to `normalize`.
+    keep: whether to return g.
 
   Returns:
-    Sums over all axes but the last of g and of g * (x - mean), and g, or the
-    gradient as it came.
+    The sum of g and the sum of g * (x - mean), over all axes but the last;
+    then g if `keep`, else `gradient` unchanged.
   """
-  one = mean.shape
-  rows = [_rows(array) for array in (gradient, output, x)]
-  results = [one, one] + [rows[0].shape] * keep
-  # g takes the gradient's place.
-  total, products, *g = _normed(
-    NORM_SUMS, results, clamp, *rows, mean, aliases={0: 2} if keep else None
+  args = [_flatten(array) for array in (gradient, output, x)]
+  shapes = [mean.shape, mean.shape] + [args[0].shape] * keep
+  # g overwrites the gradient.
+  aliases = {0: 2} if keep else None
+  total, products, *g = _call(
+    "fer_jax_norm_sums", shapes, clamp, *args, mean, aliases=aliases
   )
   return total, products, g[0].reshape(x.shape) if keep else gradient
 
 
 def norm_gradient(
-  gradient: Rows,
-  output: Rows,
-  x: Rows,
-  mean: Channels,
-  factor: Channels,
-  shift: Channels,
-  slope: Channels,
+  gradient: FeatureMaps,
+  output: FeatureMaps,
+  x: FeatureMaps,
+  mean: PerChannel,
+  factor: PerChannel,
+  shift: PerChannel,
+  slope: PerChannel,
   clamp: Clamp,
-) -> Rows:
+) -> FeatureMaps:
   """Returns g * factor + shift + slope * (x - mean); g as in `norm_sums`."""
-  rows = [_rows(array) for array in (gradient, output, x)]
-  (to_x,) = _normed(
-    NORM_GRADIENT, [rows[2].shape], clamp, *rows, mean, factor, shift, slope
+  args = [_flatten(array) for array in (gradient, output, x)]
+  per_channel = (mean, factor, shift, slope)
+  (x_gradient,) = _call(
+    "fer_jax_norm_gradient", [args[2].shape], clamp, *args, *per_channel
   )
-  return to_x.reshape(x.shape)
+  return x_gradient.reshape(x.shape)
 
 
-def _rows(x: Array) -> Array:
+def _flatten(x: Array) -> Array:
   return x.reshape(-1, x.shape[-1])
 
 
-def _normed(
+def _call(
   target: str,
   shapes: list[tuple[int, ...]],
   clamp: Clamp,

@@ -1,8 +1,9 @@
-"""Ways to compute one convolution out of matrix products.
+"""Lowerings of a convolution: equivalent computations of different speed.
 
-Each function here computes `lax.conv_general_dilated` in NHWC/HWIO layout with
-other operations. XLA's CPU back end has no fast path for most of the shapes a
-48x48 image leads to; it has a good one for matrix products.
+Every function here computes `lax.conv_general_dilated` in NHWC/HWIO layout,
+`xla` by that operation and the others by matrix products. XLA's CPU backend
+has a fast path for matrix products, but none for most of the convolutions in a
+network on 48x48 images.
 """
 
 from collections.abc import Iterator
@@ -11,17 +12,18 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+# (before, after) in pixels, of rows and of columns.
 Pads = tuple[tuple[int, int], tuple[int, int]]
-Strides = tuple[int, int]
+Strides = tuple[int, int]  # of rows and of columns
 
 
-def native(
+def xla(
   x: Float[Array, "b h w c"],
   kernel: Float[Array, "kh kw i k"],
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
-  """XLA's own convolution; grouped when the kernel has fewer inputs than x."""
+  """Computes XLA's convolution; grouped if the kernel has fewer inputs."""
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -38,21 +40,21 @@ def pointwise(
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
-  """A 1x1 convolution without padding: one matrix product."""
+  """Computes a 1x1 convolution without padding as one matrix product."""
   del pads
   return _product(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
 
 
-def shifted(
+def shift_and_add(
   x: Float[Array, "b h w c"],
   kernel: Float[Array, "kh kw c k"],
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
-  """A sum of one matrix product per kernel tap.
+  """Computes a convolution as a sum of one matrix product per kernel tap.
 
-  A tap multiplies only those pixels it meets inside the image; padding is
-  skipped, which for a 3x3 kernel on a 2x2 map is more than half of the work.
+  Each tap multiplies only the pixels inside the image. Skipping the padding
+  saves more than half of the work of a 3x3 kernel on a 2x2 feature map.
   """
   out_h, out_w = output_size(x.shape, kernel.shape, strides, pads)
   out = None
@@ -63,18 +65,18 @@ def shifted(
       y = _product(x[:, rows.source, cols.source], kernel[i, j])
       y = jnp.pad(y, ((0, 0), rows.border, cols.border, (0, 0)))
       out = y if out is None else out + y
-  if out is None:  # strides can step over a small map: all is padding
+  if out is None:  # Every tap lies in the padding.
     out = jnp.zeros((x.shape[0], out_h, out_w, kernel.shape[3]), x.dtype)
   return out
 
 
-def gathered(
+def im2col(
   x: Float[Array, "b h w c"],
   kernel: Float[Array, "kh kw c k"],
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
-  """One matrix product over gathered patches (im2col)."""
+  """Computes a convolution as one matrix product over patches (im2col)."""
   kh, kw, c, k = kernel.shape
   patches = jnp.concatenate(
     list(_windows(x, (kh, kw), strides, pads, 0.0)), axis=-1
@@ -88,33 +90,34 @@ def space_to_depth(
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow k"]:
-  """A strided convolution as a dense one over blocks of stride x stride pixels.
+  """Computes a strided convolution as one of stride 1 over blocks of pixels.
 
   The stem's 7x7 stride 2 kernel on 1 channel becomes a 4x4 stride 1 kernel on
-  4: longer, fewer runs of memory. Computed over gathered patches.
+  4 channels, which reads longer contiguous pieces of memory. The result is
+  computed by `im2col`.
   """
   (sh, sw), (kh, kw, c, k) = strides, kernel.shape
   out_h, out_w = output_size(x.shape, kernel.shape, strides, pads)
   mh, mw = -(-kh // sh), -(-kw // sw)  # kernel size in blocks
-  need_h, need_w = (out_h + mh - 1) * sh, (out_w + mw - 1) * sw
+  padded_h, padded_w = (out_h + mh - 1) * sh, (out_w + mw - 1) * sw
   (top, _), (left, _) = pads
   x = lax.pad(
     x,
     jnp.zeros((), x.dtype),
     (
       (0, 0, 0),
-      (top, need_h - x.shape[1] - top, 0),
-      (left, need_w - x.shape[2] - left, 0),
+      (top, padded_h - x.shape[1] - top, 0),
+      (left, padded_w - x.shape[2] - left, 0),
       (0, 0, 0),
     ),
   )
-  x = _blocks(x, sh, sw)
+  x = _stack_blocks(x, sh, sw)
   kernel = jnp.pad(
     kernel, ((0, mh * sh - kh), (0, mw * sw - kw), (0, 0), (0, 0))
   )
   kernel = kernel.reshape(mh, sh, mw, sw, c, k).transpose(0, 2, 1, 3, 4, 5)
   kernel = kernel.reshape(mh, mw, sh * sw * c, k)
-  return gathered(x, kernel, (1, 1), ((0, 0), (0, 0)))
+  return im2col(x, kernel, (1, 1), ((0, 0), (0, 0)))
 
 
 def depthwise(
@@ -123,7 +126,7 @@ def depthwise(
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow c"]:
-  """A depthwise convolution: a sum of shifted multiply-adds."""
+  """Computes a depthwise convolution as a sum of shifted products."""
   kh, kw, _, _ = kernel.shape
   windows = _windows(x, (kh, kw), strides, pads, 0.0)
   taps = kernel.reshape(kh * kw, 1, 1, 1, -1)
@@ -136,10 +139,13 @@ def max_pool(
   strides: Strides,
   pads: Pads,
 ) -> Float[Array, "b oh ow c"]:
-  """Max pooling as a maximum of shifted slices; the first of ties wins."""
+  """Computes max pooling as a maximum of shifted slices.
+
+  Of equal values, the first receives the gradient.
+  """
   out = None
-  for piece in _windows(x, window, strides, pads, -jnp.inf):
-    out = piece if out is None else jnp.where(piece > out, piece, out)
+  for shifted in _windows(x, window, strides, pads, -jnp.inf):
+    out = shifted if out is None else jnp.where(shifted > out, shifted, out)
   assert out is not None
   return out
 
@@ -150,7 +156,7 @@ def output_size(
   strides: Strides,
   pads: Pads,
 ) -> tuple[int, int]:
-  """Height and width of the output, for shapes NHWC and HW...
+  """Returns the height and width of the output, for shapes NHWC and HW...
 
   >>> output_size((1, 48, 48, 1), (7, 7, 1, 64), (2, 2), ((3, 3), (3, 3)))
   (24, 24)
@@ -163,14 +169,19 @@ def output_size(
 
 
 def _product(x: Array, matrix: Array) -> Array:
-  """Contracts the last axis of `x` with the first of `matrix`, in rows."""
+  """Contracts the last axis of `x` with the first axis of `matrix`."""
   rows = x.reshape(-1, x.shape[-1])
   out = lax.dot_general(rows, matrix, (((1,), (0,)), ((), ())))
   return out.reshape(*x.shape[:-1], matrix.shape[-1])
 
 
 class _Tap:
-  """What one kernel row (or column) reads and where its result lies."""
+  """The pixels that one kernel row (or column) reads.
+
+  Attributes:
+    source: slice of the input axis.
+    border: output positions before and after those that read a pixel.
+  """
 
   def __init__(self, first: int, last: int, size: int, start: int, stride: int):
     self.source = slice(start, start + (last - first) * stride + 1, stride)
@@ -180,7 +191,7 @@ class _Tap:
 def _taps(
   kernel: int, size: int, out: int, stride: int, pad: tuple[int, int]
 ) -> Iterator[tuple[int, _Tap]]:
-  """Yields the taps of one axis that meet a pixel inside the image."""
+  """Yields the taps of one axis that read any pixel of the image."""
   for i in range(kernel):
     first = max(0, -((i - pad[0]) // stride))
     last = min(out - 1, (size - 1 + pad[0] - i) // stride)
@@ -195,7 +206,7 @@ def _windows(
   pads: Pads,
   value: float,
 ) -> Iterator[Array]:
-  """Yields, tap by tap, the pixels each output position sees there."""
+  """Yields, for each kernel tap, the pixel that each output position reads."""
   out_h, out_w = output_size(x.shape, window, strides, pads)
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
   sh, sw = strides
@@ -208,8 +219,8 @@ def _windows(
       ]
 
 
-def _blocks(x: Array, sh: int, sw: int) -> Array:
-  """Moves blocks of `sh` x `sw` pixels into channels."""
+def _stack_blocks(x: Array, sh: int, sw: int) -> Array:
+  """Moves blocks of `sh` x `sw` pixels into the channel axis."""
   b, h, w, c = x.shape
   x = x.reshape(b, h // sh, sh, w // sw, sw, c)
   return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // sh, w // sw, sh * sw * c)

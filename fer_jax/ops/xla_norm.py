@@ -13,23 +13,24 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Clamp = tuple[float, float]  # below and above which nothing comes through
-Maps = Float[Array, "... c"]  # feature maps, of any rank
-Channels = Float[Array, " c"]
+# Bounds of the output: (0, inf) for ReLU, (-inf, inf) for no activation.
+Clamp = tuple[float, float]
+FeatureMaps = Float[Array, "... c"]
+PerChannel = Float[Array, " c"]
 
 
 def normalize(
-  x: Maps,
-  mean: Channels,
-  factor: Channels,
-  bias: Channels,
-  shortcut: Maps | None,
+  x: FeatureMaps,
+  mean: PerChannel,
+  factor: PerChannel,
+  bias: PerChannel,
+  residual: FeatureMaps | None,
   clamp: Clamp,
-) -> Maps:
-  """Returns clamp((x - mean) * factor + bias + shortcut), of x's dtype."""
+) -> FeatureMaps:
+  """Returns clamp((x - mean) * factor + bias + residual), of x's dtype."""
   y = (x - _row(mean, x)) * _row(factor, x) + _row(bias, x)
-  if shortcut is not None:
-    y += shortcut
+  if residual is not None:
+    y += residual
   low, high = clamp
   if low > -math.inf:
     y = jnp.maximum(y, low)
@@ -39,26 +40,27 @@ def normalize(
 
 
 def norm_sums(
-  gradient: Maps,
-  output: Maps,
-  x: Maps,
-  mean: Channels,
+  gradient: FeatureMaps,
+  output: FeatureMaps,
+  x: FeatureMaps,
+  mean: PerChannel,
   clamp: Clamp,
   *,
   keep: bool = False,
-) -> tuple[Channels, Channels, Maps]:
+) -> tuple[PerChannel, PerChannel, FeatureMaps]:
   """Returns the sums of g and of g * (x - mean) over all axes but the last.
 
   Args:
-    gradient: of the output.
-    output: of `normalize`; g is the gradient where the clamp let it through.
-    x: the input.
-    mean: by channel.
-    clamp: as in `normalize`.
-    keep: whether g is wanted.
+    gradient: gradient of the output of `normalize`.
+    output: the output of `normalize`; g is `gradient` where it lies strictly
+      between the bounds, else 0.
+    x: the input of `normalize`.
+    mean: subtracted from x.
+    clamp: the bounds given to `normalize`.
+    keep: whether to return g.
 
   Returns:
-    Both sums, by channel, and g, or the gradient unchanged.
+    Both sums, per channel; then g if `keep`, else `gradient` unchanged.
   """
   g = _clamped(gradient, output, clamp)
   dtype = mean.dtype
@@ -73,27 +75,29 @@ def norm_sums(
 
 
 def norm_gradient(
-  gradient: Maps,
-  output: Maps,
-  x: Maps,
-  mean: Channels,
-  factor: Channels,
-  shift: Channels,
-  slope: Channels,
+  gradient: FeatureMaps,
+  output: FeatureMaps,
+  x: FeatureMaps,
+  mean: PerChannel,
+  factor: PerChannel,
+  shift: PerChannel,
+  slope: PerChannel,
   clamp: Clamp,
-) -> Maps:
+) -> FeatureMaps:
   """Returns g * factor + shift + slope * (x - mean); g as in `norm_sums`."""
   g = _clamped(gradient, output, clamp)
   by_mean = _row(shift, x) + _row(slope, x) * (x - _row(mean, x))
   return (g * _row(factor, x) + by_mean).astype(x.dtype)
 
 
-def _row(by_channel: Channels, maps: Maps) -> Array:
-  """Values by channel, with as many dimensions as feature maps."""
-  return by_channel.reshape((1,) * (maps.ndim - 1) + (-1,))
+def _row(per_channel: PerChannel, maps: FeatureMaps) -> Array:
+  """Returns values per channel with as many dimensions as feature maps."""
+  return per_channel.reshape((1,) * (maps.ndim - 1) + (-1,))
 
 
-def _clamped(gradient: Maps, output: Maps, clamp: Clamp) -> Maps:
+def _clamped(
+  gradient: FeatureMaps, output: FeatureMaps, clamp: Clamp
+) -> FeatureMaps:
   low, high = clamp
   inside = None
   if low > -math.inf:

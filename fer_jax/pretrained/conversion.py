@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax.errors import UserError
 from fer_jax.models import create, resnet
-from fer_jax.ops import convolution, lowerings
+from fer_jax.ops import convolution
 from fer_jax.pretrained import files
 from fer_jax.pretrained.files import Tensors, WeightFile
 from fer_jax.pretrained.layouts import kind_of
@@ -130,9 +130,7 @@ def _shapes(model: str) -> dict[tuple[str, ...], tuple[int, ...]]:
   """The shapes of a model of colour images and one class, by their paths."""
   module = create(model, num_classes=1)
   x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-  with convolution.use(
-    convolution.Rule.all(lowerings.native)
-  ):  # the quickest to trace
+  with convolution.use_xla():  # the quickest to trace
     variables = jax.eval_shape(
       functools.partial(module.init, train=False), jax.random.key(0), x
     )

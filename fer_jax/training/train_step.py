@@ -124,10 +124,6 @@ class TrainStep:
     if self.class_weights is not None:
       class_weights = jnp.asarray(self.class_weights, jnp.float32)
     weights = losses.example_weights(labels, class_weights)
-    dropout_rng = rng
-    if self.axis_name:  # Each device draws its own units.
-      index = jax.lax.axis_index(self.axis_name)
-      dropout_rng = jax.random.fold_in(rng, index)
     params = flat_params.to_tree(state.params)
     trained, frozen = freezing.split(params, self.frozen)
     loss_fn = functools.partial(
@@ -137,7 +133,8 @@ class TrainStep:
       images=images,
       targets=targets,
       weights=weights,
-      dropout_rng=jax.random.fold_in(dropout_rng, 1),
+      # Equal on all devices: the model draws the mask of the global batch.
+      dropout_rng=jax.random.fold_in(rng, 1),
     )
     (_, (logits, batch_stats)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True

@@ -12,7 +12,6 @@ from numpy.testing import assert_allclose
 
 from fer_jax.errors import UserError
 from fer_jax.models.alexnet import AlexNet
-from fer_jax.ops import convolution, lowerings
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
@@ -120,22 +119,6 @@ def test_initial_weights_keep_the_size_of_what_they_see() -> None:
     assert not np.any(layer["bias"])
 
 
-def test_gradient_is_finite_and_reaches_every_parameter() -> None:
-  model, x = AlexNet(num_classes=7), images(4, 8, 8, 1)
-  params = params_of(model, *x.shape)
-
-  def loss(params: Any) -> jax.Array:
-    logits: Any = model.apply({"params": params}, x, train=True)
-    return jnp.sum(logits**2)
-
-  with convolution.use(
-    convolution.Rule.all(lowerings.native)
-  ):  # the quickest to compile
-    gradient = quick_jit(jax.grad(loss))(params)
-  for leaf in jax.tree.leaves(gradient):
-    assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
-
-
 def test_dropout_is_drawn_in_training_only() -> None:
   model, x = AlexNet(num_classes=7, dropout=0.5), images(2, 8, 8, 1)
   variables = {"params": params_of(model, *x.shape)}
@@ -158,24 +141,9 @@ def test_dropout_is_drawn_in_training_only() -> None:
   assert 0.65 < np.mean(hidden == 0) < 0.85
 
 
-def test_bfloat16_is_for_the_compute_only() -> None:
-  model = AlexNet(num_classes=7, dtype=jnp.bfloat16)
-
-  def run(x: jax.Array) -> Any:
-    variables = model.init(jax.random.key(0), x)
-    return variables, model.apply(variables, x, capture_intermediates=True)
-
-  variables, (logits, state) = jax.eval_shape(run, images(2, 16, 16, 1))
-  for leaf in jax.tree.leaves((variables, logits)):
-    assert leaf.dtype == jnp.float32
-  for name in ("conv1", "conv5", "fc1", "fc2"):
-    (out,) = state["intermediates"][name]["__call__"]
-    assert out.dtype == jnp.bfloat16
-
-
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
 def test_bad_dropout(dropout: float) -> None:
-  with pytest.raises(UserError, match=f"model.dropout={dropout} must be at"):
+  with pytest.raises(UserError, match=f"model.dropout={dropout} must be in"):
     AlexNet(num_classes=7, dropout=dropout)
 
 

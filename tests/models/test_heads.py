@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fer_jax.errors import UserError
 from fer_jax.models.heads import JiangHead
+from fer_jax.models.layers import Dropout
 
 
 def features(rows: int, columns: int) -> jax.Array:
@@ -67,7 +68,7 @@ def test_rates_and_places_of_the_dropouts(rate: float) -> None:
   def note(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
     if context.method_name == "__call__":
       module = context.module
-      if isinstance(module, nn.Dropout):
+      if isinstance(module, Dropout):
         seen.append(round(module.rate, 6))
       elif module.name and seen[-1:] != [module.name]:  # not its parent's
         seen.append(module.name)
@@ -94,15 +95,6 @@ def test_dropout_is_for_training_only() -> None:
   assert float(jnp.max(jnp.abs(train(head, 1) - train(head, 2)))) > 1e-2
   still = small(dropout=0.0)
   assert_array_equal(train(still, 1), train(still, 2))
-
-
-def test_bfloat16_is_for_the_compute_only() -> None:
-  logits, variables = jax.eval_shape(
-    lambda x: small(dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x),
-    features(2, 5),
-  )
-  for leaf in jax.tree.leaves((logits, variables)):
-    assert leaf.dtype == jnp.float32
 
 
 def test_gradient_reaches_every_parameter() -> None:

@@ -21,13 +21,12 @@ from fer_jax.models.mobilenet import (
   make_divisible,
   make_layers,
 )
-from fer_jax.ops import convolution, lowerings
+from fer_jax.ops import convolution
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
   jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
-native = convolution.Rule.all(lowerings.native)
 
 MODELS = [MobileNetV1, MobileNetV2]
 EVAL = make_layers(train=False, dtype=jnp.float32, axis_name=None)
@@ -42,17 +41,10 @@ def images(*shape: int) -> jax.Array:
 def shapes(model: nn.Module, *shape: int) -> Any:
   """Logits and variables in shape only."""
   x = jax.ShapeDtypeStruct(shape, jnp.float32)
-  with convolution.use(native):
+  with convolution.use_xla():
     return jax.eval_shape(
       lambda x: model.init_with_output(jax.random.key(0), x), x
     )
-
-
-@pytest.fixture
-def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
-  """Few blocks, of every sort there is: the whole takes long to compile."""
-  monkeypatch.setattr(mobilenet, "V1_BLOCKS", ((16, 1), (32, 2)))
-  monkeypatch.setattr(mobilenet, "V2_STAGES", ((1, 16, 1, 1), (2, 24, 2, 2)))
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -163,7 +155,7 @@ def test_feature_maps_of_48_pixels(make: Any, stem: str) -> None:
       jax.random.key(0), x, capture_intermediates=True, mutable=True
     )[1]["intermediates"]
 
-  with convolution.use(native):
+  with convolution.use_xla():
     shapes = jax.eval_shape(parts, x)
   sizes = [
     shapes[f"block{i + 1}"]["__call__"][0].shape[1]
@@ -279,34 +271,6 @@ def test_zero_init_residual_needs_a_shortcut(
     assert_array_equal(out, x)
 
 
-@pytest.mark.usefixtures("shallow")
-@pytest.mark.parametrize("make", MODELS)
-def test_dropout_is_for_training_only(make: Any) -> None:
-  model, x = make(7, width=0.25, dropout=0.5), images(4, 32, 32, 1)
-
-  @quick_jit
-  def run(x: jax.Array) -> Any:
-    variables = model.init(jax.random.key(0), x)
-
-    def train(seed: int) -> Any:
-      return model.apply(
-        variables,
-        x,
-        train=True,
-        mutable=["batch_stats"],
-        rngs={"dropout": jax.random.key(seed)},
-      )[0]
-
-    calls = [model.apply(variables, x) for _ in range(2)]
-    return calls, [train(seed) for seed in (1, 1, 2)]
-
-  with convolution.use(native):
-    (first, second), (one, same, other) = run(x)
-  assert_array_equal(first, second)
-  assert_array_equal(one, same)
-  assert float(jnp.max(jnp.abs(one - other))) > 1e-3
-
-
 def test_last_width_of_v2_never_shrinks() -> None:
   for width, last in [(0.5, 1280), (1.0, 1280), (1.4, 1792)]:
     _, variables = shapes(MobileNetV2(7, width=width), 1, 32, 32, 1)
@@ -329,30 +293,6 @@ def test_norm_epsilon_reaches_every_norm(make: Any) -> None:
   with nn.intercept_methods(note):
     shapes(make(7, norm_epsilon=1e-3), 1, 32, 32, 1)
   assert len(seen) > 20 and set(seen) == {1e-3}
-
-
-@pytest.mark.usefixtures("shallow")
-@pytest.mark.parametrize("make", MODELS)
-def test_gradient_is_finite_and_everywhere(make: Any) -> None:
-  model, x = make(7, width=0.25, dropout=0.0), images(4, 32, 32, 3)
-
-  def loss(params: Any, batch_stats: Any) -> jax.Array:
-    logits, _ = model.apply(
-      {"params": params, "batch_stats": batch_stats},
-      x,
-      train=True,
-      mutable=["batch_stats"],
-    )
-    return jnp.sum(logits**2)
-
-  with convolution.use(native):
-    variables = quick_jit(model.init)(jax.random.key(0), x)
-    value, gradient = quick_jit(jax.value_and_grad(loss))(
-      variables["params"], variables["batch_stats"]
-    )
-  assert np.isfinite(value) and value > 0
-  for leaf in jax.tree.leaves(gradient):
-    assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from fer_jax.ops import cpu_kernels, lowerings
 
 EXPLICIT = ((2, 0), (1, 3))
 UNPADDED = ((0, 0), (0, 0))
-DENSE = (lowerings.shifted, lowerings.gathered, lowerings.space_to_depth)
+DENSE = (lowerings.shift_and_add, lowerings.im2col, lowerings.space_to_depth)
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
@@ -235,7 +235,7 @@ def test_depthwise(
   ],
 )
 def test_other_groups_are_left_to_xla(case: Case) -> None:
-  assert case.rule == ops.Rule.all(lowerings.native)
+  assert case.rule == ops.Rule.all(lowerings.xla)
   check(case, ())
 
 
@@ -277,14 +277,14 @@ def test_any_shape(case: Case) -> None:
 def convolve_by(rule: ops.Rule) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Value and gradients, all of them products of ones, by a forced rule."""
   x, kernel = jnp.ones((1, 1, 1, 8)), jnp.ones((1, 1, 8, 1))
-  with ops.use(rule):
+  with ops.use_rule(rule):
     y, pull = jax.vjp(ops.convolve, x, kernel)
     return y, *pull(jnp.ones_like(y))
 
 
 def test_a_rule_has_three_parts() -> None:
   def times(factor: float) -> ops.Lowering:
-    return lambda *args: factor * lowerings.native(*args)
+    return lambda *args: factor * lowerings.xla(*args)
 
   rule = ops.Rule(times(1.0), times(2.0), times(3.0))
   y, to_input, to_kernel = convolve_by(rule)
@@ -297,18 +297,17 @@ def test_use_forces_and_restores() -> None:
   def rule() -> ops.Rule:
     return ops.rule_for((2, 5, 5, 4), (3, 3, 2, 4), (1, 1), UNPADDED, "gpu")
 
-  native = ops.Rule.all(lowerings.native)
-  forced = ops.Rule.all(lowerings.gathered)
-  assert rule() == native
-  with ops.use(forced):
+  forced = ops.Rule.all(lowerings.im2col)
+  assert rule() == ops.XLA_ONLY
+  with ops.use_rule(forced):
     assert rule() == forced
-    with ops.use(native):
-      assert rule() == native
+    with ops.use_xla():
+      assert rule() == ops.XLA_ONLY
     assert rule() == forced
-  assert rule() == native
-  with pytest.raises(ZeroDivisionError), ops.use(forced):
+  assert rule() == ops.XLA_ONLY
+  with pytest.raises(ZeroDivisionError), ops.use_rule(forced):
     raise ZeroDivisionError
-  assert rule() == native
+  assert rule() == ops.XLA_ONLY
 
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
@@ -320,7 +319,7 @@ def test_accelerators_use_xla(platform: str) -> None:
     ((2, 6, 6, 64), (3, 3, 1, 64), ((1, 1), (1, 1))),
   ]:
     rule = ops.rule_for(image, kernel, (1, 1), pads, platform)
-    assert rule == ops.Rule.all(lowerings.native)
+    assert rule == ops.Rule.all(lowerings.xla)
 
 
 def test_the_rule_is_that_of_the_back_end(

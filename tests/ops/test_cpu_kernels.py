@@ -1,4 +1,4 @@
-"""Kernels of our own agree with XLA's operations, and can be done without."""
+"""Tests of the C++ CPU kernels against XLA's operations."""
 
 import subprocess
 import sys
@@ -15,12 +15,14 @@ from fer_jax.ops import (
   batch_norm,
   convolution,
   cpu_kernels,
+  cpu_library,
   cpu_norm_kernels,
   lowerings,
 )
 
-needed = pytest.mark.skipif(
-  bool(cpu_kernels.why_not()), reason=f"no kernels: {cpu_kernels.why_not()}"
+needs_kernels = pytest.mark.skipif(
+  bool(cpu_library.unavailable_reason()),
+  reason=f"no kernels: {cpu_library.unavailable_reason()}",
 )
 
 
@@ -52,7 +54,7 @@ SAME = ((1, 1), (1, 1))
 UNEVEN = ((0, 1), (2, 0))
 
 
-@needed
+@needs_kernels
 @pytest.mark.parametrize(
   ("shape", "side", "strides", "pads"),
   [
@@ -74,7 +76,7 @@ def test_depthwise(shape, side, strides, pads):
   )
 
 
-@needed
+@needs_kernels
 @pytest.mark.parametrize(
   ("shape", "outputs", "side", "strides", "pads"),
   [
@@ -95,11 +97,11 @@ def test_convolution(shape, outputs, side, strides, pads):
   assert uses("fer_jax_convolution", run, x, kernel)
   assert_agree(
     value_and_gradients(cpu_kernels.convolution, x, kernel, strides, pads),
-    value_and_gradients(lowerings.shifted, x, kernel, strides, pads),
+    value_and_gradients(lowerings.shift_and_add, x, kernel, strides, pads),
   )
 
 
-@needed
+@needs_kernels
 @pytest.mark.parametrize(
   ("shape", "outputs", "side", "strides", "pads"),
   [
@@ -116,11 +118,11 @@ def test_stem(shape, outputs, side, strides, pads):
   assert uses("fer_jax_stem", run, x, kernel)
   assert_agree(
     value_and_gradients(cpu_kernels.stem, x, kernel, strides, pads),
-    value_and_gradients(lowerings.gathered, x, kernel, strides, pads),
+    value_and_gradients(lowerings.im2col, x, kernel, strides, pads),
   )
 
 
-@needed
+@needs_kernels
 @pytest.mark.parametrize("shape", [(9, 3, 5, 70), (1000, 16), (3, 40), (1, 5)])
 def test_sums_of_norms(shape):
   a, b, shift = random(0, *shape), random(1, *shape) + 3, random(2, shape[-1])
@@ -134,9 +136,9 @@ def test_sums_of_norms(shape):
   assert np.all(np.abs(products - expected.sum(0)) < 1e-6 * scale)
 
 
-@needed
-def test_results_do_not_depend_on_the_moment():
-  """Threads take blocks as they come, but sums are added in one order."""
+@needs_kernels
+def test_results_are_deterministic():
+  """Threads take blocks in any order, but sums are added in a fixed one."""
   x, kernel = random(0, 16, 12, 12, 32), random(1, 3, 3, 32, 32)
   one = value_and_gradients(cpu_kernels.convolution, x, kernel, (1, 1), SAME)
   for _ in range(5):
@@ -144,7 +146,7 @@ def test_results_do_not_depend_on_the_moment():
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
-@needed
+@needs_kernels
 def test_a_mapped_convolution():
   x, kernel = random(0, 3, 2, 5, 5, 32), random(1, 3, 3, 1, 32)
   scales = jnp.arange(1.0, 4.0)
@@ -158,26 +160,26 @@ def test_a_mapped_convolution():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_other_types_are_xlas(dtype):
+def test_other_dtypes_are_computed_by_xla(dtype):
   x, kernel = random(0, 2, 4, 4, 32).astype(dtype), jnp.ones((3, 3, 1, 32))
   run = lambda x, kernel: cpu_kernels.depthwise(x, kernel, (1, 1), SAME)  # noqa: E731
   assert not uses("fer_jax", run, x, kernel.astype(dtype))
 
 
-def normalised(module, variables, x, shortcut=None):
-  """What comes out, and all gradients of a weighted sum of it."""
+def outputs_and_gradients(module, variables, x, residual=None):
+  """The output, and all gradients of a weighted sum of it."""
   fixed = {k: v for k, v in variables.items() if k != "params"}
 
-  def run(params, x, shortcut):
+  def run(params, x, residual):
     y, seen = module.apply(
-      {"params": params, **fixed}, x, shortcut=shortcut, mutable=[*fixed]
+      {"params": params, **fixed}, x, residual=residual, mutable=[*fixed]
     )
     weights = random(3, *y.shape)
     return (y * weights).sum(), (y, seen)
 
   gradients, (y, seen) = jax.jit(
     jax.grad(run, argnums=(0, 1, 2), has_aux=True)
-  )(variables["params"], x, shortcut)
+  )(variables["params"], x, residual)
   return jax.tree.leaves((y, seen, gradients))
 
 
@@ -189,55 +191,55 @@ def norm_variables(module, x):
   }
 
 
-@needed
+@needs_kernels
 @pytest.mark.parametrize("activation", ["none", "relu", "relu6"])
 @pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize("running", [False, True])
 @pytest.mark.parametrize("shape", [(6, 5, 5, 48), (64, 20), (40, 8, 8, 72)])
-def test_batch_norm_is_that_of_flax(shape, running, adds, activation):
+def test_batch_norm_equals_that_of_flax(shape, running, adds, activation):
   x = 3 * random(0, *shape) + 1
-  shortcut = random(1, *shape) if adds else None
+  residual = random(1, *shape) if adds else None
   module = batch_norm.BatchNorm(
     use_running_average=running, momentum=0.9, activation=activation
   )
   variables = norm_variables(module, x)
-  own = normalised(module, variables, x, shortcut)
-  with cpu_kernels.forbid():  # It is `nn.BatchNorm`, then.
-    reference = normalised(module, variables, x, shortcut)
+  own = outputs_and_gradients(module, variables, x, residual)
+  with cpu_library.disabled():  # Then it is `nn.BatchNorm`.
+    reference = outputs_and_gradients(module, variables, x, residual)
   for one, other in zip(own, reference, strict=True):
     scale = float(jnp.abs(other).max())
     np.testing.assert_allclose(one, other, atol=1e-5 * scale, rtol=0)
 
 
-@needed
-def test_sum_and_relu_is_that_of_flax():
-  x, shortcut = random(0, 3, 5, 5, 40), random(1, 3, 5, 5, 40)
+@needs_kernels
+def test_add_relu_equals_that_of_flax():
+  x, residual = random(0, 3, 5, 5, 40), random(1, 3, 5, 5, 40)
   assert_agree(
-    jax.vjp(batch_norm.add_relu, x, shortcut)[1](x),
-    jax.vjp(lambda x, y: nn.relu(x + y), x, shortcut)[1](x),
+    jax.vjp(batch_norm.add_relu, x, residual)[1](x),
+    jax.vjp(lambda x, y: nn.relu(x + y), x, residual)[1](x),
   )
   np.testing.assert_array_equal(
-    batch_norm.add_relu(x, shortcut), nn.relu(x + shortcut)
+    batch_norm.add_relu(x, residual), nn.relu(x + residual)
   )
 
 
-@needed
-def test_batch_norm_over_devices_is_that_of_the_whole_batch():
-  x, shortcut = random(0, 8, 4, 4, 16), random(1, 8, 4, 4, 16)
+@needs_kernels
+def test_batch_norm_over_devices_equals_that_of_the_global_batch():
+  x, residual = random(0, 8, 4, 4, 16), random(1, 8, 4, 4, 16)
   whole = batch_norm.BatchNorm(use_running_average=False, activation="relu")
   variables = norm_variables(whole, x)
   parts = whole.clone(axis_name="batch")
 
-  def run(module, x, shortcut, weights):
-    def output(x, shortcut):
+  def run(module, x, residual, weights):
+    def output(x, residual):
       y, seen = module.apply(
-        variables, x, shortcut=shortcut, mutable=["batch_stats"]
+        variables, x, residual=residual, mutable=["batch_stats"]
       )
       return (y * weights).sum(), (y, seen)
 
-    return jax.grad(output, (0, 1), has_aux=True)(x, shortcut)
+    return jax.grad(output, (0, 1), has_aux=True)(x, residual)
 
-  arrays = x, shortcut, random(2, *x.shape)
+  arrays = x, residual, random(2, *x.shape)
   gradients, (y, seen) = run(whole, *arrays)
   split = [array.reshape(4, 2, 4, 4, 16) for array in arrays]
   of_parts, (y_of_parts, seen_of_parts) = jax.pmap(
@@ -252,9 +254,9 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch():
   )
 
 
-@needed
-def test_what_comes_out_of_a_block_is_not_computed_again():
-  """XLA would, of all blocks before: work by the square of the depth."""
+@needs_kernels
+def test_the_output_of_a_block_is_not_recomputed():
+  """XLA would recompute all preceding blocks: quadratic work in depth."""
   model = models.create("resnet34", 7)
   x = random(0, 2, 32, 32, 1)
   variables = jax.eval_shape(model.init, jax.random.key(0), x)
@@ -267,10 +269,10 @@ def test_what_comes_out_of_a_block_is_not_computed_again():
   assert sizes and max(sizes) < 12
 
 
-@needed
-def test_kernels_can_be_forbidden_for_a_while():
+@needs_kernels
+def test_disabled():
   x, kernel = random(0, 2, 8, 8, 32), random(1, 3, 3, 32, 32)
-  with cpu_kernels.forbid():
+  with cpu_library.disabled():
     assert not uses(
       "fer_jax", lambda x, k: convolution.convolve(x, k), x, kernel
     )
@@ -285,14 +287,16 @@ def test_kernels_can_be_forbidden_for_a_while():
     ({"CXX": "false"}, "false failed"),
   ],
 )
-def test_without_kernels_all_is_xlas(tmp_path, monkeypatch, settings, reason):
+def test_without_kernels_xla_computes_everything(
+  tmp_path, monkeypatch, settings, reason
+):
   for name, value in {**settings, "XDG_CACHE_HOME": str(tmp_path)}.items():
     monkeypatch.setenv(name, value)
   code = (
-    "from fer_jax.ops import cpu_kernels, convolution;"
+    "from fer_jax.ops import cpu_library, convolution;"
     "import jax, jax.numpy as jnp;"
     "x, k = jnp.ones((2, 6, 6, 32)), jnp.ones((3, 3, 32, 32));"
-    "print(cpu_kernels.why_not());"
+    "print(cpu_library.unavailable_reason());"
     "print('fer_jax' in jax.jit(convolution.convolve).lower(x, k).as_text())"
   )
   done = subprocess.run(
@@ -302,12 +306,12 @@ def test_without_kernels_all_is_xlas(tmp_path, monkeypatch, settings, reason):
   assert reason in why and used == "False"
 
 
-@needed
-def test_a_convolution_of_a_model_is_our_own_where_xla_is_slow():
+@needs_kernels
+def test_convolve_uses_the_kernels_except_under_use_xla():
   x, kernel = random(0, 2, 12, 12, 32), random(1, 3, 3, 32, 32)
   text = jax.jit(convolution.convolve).lower(x, kernel).as_text()
   assert "fer_jax_convolution" in text
-  with convolution.use(convolution.Rule.all(lowerings.native)):
+  with convolution.use_xla():
     text = (
       jax.jit(lambda x, k: convolution.convolve(x, k))
       .lower(x, kernel)

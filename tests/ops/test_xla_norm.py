@@ -9,23 +9,23 @@ from jax import enable_x64
 from fer_jax import models
 from fer_jax.ops import batch_norm, convolution
 
-LAX = convolution.Rule.all(convolution.lowerings.native)
+LAX = convolution.Rule.all(convolution.lowerings.xla)
 
 
-def outputs(module, variables, x, shortcut, weights):
+def outputs(module, variables, x, residual, weights):
   """Result, statistics and all gradients of a weighted sum."""
 
-  def weighted(params, x, shortcut):
+  def weighted(params, x, residual):
     y, seen = module.apply(
       {**variables, "params": params},
       x,
-      shortcut=shortcut,
+      residual=residual,
       mutable=["batch_stats"],
     )
     return (y * weights).sum(), (y, seen)
 
   gradients, aux = jax.grad(weighted, (0, 1, 2), has_aux=True)(
-    variables["params"], x, shortcut
+    variables["params"], x, residual
   )
   return jax.tree.leaves((gradients, aux))
 
@@ -37,7 +37,7 @@ def test_equals_flax_in_float64(shape, adds, activation):
   rng = np.random.default_rng(0)
   channels = shape[-1]
   with enable_x64():
-    x, shortcut, weights = (jnp.asarray(rng.normal(size=shape)) for _ in "123")
+    x, residual, weights = (jnp.asarray(rng.normal(size=shape)) for _ in "123")
     variables = {
       "params": {
         "scale": jnp.asarray(rng.normal(size=channels)),
@@ -54,10 +54,10 @@ def test_equals_flax_in_float64(shape, adds, activation):
       activation=activation,
       dtype=jnp.float64,
     )
-    args = (3 * x + 1, shortcut if adds else None, weights)
+    args = (3 * x + 1, residual if adds else None, weights)
     with convolution.tracing_for("gpu"):
       own = outputs(module, variables, *args)
-    with convolution.use(LAX):
+    with convolution.use_rule(LAX):
       reference = outputs(module, variables, *args)
     assert own[0].dtype == jnp.float64
     for one, other in zip(own, reference, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from fer_jax.ops import convolution, lowerings
+from fer_jax.ops import convolution
 from fer_jax.training import (
   compiled_steps,
   experiment,
@@ -131,7 +131,7 @@ def test_gradients_equal_those_of_plain_flax(prepared):
   rows = {"index": np.arange(32, dtype=np.int32)}
   state = parts.init_state()
   args = Metrics.zeros(), data, rows, parts.inputs
-  with convolution.use(convolution.Rule.all(lowerings.native)):
+  with convolution.use_xla():
     reference = jax.jit(lambda *a: parts.train_step(0).gradients(*a))(
       state, *args
     )

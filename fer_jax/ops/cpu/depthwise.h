@@ -1,4 +1,4 @@
-// Depthwise convolutions and the gradients of their kernels.
+// Depthwise convolutions, and the gradients of their kernels.
 
 #ifndef FER_JAX_DEPTHWISE_H_
 #define FER_JAX_DEPTHWISE_H_
@@ -31,7 +31,7 @@ inline void MultiplyAdd(const Tap* taps, int num_taps, int64_t c,
   for (int v = 0; v < kVectors; ++v) Store(result + c + v * kLanes, sum[v]);
 }
 
-// A depthwise convolution of `source`, or its transpose.
+// Computes a depthwise convolution of `source`, or its transpose.
 inline void Gather(ffi::ThreadPool& pool, const float* source,
                    const float* kernel, float* result, int64_t batch,
                    int64_t source_h, int64_t source_w, int64_t result_h,
@@ -39,13 +39,13 @@ inline void Gather(ffi::ThreadPool& pool, const float* source,
                    int64_t kernel_w, const std::vector<int>& rows,
                    const std::vector<int>& columns) {
   const int64_t num_rows = batch * result_h;
-  const int64_t rows_a_block =
+  const int64_t rows_per_block =
       std::max<int64_t>(1, 65536 / (result_w * channels));
-  const int64_t blocks = (num_rows + rows_a_block - 1) / rows_a_block;
+  const int64_t blocks = (num_rows + rows_per_block - 1) / rows_per_block;
   ParallelFor(pool, blocks, [&](int64_t block) {
     std::vector<Tap> taps(kernel_h * kernel_w);
-    const int64_t end = std::min(num_rows, (block + 1) * rows_a_block);
-    for (int64_t row = block * rows_a_block; row < end; ++row) {
+    const int64_t end = std::min(num_rows, (block + 1) * rows_per_block);
+    for (int64_t row = block * rows_per_block; row < end; ++row) {
       const float* image =
           source + row / result_h * source_h * source_w * channels;
       const int* at_row = rows.data() + row % result_h * kernel_h;
@@ -78,22 +78,22 @@ inline void Gather(ffi::ThreadPool& pool, const float* source,
   });
 }
 
-// Forward: source is x, result y. Transposed: source is y's gradient.
+// Computes y from x, or if `transposed` x's gradient from y's.
 inline ffi::Error Depthwise(ffi::ThreadPool pool, Images source, Images kernel,
                             ffi::Result<Images> result, int64_t stride_h,
                             int64_t stride_w, int64_t top, int64_t left,
                             bool transposed) {
   const auto s = source.dimensions(), k = kernel.dimensions(),
              r = result->dimensions();
-  const auto rows = Meetings(r[1], s[1], k[0], stride_h, top, transposed);
-  const auto columns = Meetings(r[2], s[2], k[1], stride_w, left, transposed);
+  const auto rows = SourceIndices(r[1], s[1], k[0], stride_h, top, transposed);
+  const auto columns =
+      SourceIndices(r[2], s[2], k[1], stride_w, left, transposed);
   Gather(pool, source.typed_data(), kernel.typed_data(), result->typed_data(),
          s[0], s[1], s[2], r[1], r[2], s[3], k[0], k[1], rows, columns);
   return ffi::Error::Success();
 }
 
-// kGroup taps of one row of the kernel, kVectors of channels: the gradient is
-// read once for all of them.
+// Taps of one kernel row that share one read of the gradient.
 constexpr int kGroup = 3;
 
 template <int kVectors>
@@ -142,8 +142,9 @@ inline ffi::Error DepthwiseKernelGradient(ffi::ThreadPool pool, Images x,
   const auto s = x.dimensions(), g = gradient.dimensions(),
              k = result->dimensions();
   const int64_t channels = s[3], kernel_h = k[0], kernel_w = k[1];
-  const auto rows = Meetings(g[1], s[1], kernel_h, stride_h, top, false);
-  const auto columns = Meetings(g[2], s[2], kernel_w, stride_w, left, false);
+  const auto rows = SourceIndices(g[1], s[1], kernel_h, stride_h, top, false);
+  const auto columns =
+      SourceIndices(g[2], s[2], kernel_w, stride_w, left, false);
   const int64_t size = kernel_h * kernel_w * channels;
   const int64_t blocks = std::min<int64_t>(s[0], 16);
   std::vector<float> partial(blocks * size, 0.0f);

@@ -1,4 +1,4 @@
-// Which pixels a convolution's kernel meets.
+// The pixels that the taps of a convolution kernel read.
 
 #ifndef FER_JAX_GEOMETRY_H_
 #define FER_JAX_GEOMETRY_H_
@@ -8,10 +8,11 @@
 
 namespace fer_jax {
 
-// Where each tap of a kernel meets the source, for every place of the result
-// along one axis: -1 where it does not.
-inline std::vector<int> Meetings(int64_t result, int64_t source, int64_t taps,
-                                 int64_t stride, int64_t pad, bool transposed) {
+// Returns, for every output position and kernel tap along one axis, the index
+// in the source that the tap reads: [result][taps], -1 in the padding.
+inline std::vector<int> SourceIndices(int64_t result, int64_t source,
+                                      int64_t taps, int64_t stride, int64_t pad,
+                                      bool transposed) {
   std::vector<int> at(result * taps, -1);
   for (int64_t r = 0; r < result; ++r)
     for (int64_t t = 0; t < taps; ++t) {
@@ -25,12 +26,12 @@ inline std::vector<int> Meetings(int64_t result, int64_t source, int64_t taps,
   return at;
 }
 
-// The source's pixel that each tap meets, for every place of the result; -1
-// where there is none.
-inline std::vector<int> PixelAt(const std::vector<int>& rows,
-                                const std::vector<int>& columns,
-                                int64_t source_w, int64_t kernel_h,
-                                int64_t kernel_w) {
+// Returns, for every output position and kernel tap, the source pixel that the
+// tap reads: [positions][taps], -1 in the padding.
+inline std::vector<int> SourcePixels(const std::vector<int>& rows,
+                                     const std::vector<int>& columns,
+                                     int64_t source_w, int64_t kernel_h,
+                                     int64_t kernel_w) {
   std::vector<int> at;
   at.reserve(rows.size() * columns.size());
   for (size_t h = 0; h < rows.size(); h += kernel_h)
@@ -38,8 +39,8 @@ inline std::vector<int> PixelAt(const std::vector<int>& rows,
       for (int64_t i = 0; i < kernel_h; ++i)
         for (int64_t j = 0; j < kernel_w; ++j) {
           const int row = rows[h + i], column = columns[w + j];
-          const bool met = row >= 0 && column >= 0;
-          at.push_back(met ? static_cast<int>(row * source_w + column) : -1);
+          const bool inside = row >= 0 && column >= 0;
+          at.push_back(inside ? static_cast<int>(row * source_w + column) : -1);
         }
   return at;
 }

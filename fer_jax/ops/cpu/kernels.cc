@@ -1,8 +1,9 @@
-// What XLA's CPU back end is slow at: convolutions, depthwise convolutions and
-// normalisation. Float32, NHWC; kernels.py compiles and calls them.
+// CPU kernels for convolutions, depthwise convolutions and batch normalization,
+// for which XLA's CPU backend is slow. Float32, NHWC. cpu_library.py compiles
+// them, cpu_kernels.py and cpu_norm_kernels.py call them.
 //
-// Every kernel cuts its work into blocks whose number depends on shapes alone,
-// and adds partial sums in their order: results do not depend on the threads.
+// Each kernel divides its work into blocks whose number depends on shapes only,
+// and adds partial sums in a fixed order: results do not depend on the threads.
 
 #include "convolution.h"
 #include "depthwise.h"
@@ -13,7 +14,7 @@
 namespace ffi = xla::ffi;
 using namespace fer_jax;
 
-// Two arrays of images, or one and a kernel, to a third; where the window goes.
+// Binds kernels with two 4-D arguments, one 4-D result and a sliding window.
 inline auto Windowed() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>()

@@ -1,4 +1,4 @@
-// Vectors, and loops over the threads that XLA has.
+// Vectors, and parallel loops on XLA's thread pool.
 
 #ifndef FER_JAX_PARALLEL_H_
 #define FER_JAX_PARALLEL_H_
@@ -17,11 +17,11 @@ namespace fer_jax {
 namespace ffi = xla::ffi;
 
 constexpr int kLanes = 16;
-// How often the last is looked for before this thread sleeps: some tens of
-// microseconds, which waking it would take too.
-constexpr int kLooks = 1000;
-// A vector of floats that may lie anywhere; compilers split it where the
-// machine's are shorter.
+// Polls before the calling thread sleeps: some tens of microseconds, as long as
+// waking it would take.
+constexpr int kSpinIterations = 1000;
+// An unaligned vector of floats; compilers split it on machines with shorter
+// vectors.
 typedef float Vector __attribute__((vector_size(4 * kLanes), aligned(4)));
 
 inline Vector Load(const float* p) {
@@ -37,10 +37,11 @@ inline void Pause() {
 #endif
 }
 
-// Runs work(0) ... work(count - 1) on the pool's threads and this one.
+// Runs work(0) ... work(count - 1) on the pool's threads and the calling
+// thread.
 //
-// This thread takes blocks too and waits only for blocks that have begun, so
-// it never waits for a thread that waits for it.
+// The calling thread takes blocks too and waits only for blocks that have
+// started, so nested or concurrent calls cannot deadlock.
 template <typename Work>
 void ParallelFor(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   struct State {
@@ -50,7 +51,7 @@ void ParallelFor(ffi::ThreadPool& pool, int64_t count, const Work& work) {
     std::condition_variable all_done;
   };
   auto state = std::make_shared<State>();
-  // `work` is only touched while blocks are left, so while it lives.
+  // `work` is used only while blocks are left, so within its lifetime.
   const Work* borrowed = &work;
   auto take = [state, count, borrowed] {
     int64_t mine = 0;
@@ -64,7 +65,7 @@ void ParallelFor(ffi::ThreadPool& pool, int64_t count, const Work& work) {
   const int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
   for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
   take();
-  for (int i = 0; i < kLooks; ++i) {
+  for (int i = 0; i < kSpinIterations; ++i) {
     if (state->done == count) return;
     Pause();
   }

@@ -1,4 +1,4 @@
-// Convolutions of images of few channels, and the gradients of their kernels.
+// Convolutions of images with few channels, and the gradients of their kernels.
 
 #ifndef FER_JAX_STEM_H_
 #define FER_JAX_STEM_H_
@@ -14,8 +14,8 @@
 
 namespace fer_jax {
 
-// What a kernel sees of the images at each place: `size` floats, all taps'
-// channels as in the kernel; 0 outside.
+// The patch of the images that the kernel covers at each output position:
+// `size` floats, ordered as in the kernel; 0 in the padding.
 class Patches {
  public:
   Patches(const float* images, int64_t height, int64_t width, int64_t channels,
@@ -28,19 +28,20 @@ class Patches {
         width_(width),
         channels_(channels),
         result_w_(result_w),
-        places_(result_h * result_w),
+        positions_(result_h * result_w),
         kernel_w_(kernel_w),
-        rows_(Meetings(result_h, height, kernel_h, stride_h, top, false)),
-        columns_(Meetings(result_w, width, kernel_w, stride_w, left, false)),
+        rows_(SourceIndices(result_h, height, kernel_h, stride_h, top, false)),
+        columns_(
+            SourceIndices(result_w, width, kernel_w, stride_w, left, false)),
         kernel_h_(kernel_h) {}
 
-  // Writes the patch of a place of an image, both in `index`.
+  // Writes a patch; `index` counts the positions of all images.
   void Get(int64_t index, float* patch) const {
-    const int64_t place = index % places_;
+    const int64_t position = index % positions_;
     const float* image =
-        images_ + index / places_ * height_ * width_ * channels_;
-    const int* rows = rows_.data() + place / result_w_ * kernel_h_;
-    const int* columns = columns_.data() + place % result_w_ * kernel_w_;
+        images_ + index / positions_ * height_ * width_ * channels_;
+    const int* rows = rows_.data() + position / result_w_ * kernel_h_;
+    const int* columns = columns_.data() + position % result_w_ * kernel_w_;
     const int64_t line = kernel_w_ * channels_;
     const bool inside = columns[0] >= 0 && columns[kernel_w_ - 1] >= 0;
     for (int64_t i = 0; i < kernel_h_; ++i, patch += line) {
@@ -64,7 +65,7 @@ class Patches {
 
  private:
   const float* images_;
-  const int64_t height_, width_, channels_, result_w_, places_, kernel_w_;
+  const int64_t height_, width_, channels_, result_w_, positions_, kernel_w_;
   const std::vector<int> rows_, columns_;
   const int64_t kernel_h_;
 };
@@ -77,22 +78,23 @@ inline ffi::Error Stem(ffi::ThreadPool pool, Images x, Images kernel,
   const Patches patches(x.typed_data(), s[1], s[2], s[3], r[1], r[2], k[0],
                         k[1], stride_h, stride_w, top, left);
   const int64_t width = r[3], all = r[0] * r[1] * r[2];
-  constexpr int64_t kTiles = 16;  // a block of work
-  const int64_t blocks = (all + kTiles * kHigh - 1) / (kTiles * kHigh);
+  constexpr int64_t kTiles = 16;  // per block of work
+  const int64_t blocks = (all + kTiles * kTileRows - 1) / (kTiles * kTileRows);
   ParallelFor(pool, blocks, [&](int64_t block) {
-    std::vector<float> seen(kHigh * patches.size);
-    Factors factors;
-    for (int i = 0; i < kHigh; ++i)
-      factors.line[i] = seen.data() + i * patches.size;
-    const int64_t end = std::min(all, (block + 1) * kTiles * kHigh);
-    for (int64_t at = block * kTiles * kHigh; at < end; at += kHigh) {
-      const int count = static_cast<int>(std::min<int64_t>(kHigh, end - at));
+    std::vector<float> patch_rows(kTileRows * patches.size);
+    Operands operands;
+    for (int i = 0; i < kTileRows; ++i)
+      operands.line[i] = patch_rows.data() + i * patches.size;
+    const int64_t end = std::min(all, (block + 1) * kTiles * kTileRows);
+    for (int64_t at = block * kTiles * kTileRows; at < end; at += kTileRows) {
+      const int count =
+          static_cast<int>(std::min<int64_t>(kTileRows, end - at));
       for (int i = 0; i < count; ++i)
-        patches.Get(at + i, seen.data() + i * patches.size);
-      for (int64_t n = 0; n < width; n += kWide) {
-        Vector tile[kHigh][2] = {};
-        factors.panel = kernel.typed_data() + n;
-        MultiplyRows(count, &factors, 1, width, patches.size, tile);
+        patches.Get(at + i, patch_rows.data() + i * patches.size);
+      for (int64_t n = 0; n < width; n += kTileColumns) {
+        Vector tile[kTileRows][2] = {};
+        operands.panel = kernel.typed_data() + n;
+        MultiplyRows(count, &operands, 1, width, patches.size, tile);
         for (int i = 0; i < count; ++i) {
           float* out = result->typed_data() + (at + i) * width + n;
           Store(out, tile[i][0]);
@@ -114,25 +116,28 @@ inline ffi::Error StemKernelGradient(ffi::ThreadPool pool, Images x,
   const Patches patches(x.typed_data(), s[1], s[2], s[3], g[1], g[2], k[0],
                         k[1], stride_h, stride_w, top, left);
   const int64_t width = g[3], all = g[0] * g[1] * g[2];
-  const int64_t height = (patches.size + kTall - 1) / kTall * kTall;
+  const int64_t height =
+      (patches.size + kGradientRows - 1) / kGradientRows * kGradientRows;
   const int64_t blocks = std::clamp<int64_t>(all / 1024, 1, 16);
   std::vector<float> partial(blocks * height * width, 0.0f);
   ParallelFor(pool, blocks, [&](int64_t block) {
     float* sums = partial.data() + block * height * width;
-    std::vector<float> seen(height), a(kDeep * height), b(kDeep * kWide);
+    std::vector<float> patch_rows(height), a(kDepthStep * height),
+        b(kDepthStep * kTileColumns);
     const int64_t end = (block + 1) * all / blocks;
-    for (int64_t at = block * all / blocks; at < end; at += kDeep) {
-      const int64_t depth = std::min(kDeep, end - at);
+    for (int64_t at = block * all / blocks; at < end; at += kDepthStep) {
+      const int64_t depth = std::min(kDepthStep, end - at);
       for (int64_t i = 0; i < depth; ++i) {
-        patches.Get(at + i, seen.data());
-        for (int64_t m = 0; m < height; m += kTall)
-          std::copy_n(seen.data() + m, kTall, a.data() + m * depth + i * kTall);
+        patches.Get(at + i, patch_rows.data());
+        for (int64_t m = 0; m < height; m += kGradientRows)
+          std::copy_n(patch_rows.data() + m, kGradientRows,
+                      a.data() + m * depth + i * kGradientRows);
       }
-      for (int64_t n = 0; n < width; n += kWide) {
+      for (int64_t n = 0; n < width; n += kTileColumns) {
         for (int64_t i = 0; i < depth; ++i)
-          std::copy_n(gradient.typed_data() + (at + i) * width + n, kWide,
-                      b.data() + i * kWide);
-        for (int64_t m = 0; m < height; m += kTall)
+          std::copy_n(gradient.typed_data() + (at + i) * width + n,
+                      kTileColumns, b.data() + i * kTileColumns);
+        for (int64_t m = 0; m < height; m += kGradientRows)
           OuterProducts(a.data() + m * depth, b.data(), depth,
                         sums + m * width + n, width);
       }

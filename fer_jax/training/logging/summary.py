@@ -6,7 +6,7 @@ import jax
 
 from fer_jax import __version__
 from fer_jax.models.summary import summarize
-from fer_jax.ops import cpu_kernels
+from fer_jax.ops import cpu_library
 from fer_jax.training import overfit_check
 from fer_jax.training.experiment import Experiment
 from fer_jax.training.initial_weights import InitialWeights
@@ -62,7 +62,7 @@ def _kernels(dtype: str) -> str:
   """Says which kernels a CPU uses, since they decide the speed."""
   if jax.default_backend() != "cpu" or dtype != "float32":
     return ""
-  missing = cpu_kernels.why_not()
+  missing = cpu_library.unavailable_reason()
   return f", XLA's kernels only: {missing}" if missing else ", own kernels"
 
 

@@ -1,0 +1,129 @@
+"""Builds and loads the C++ CPU kernels in ops/cpu.
+
+The kernels are compiled with the system's C++ compiler at first use, which
+takes some seconds, and kept in the user's cache folder, one library per
+processor type and set of versions. Without a compiler, or with the environment
+variable FER_JAX_KERNELS=off, the package computes with XLA's operations only:
+the results agree to float32 accuracy, but training is slower.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import importlib.resources
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+
+from fer_jax.files import atomic_write
+
+ENVIRONMENT_VARIABLE = "FER_JAX_KERNELS"  # "off" disables the kernels
+# Names of the functions in the library, which are also their names in JAX.
+TARGETS = (
+  "fer_jax_convolution",
+  "fer_jax_kernel_gradient",
+  "fer_jax_depthwise",
+  "fer_jax_depthwise_kernel_gradient",
+  "fer_jax_stem",
+  "fer_jax_stem_kernel_gradient",
+  "fer_jax_normalize",
+  "fer_jax_norm_sums",
+  "fer_jax_norm_gradient",
+)
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
+_COMPILER_TIMEOUT = 300  # seconds
+_disabled: list[bool] = []
+
+
+def supports(*arrays: jax.Array) -> bool:
+  """Returns whether the kernels can compute on some arrays.
+
+  The first call compiles the kernels. They are available on CPU only and for
+  non-empty float32 arrays.
+
+  Args:
+    *arrays: concrete or traced arrays.
+  """
+  return (
+    jax.default_backend() == "cpu"
+    and not _disabled
+    and all(x.dtype == jnp.float32 and x.size for x in arrays)
+    and not unavailable_reason()
+  )
+
+
+@contextlib.contextmanager
+def disabled() -> Iterator[None]:
+  """Traces functions without the kernels, for a program that leaves here.
+
+  An exported program, for example, must not refer to the compiled library.
+  """
+  _disabled.append(True)
+  try:
+    yield
+  finally:
+    _disabled.pop()
+
+
+@functools.cache
+def unavailable_reason() -> str:
+  """Returns why the kernels are not available, or "" if they are.
+
+  The first call compiles the kernels if need be, and registers them with JAX.
+  """
+  if os.environ.get(ENVIRONMENT_VARIABLE, "") == "off":
+    return f"{ENVIRONMENT_VARIABLE}=off"
+  compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+  if not compiler:
+    return "no C++ compiler was found (c++, g++, or CXX=...)"
+  try:
+    library = ctypes.cdll.LoadLibrary(str(_build(compiler)))
+  except (OSError, subprocess.SubprocessError) as e:
+    message = getattr(e, "stderr", None) or str(e)
+    return f"{compiler} failed: {message.strip().splitlines()[-1]}"
+  for target in TARGETS:
+    handler = jax.ffi.pycapsule(getattr(library, target))
+    jax.ffi.register_ffi_target(target, handler, platform="cpu")
+  return ""
+
+
+def _build(compiler: str) -> pathlib.Path:
+  """Returns the library for this machine, compiled unless it is cached."""
+  source = importlib.resources.files("fer_jax.ops") / "cpu"
+  with importlib.resources.as_file(source) as code:
+    inputs = (compiler, *_FLAGS, jaxlib.__version__, _processor())
+    digest = hashlib.sha256("\n".join(inputs).encode())
+    for path in sorted(code.glob("*.[ch]*")):
+      digest.update(path.read_bytes())
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(cache) / "fer_jax" / "kernels"
+    library = folder / f"{digest.hexdigest()[:16]}.so"
+    if library.exists():
+      return library
+    headers = ("-isystem", jax.ffi.include_dir())
+    with atomic_write(library, parents=True) as temporary:
+      subprocess.run(
+        [compiler, *_FLAGS, *headers, code / "kernels.cc", "-o", temporary],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=_COMPILER_TIMEOUT,
+      )
+    return library
+
+
+def _processor() -> str:
+  """Returns a description of what `-march=native` depends on."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:  # not Linux
+    return platform.platform() + platform.processor()
+  return next((line for line in lines if line.startswith("flags")), "")

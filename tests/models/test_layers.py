@@ -1,0 +1,67 @@
+"""Tests of fer_jax.models.layers."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fer_jax.models import layers
+
+
+class FlaxNetwork(nn.Module):
+  """Two dropouts of Flax."""
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Applies both."""
+    for _ in range(2):
+      x = nn.Dropout(self.rate, deterministic=False)(x)
+    return x
+
+
+class Network(nn.Module):
+  """Two dropouts of ours."""
+
+  rate: float
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Applies both."""
+    for _ in range(2):
+      x = layers.Dropout(self.rate, self.axis_name)(x, train=True)
+    return x
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_dropout_equals_that_of_flax(rate: float, dtype: Any) -> None:
+  x = jnp.arange(1.0, 601.0, dtype=dtype).reshape(20, 30)
+  rngs = {"dropout": jax.random.key(5)}
+  ours = Network(rate).apply({}, x, rngs=rngs)
+  assert_array_equal(ours, FlaxNetwork(rate).apply({}, x, rngs=rngs))
+  dropped = float(np.mean(np.asarray(ours) == 0))
+  assert abs(dropped - (1 - (1 - rate) ** 2)) < 0.06
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (8, 3, 4)])
+def test_the_masks_of_four_devices_are_those_of_one(shape: Any) -> None:
+  x = jnp.ones(shape)
+  rngs = {"dropout": jax.random.key(5)}
+  expected = Network(0.5).apply({}, x, rngs=rngs)
+  out = jax.pmap(
+    lambda x: Network(0.5, "batch").apply({}, x, rngs=rngs), axis_name="batch"
+  )(x.reshape(4, 2, *shape[1:]))
+  assert_array_equal(out.reshape(shape), expected)
+
+
+def test_evaluation_needs_no_key() -> None:
+  x = jnp.ones((2, 3))
+  out = layers.Dropout(0.5).apply({}, x, train=False)
+  assert_array_equal(out, x)
