@@ -1,6 +1,7 @@
-"""What every test runs under: four fake CPU devices, no rank promotion."""
+"""Settings of all tests (four fake CPU devices), and shared fixtures."""
 
 import os
+import pathlib
 import tempfile
 
 # Before jax is imported: data parallelism is tested on devices of its own.
@@ -25,7 +26,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _memory_as_it_is() -> None:
+def _unconfigured_malloc() -> None:
   """Does not configure malloc: JAX's threads may have started here before.
 
   Commands that tests start as processes configure it.
@@ -33,3 +34,25 @@ def _memory_as_it_is() -> None:
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(cpu, "_c_library", lambda: None)
     cpu.configure_malloc()  # Its result is cached.
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A folder where the small datasets of tests are prepared, once."""
+  return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+  """Registers the model "tiny" and the dataset "bars" of `tiny_run`."""
+  import tiny_run  # Only here: it imports most of the package.
+
+  tiny_run.register(monkeypatch)
+
+
+@pytest.fixture
+def trained_workdir(tiny_model: None) -> pathlib.Path:
+  """The workdir of a short run of "tiny", trained once per session."""
+  import trained_run
+
+  return trained_run.workdir()

@@ -61,6 +61,10 @@ class DataParallel:
     mesh_devices = local if mode == "pmap" else np.array(jax.devices())
     self._num_local = 1 if mode == "jit" else len(local)
     self._mesh = Mesh(mesh_devices, (AXIS,))
+    self._copy_to_devices = jax.jit(
+      lambda x: jnp.broadcast_to(x, (self._num_local, *x.shape)),
+      out_shardings=NamedSharding(self._mesh, P(AXIS)),
+    )
 
   def __eq__(self, other: object) -> bool:
     return isinstance(other, DataParallel) and self.mode == other.mode
@@ -84,12 +88,7 @@ class DataParallel:
       return jax.device_put(tree, jax.local_devices()[0])
     if self.mode == "shard_map":
       return jax.device_put(tree, NamedSharding(self._mesh, P()))
-    sharding = NamedSharding(self._mesh, P(AXIS))
-    stack = jax.jit(
-      lambda x: jnp.broadcast_to(x, (self._num_local, *x.shape)),
-      out_shardings=sharding,
-    )
-    return jax.tree.map(stack, tree)
+    return jax.tree.map(self._copy_to_devices, tree)
 
   def fetch(self, tree: Tree) -> Tree:
     """Copies arrays of `replicate`, or a step's results, to the host.

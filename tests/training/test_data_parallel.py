@@ -11,17 +11,9 @@ from fer_jax.training import compiled_steps, data_parallel, experiment
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.split_evaluation import EvalStep, make_eval_step
 
+pytestmark = pytest.mark.usefixtures("tiny_model")
+
 NUM_STEPS = 3
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-  return tmp_path_factory.mktemp("prepared")
-
-
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-  tiny_run.register(monkeypatch)
 
 
 def trained(config, stacked=False):

@@ -17,15 +17,7 @@ from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.flat_params import Flat
 from fer_jax.training.metrics import Metrics
 
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-  return tmp_path_factory.mktemp("prepared")
-
-
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-  tiny_run.register(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 def config(prepared, **fields):

@@ -22,15 +22,12 @@ from fer_jax.training import experiment, initial_weights, train_loop
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.logging import metric_writer
 
-
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-  tiny_run.register(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
-@pytest.fixture(scope="module")
-def source():
-  return trained_run.workdir()
+@pytest.fixture
+def source(trained_workdir):
+  return trained_workdir
 
 
 def config(source, **fields):

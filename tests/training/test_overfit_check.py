@@ -8,15 +8,7 @@ from fer_jax.errors import UserError
 from fer_jax.training import experiment, overfit_check, train_loop
 from fer_jax.training.logging import curves
 
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-  return tmp_path_factory.mktemp("prepared")
-
-
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-  tiny_run.register(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 def test_nothing_hinders_and_validation_is_training(prepared):

@@ -24,17 +24,10 @@ from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.split_evaluation import Evaluator
 from fer_jax.training.workdir import claim
 
+pytestmark = pytest.mark.usefixtures("tiny_model")
+
 TIMINGS = ("seconds", "images_per_second")
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  return tmp_path_factory.mktemp("prepared")
-
-
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
-  tiny_run.register(monkeypatch)
+BACKEND_COMPILE = "backend_compile_duration"
 
 
 def untimed(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -263,6 +256,85 @@ def test_several_steps_a_call_train_the_same(tmp_path, prepared):
     params.append(jax.tree.leaves(tiny_run.final_state(config, workdir).params))
   for x, y in zip(*params, strict=True):
     np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap", "shard_map"])
+def test_nothing_compiles_between_the_first_step_and_the_last_epoch(
+  tmp_path, prepared, monkeypatch, mode
+):
+  """Also with a rest of an epoch, a plateau and a checkpoint in mid-epoch."""
+  compiled: list[float] = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: (
+      compiled.append(seconds) if event.endswith(BACKEND_COMPILE) else None
+    )
+  )
+  counts = []
+  config = tiny_run.config(
+    prepared,
+    parallel=mode,
+    steps_per_call=2,  # of 5
+    num_epochs=3,
+    checkpoint__every_steps=4,
+    schedule__name="plateau",
+    schedule__plateau_patience=1,
+    schedule__plateau_min_delta=100.0,
+  )
+  train_epoch = train_loop.train_epoch
+
+  def counted(*args):
+    counts.append(len(compiled))
+    return train_epoch(*args)
+
+  monkeypatch.setattr(train_loop, "train_epoch", counted)
+  train_loop.train_and_evaluate(
+    config, tmp_path, lambda metrics: counts.append(len(compiled))
+  )
+  start, first_end, *later = counts
+  assert start > 0 or mode == "jit"
+  # Setting the factor of the learning rate is a program of one operation.
+  assert first_end - start <= 1
+  assert set(later) == {first_end}
+
+
+def test_an_interrupted_run_of_several_steps_a_call_resumes_exactly(
+  tmp_path, prepared, monkeypatch
+):
+  config = tiny_run.config(prepared, steps_per_call=2)
+  train_loop.train_and_evaluate(config, tmp_path / "whole")
+  update = progress.Progress.update
+
+  def interrupt(self: progress.Progress, steps: int) -> None:
+    update(self, steps)
+    if self._epoch == 2 and self._step == 2:
+      signal.raise_signal(signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(progress.Progress, "update", interrupt)
+    with pytest.raises(Interrupted, match="epoch 2 at step 7"):
+      train_loop.train_and_evaluate(config, tmp_path / "stopped")
+  train_loop.train_and_evaluate(config, tmp_path / "stopped")
+  assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_run_is_interrupted_after_an_epoch_without_evaluation(
+  tmp_path, prepared, monkeypatch
+):
+  config = tiny_run.config(prepared, num_epochs=4, eval_every_epochs=2)
+  train_loop.train_and_evaluate(config, tmp_path / "whole")
+  update = progress.Progress.update
+
+  def interrupt(self: progress.Progress, steps: int) -> None:
+    update(self, steps)
+    if self._epoch == 3 and self._step == tiny_run.STEPS_PER_EPOCH:
+      signal.raise_signal(signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(progress.Progress, "update", interrupt)
+    with pytest.raises(Interrupted, match="epoch 4 at step 15"):
+      train_loop.train_and_evaluate(config, tmp_path / "stopped")
+  train_loop.train_and_evaluate(config, tmp_path / "stopped")
+  assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_a_step_compiles_once(tmp_path, prepared, monkeypatch):

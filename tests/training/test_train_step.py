@@ -8,15 +8,7 @@ import tiny_run
 from fer_jax.training import compiled_steps, experiment
 from fer_jax.training.metrics import Metrics
 
-
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-  tiny_run.register(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-  return tmp_path_factory.mktemp("prepared")
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 def after_a_step(parts, train):

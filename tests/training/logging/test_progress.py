@@ -221,3 +221,33 @@ def test_update_is_cheap(file: io.StringIO) -> None:
   seconds = (time.perf_counter() - start) / 10_000
   progress.close()
   assert seconds < 50e-6  # a few microseconds, with room for a busy machine
+
+
+def test_compiling_is_neither_speed_nor_time_left() -> None:
+  file = io.StringIO()
+  progress, clock = _progress(file, num_epochs=3)
+  progress.start_epoch(1)
+  _steps(progress, clock, [1.0] * 10)
+  progress.pause()
+  clock.now += 4  # evaluation
+  progress.end_epoch(METRICS)
+  with progress.excluded():
+    for _ in range(25):
+      clock.now += 1
+      progress.show_status("compiling update: 25 s")
+  progress.start_epoch(2)
+  assert progress.images_per_second == pytest.approx(32)
+  assert progress.seconds_left == pytest.approx(20 * 1.0 + 2 * 4)
+  # In a log, a line every ten seconds.
+  assert file.getvalue().count("compiling update") == 2
+
+
+def test_a_terminal_shows_what_is_compiling() -> None:
+  file = Terminal()
+  progress, _ = _progress(file)
+  with progress.excluded():
+    progress.show_status("compiling gradients, update: 3 s")
+    progress.show_status("compiling update: 4 s")
+  shown = file.getvalue()
+  assert "compiling gradients, update: 3 s" in shown
+  assert "compiling update: 4 s" in shown

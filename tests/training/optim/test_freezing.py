@@ -18,15 +18,7 @@ from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import freezing, optimizers
 from fer_jax.training.runtime.signals import Interrupted
 
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
-  return tmp_path_factory.mktemp("prepared")
-
-
-@pytest.fixture(autouse=True)
-def tiny_model(monkeypatch):
-  tiny_run.register(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 def flat(tree):

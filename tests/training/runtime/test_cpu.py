@@ -28,15 +28,14 @@ def test_memory_of_long_compilations_is_returned(monkeypatch):
   assert given == [0]
 
 
-def test_first_step_trims_twice(tmp_path, monkeypatch):
+def test_first_step_trims_twice(prepared, tiny_model, monkeypatch):
   given: list[int] = []
 
   class Library:
     malloc_trim = given.append
 
-  tiny_run.register(monkeypatch)
   parts = experiment.create_experiment(
-    tiny_run.config(tmp_path, parallel="jit")
+    tiny_run.config(prepared, parallel="jit")
   )
   step = compiled_steps.make_train_step(parts.parallel, parts.train_step(0))
   state, metrics = parts.init_state(), Metrics.zeros()
