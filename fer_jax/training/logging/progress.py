@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from fer_jax.training.logging.speed_meter import SpeedMeter
+
 _STATUS_SECONDS = 10.0  # between two status lines in a log
 _REFRESH_SECONDS = 0.2  # between two updates of the terminal's line
 
@@ -20,11 +22,8 @@ _REFRESH_SECONDS = 0.2  # between two updates of the terminal's line
 class Progress:
   """Progress, speed and remaining time of a run.
 
-  Speed is images per second of training. The clock starts when the first
-  training call has returned, which may include one-time work of the device; its
-  images are not counted. The clock stops between `pause` and `resume`, and from
-  `end_epoch` to `start_epoch`. Since steps run asynchronously, `pause` must be
-  called after their results have arrived.
+  Speed is images per second of training (see `SpeedMeter`). Its clock is
+  stopped between `pause` and `resume`, and from `end_epoch` to `start_epoch`.
 
   >>> progress = Progress(50, 897, 32, file=sys.stdout)
   >>> progress.start_epoch(3)
@@ -66,26 +65,17 @@ class Progress:
     self._epoch = 0
     self._step = 0  # within the epoch
     self._epoch_start = clock()
-    # Images and seconds of measured training, and when its clock was started.
-    self._images = 0
-    self._seconds = 0.0
-    self._running_since: float | None = None
-    self._compiled = False
-    self._at_epoch_start = (0, 0.0)  # images and seconds at that time
-    # Time outside of training steps: in this epoch, and in the last one.
-    self._paused_since: float | None = None
-    self._paused_seconds = 0.0
-    self._seconds_between = 0.0
+    self._meter = SpeedMeter(clock)
 
   @property
   def images_per_second(self) -> float | None:
     """Speed since the run started or was resumed; None before it is known."""
-    return self._rate((0, 0.0))
+    return self._meter.images_per_second
 
   @property
   def epoch_images_per_second(self) -> float | None:
     """Speed in the current epoch; None before its first measured step."""
-    return self._rate(self._at_epoch_start)
+    return self._meter.epoch_images_per_second
 
   @property
   def seconds_left(self) -> float | None:
@@ -98,7 +88,7 @@ class Progress:
       return None
     epochs = self._num_epochs - self._epoch
     steps = (epochs + 1) * self._steps_per_epoch - self._step
-    between = (epochs + 1) * self._seconds_between
+    between = (epochs + 1) * self._meter.seconds_between
     return steps * self._batch_size / rate + between
 
   def start_epoch(self, epoch: int, step_in_epoch: int = 0) -> None:
@@ -108,13 +98,10 @@ class Progress:
       epoch: its number, from 1.
       step_in_epoch: steps that were trained before, in a resumed run.
     """
-    self.resume()
-    if self._epoch:
-      self._seconds_between = self._paused_seconds
-    self._paused_seconds = 0.0
+    self._close_bar()
+    self._meter.start_epoch()
     self._epoch, self._step = epoch, step_in_epoch
     self._epoch_start = self._clock()
-    self._at_epoch_start = (self._images, self._measured())
     if self._terminal:
       self._bar = _Bar(
         file=self._file,
@@ -129,32 +116,16 @@ class Progress:
   def update(self, steps: int) -> None:
     """Counts steps; must be called after every training call."""
     self._step += steps
-    now = self._clock()
-    if self._running_since is not None:
-      self._images += steps * self._batch_size
-    elif self._paused_since is None:
-      self._running_since = now
-    self._compiled = True
+    self._meter.update(steps * self._batch_size)
     self._refresh()
 
   def pause(self) -> None:
-    """Stops the clock, if it is running; steps are not counted while it is."""
-    if self._paused_since is not None:
-      return
-    self._paused_since = self._clock()
-    if self._running_since is not None:
-      self._seconds += self._paused_since - self._running_since
-      self._running_since = None
+    """Stops the clock of the speed, if it is running."""
+    self._meter.pause()
 
   def resume(self) -> None:
-    """Restarts the clock, if it is stopped."""
-    if self._paused_since is None:
-      return
-    now = self._clock()
-    self._paused_seconds += now - self._paused_since
-    self._paused_since = None
-    if self._compiled:
-      self._running_since = now
+    """Restarts the clock of the speed, if it is stopped."""
+    self._meter.resume()
 
   @contextlib.contextmanager
   def excluded(self) -> Iterator[None]:
@@ -164,8 +135,7 @@ class Progress:
       yield
     finally:
       self._close_bar()
-      if self._paused_since is not None:
-        self._paused_since += self._clock() - started
+      self._meter.exclude(self._clock() - started)
 
   def show_status(self, text: str) -> None:
     """Shows what is being waited for; in a log, every ten seconds."""
@@ -239,17 +209,6 @@ class Progress:
     """Removes the updated line; the measured speed stays available."""
     self.pause()
     self._close_bar()
-
-  def _measured(self) -> float:
-    """Returns the seconds of measured training."""
-    if self._running_since is None:
-      return self._seconds
-    return self._seconds + self._clock() - self._running_since
-
-  def _rate(self, since: tuple[int, float]) -> float | None:
-    images = self._images - since[0]
-    seconds = self._measured() - since[1]
-    return images / seconds if images > 0 and seconds > 0 else None
 
   def _head(self, step: int | None = None) -> str:
     step = self._step if step is None else step
