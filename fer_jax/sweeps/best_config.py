@@ -10,20 +10,8 @@ from fer_jax.sweeps.trials import Trial, format_score
 NAME = "best_config.py"
 
 
-def write(plan: Plan, best: Trial, num_trials: int, path: pathlib.Path) -> None:
-  """Writes the recipe: all that differs from configs/default.py.
-
-  Args:
-    plan: of the sweep.
-    best: its best trial.
-    num_trials: how many there were.
-    path: where to.
-  """
-  path.write_text(to_recipe(plan, best, num_trials, path), encoding="utf-8")
-
-
 def command_of(plan: Plan, path: pathlib.Path) -> str:
-  """What trains the recipe."""
+  """Returns the command that trains the recipe."""
   return (
     f"python -m fer_jax.train --config={path} --workdir={plan.workdir / 'best'}"
   )
@@ -32,7 +20,14 @@ def command_of(plan: Plan, path: pathlib.Path) -> str:
 def to_recipe(
   plan: Plan, best: Trial, num_trials: int, path: pathlib.Path
 ) -> str:
-  """The text of the recipe."""
+  """Returns the text of the recipe: what differs from configs/default.py.
+
+  Args:
+    plan: of the sweep.
+    best: its best trial.
+    num_trials: the number of its trials.
+    path: where the recipe will be.
+  """
   score = format_score(best.score, plan.metric)
   lines = [
     f'"""The best of {num_trials} trials: {plan.metric.replace("_", " ")}'
@@ -40,8 +35,8 @@ def to_recipe(
     "",
     command_of(plan, path).replace("\\", "\\\\").replace('"', '\\"'),
     "",
-    f"Trial {best.number} got that in epoch {best.best_epoch}, on validation"
-    " images.",
+    f"Trial {best.number} reached that in epoch {best.best_epoch}, on"
+    " validation images.",
     '"""',
     "",
     "from ml_collections import ConfigDict",

@@ -62,7 +62,7 @@ class Plan:
     return min(end for end in ends if end is not None)
 
   @property
-  def most_epochs(self) -> int:
+  def max_epochs(self) -> int:
     """Of any trial."""
     epochs = self.space.parameters.get("num_epochs")
     if epochs:
@@ -148,7 +148,7 @@ def plan(
   return planned
 
 
-def try_out(planned: Plan) -> None:
+def check_experiments(planned: Plan) -> None:
   """Builds, once for every value, what a run of it needs: data, schedules.
 
   Data sets are prepared and weights downloaded here, before several processes

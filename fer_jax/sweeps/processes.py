@@ -1,4 +1,4 @@
-"""Several processes that do the same, and end together."""
+"""Worker processes that do the same and end together."""
 
 import multiprocessing
 import multiprocessing.connection
@@ -18,16 +18,16 @@ _MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
-  """Does something in processes of their own, and waits for all.
+  """Runs a function in processes of their own, and waits for all.
 
   Args:
-    work: what each does; a function of a module.
-    plan: what it is given.
-    count: of processes.
+    work: what each process calls; a function of a module.
+    plan: its argument.
+    count: number of processes.
 
   Raises:
-    UserError: one failed; the others have ended first.
-    Interrupted: SIGINT or SIGTERM came, and was handed on to all.
+    UserError: a process failed; the others have ended first.
+    Interrupted: SIGINT or SIGTERM was received, and passed on to all.
   """
   context = multiprocessing.get_context("spawn")
   failures = context.SimpleQueue()
@@ -39,17 +39,17 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
   ]
   with StopRequest() as stop_request:
     _start(processes)
-    handed_on = False
+    passed_on = False
     while any(process.is_alive() for process in processes):
       sentinels = [p.sentinel for p in processes if p.is_alive()]
       multiprocessing.connection.wait(sentinels, _POLL_SECONDS)
-      if stop_request.signal_number and not handed_on:
+      if stop_request.signal_number and not passed_on:
         for process in processes:
           process.terminate()
-        handed_on = True
+        passed_on = True
   if stop_request.signal_number:
     raise Interrupted(
-      "interrupted; saved: the same command goes on from there",
+      "interrupted; saved: rerun the command to resume",
       stop_request.signal_number,
     )
   if not failures.empty():
@@ -57,13 +57,13 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
   for process in processes:
     if process.exitcode:
       raise UserError(
-        f"a process ended with status {process.exitcode}, perhaps for want of"
-        " memory: the same command goes on, workers=1 needs the least"
+        f"a process ended with status {process.exitcode}, perhaps out of"
+        " memory: rerun the command to resume, workers=1 needs the least"
       )
 
 
 def _start(processes: list[Any]) -> None:
-  """Starts them deaf to Ctrl-C: theirs is the SIGTERM that is handed on."""
+  """Starts them ignoring Ctrl-C: they get the SIGTERM that is passed on."""
   try:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
   except ValueError:  # Not the main thread.
@@ -82,9 +82,9 @@ def _child(
   count: int,
   failures: Any,
 ) -> None:
-  """What a process does."""
+  """Runs in a process of its own."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
-  # A device's memory is shared out; by default each would take most of it.
+  # The processes divide a device's memory; by default each takes most of it.
   os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
   plan = Plan.from_child(fields)
   startup.start(plan.config.compilation_cache)
@@ -96,11 +96,11 @@ def _child(
     failures.put(str(e))
   except Exception as e:
     reason = " ".join(f"{type(e).__name__}: {e}".split())[:500]
-    failures.put(f"{reason} (log.txt in the trial's folder says more)")
+    failures.put(f"{reason} (see log.txt in the trial's folder)")
 
 
 def _end_with_parent() -> None:
-  """Ends this process as SIGTERM would, once its parent is gone."""
+  """Ends this process by SIGTERM once its parent is gone."""
   parent = multiprocessing.parent_process()
   assert parent is not None
   multiprocessing.connection.wait([parent.sentinel])

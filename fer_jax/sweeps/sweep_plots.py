@@ -1,12 +1,17 @@
-"""The pictures of a sweep; each for a white page or a dark one."""
+"""Optuna's plots of a sweep, in the colors of a light or a dark page."""
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
+import matplotlib
 import numpy as np
+import optuna
+from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from optuna.trial import create_trial
+from optuna.visualization import matplotlib as optuna_plots
 
 from fer_jax.evaluation.plot_theme import Theme, percent, theme_of
 from fer_jax.sweeps import trials
@@ -14,204 +19,145 @@ from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import short_names
 from fer_jax.sweeps.trials import Trial
 
-# Colours of scores leave out the end of the ramp that is nearly the page's.
+_MIN_TRIALS_FOR_IMPORTANCE = 4
+_DPI = 150
+# The end of the theme's colors that is nearly the page's is left out.
 _PALEST = 0.35
+_MAX_LEGEND = 20  # trials
+_SIZES = {  # inches, at least
+  "parallel": (9.0, 4.6),
+  "history": (6.4, 4.0),
+  "curves": (8.2, 4.0),
+  "importance": (6.4, 3.0),
+}
 
-Color = tuple[float, float, float, float]
-
-
-def history(
-  plan: Plan, found: Sequence[Trial], *, dark: bool = False
-) -> Figure:
-  """Draws every trial's score in their order, and the best so far as a line."""
-  theme = theme_of(dark)
-  figure = theme.figure(6.4, 4.0)
-  axes = figure.subplots()
-  complete = [one for one in found if one.state == trials.COMPLETE]
-  pruned = [one for one in found if one.state == trials.PRUNED]
-  if complete:
-    scores = [
-      plan.sign * one.score for one in complete if one.score is not None
-    ]
-    best = plan.sign * np.maximum.accumulate(scores)
-    numbers = [one.number for one in complete]
-    axes.step(
-      [*numbers, max(one.number for one in found) + 0.4],
-      [*best, best[-1]],
-      where="post",
-      color=theme.vermilion,
-      linewidth=1.8,
-      label="best so far",
-      zorder=2,
-    )
-  for label, some, fill in (
-    ("complete", complete, theme.blue),
-    ("pruned", pruned, theme.page),
-  ):
-    if some:
-      axes.plot(
-        [one.number for one in some],
-        [np.nan if one.score is None else one.score for one in some],
-        linestyle="none",
-        marker="o",
-        markersize=7,
-        color=fill,
-        markeredgecolor=theme.blue if fill == theme.blue else theme.muted,
-        markeredgewidth=1.2,
-        label=label,
-        zorder=3,
-      )
-  failed = [one.number for one in found if one.state == trials.FAILED]
-  if failed:
-    axes.plot(
-      failed,
-      [0.03 if plan.sign > 0 else 0.97] * len(failed),
-      linestyle="none",
-      marker="x",
-      markersize=7,
-      color=theme.muted,
-      transform=axes.get_xaxis_transform(),
-      label="failed",
-    )
-  axes.margins(y=0.12)
-  axes.set_xlim(-0.5, max(one.number for one in found) + 0.5)
-  axes.set_xlabel("Trial")
-  axes.set_ylabel(plan.metric.replace("_", " ").capitalize())
-  theme.style(axes, xgrid=False, ygrid=True)
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-  _format_scores(axes, plan)
-  theme.legend(axes)
-  return figure
+Draw = Callable[[bool], Figure]  # given whether the page is dark
 
 
-def importance(shares: Mapping[str, float], *, dark: bool = False) -> Figure:
-  """Draws how much of the scores' variance each field explains.
+def drawings(plan: Plan, found: Sequence[Trial]) -> dict[str, Draw]:
+  """Returns functions that draw the plots, by name.
 
   Args:
-    shares: by field, of the sum of all.
-    dark: for a dark page.
+    plan: of the sweep.
+    found: its trials.
   """
-  theme = theme_of(dark)
-  figure = theme.figure(6.4, 1.2 + 0.5 * len(shares))
-  axes = figure.subplots()
-  fields = sorted(shares, key=lambda field: -shares[field])
-  names = short_names(fields)
-  bars = axes.barh(
-    range(len(fields)),
-    [shares[field] for field in fields],
-    height=0.6,
-    color=theme.blue,
-  )
-  axes.bar_label(
-    bars,
-    [f"{shares[field]:.0%}" for field in fields],
-    padding=4,
-    fontsize=9,
-    color=theme.ink,
-  )
-  axes.set_yticks(range(len(fields)), [names[field] for field in fields])
-  axes.set(xlim=(0, 1.08), ylim=(len(fields) - 0.5, -0.5))
-  axes.set_xticks(np.linspace(0, 1, 6))
-  axes.set_xlabel("Share of the variance that parameters explain")
-  theme.style(axes, xgrid=True, ygrid=False)
-  axes.tick_params(axis="y", length=0, labelsize=9)
-  axes.xaxis.set_major_formatter(percent)
-  axes.spines["left"].set_visible(False)
-  return figure
-
-
-def curves(plan: Plan, found: Sequence[Trial], *, dark: bool = False) -> Figure:
-  """Draws validation loss by epoch; pruned and failed trials end early."""
-  theme = theme_of(dark)
-  figure = theme.figure(8.2, 4.0)
-  axes = figure.subplots()
-  best = trials.best(found, plan.sign)
-  color_of = score_colors(plan, found, theme)
-  for trial in reversed(trials.by_score(found, plan.sign)):
-    epochs, losses = list(trial.losses), list(trial.losses.values())
-    if not epochs:
-      continue
-    color = trial_color(trial, best, color_of, theme)
-    is_best = best is not None and trial.number == best.number
-    ended = trial.state != trials.COMPLETE
-    axes.plot(
-      epochs,
-      losses,
-      color=color,
-      linewidth=2.4 if is_best else 1.2,
-      linestyle=(0, (3, 2)) if ended else "solid",
-      marker="o" if plan.most_epochs <= 15 else None,
-      markersize=3.5,
-      zorder=4 if is_best else 2,
-    )
-    if ended:
-      axes.plot(
-        epochs[-1:],
-        losses[-1:],
-        marker="x",
-        markersize=7,
-        color=color,
-        zorder=3,
-      )
-  _leave_off(axes)
-  axes.set_xlabel("Epoch")
-  axes.set_ylabel("Validation loss")
-  theme.style(axes, xgrid=True, ygrid=True)
-  axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-  handles = [
-    ("best", {"color": theme.vermilion, "linewidth": 2.4}),
-    ("complete", {"color": theme.blue, "linewidth": 1.2}),
-    (
-      "ended early",
-      {"color": theme.muted, "linewidth": 1.2, "dashes": (3, 2), "marker": "x"},
+  metric = plan.metric.replace("_", " ")
+  study = _study(plan, found)
+  by_name: dict[str, Callable[[], Axes]] = {
+    "parallel": lambda: optuna_plots.plot_parallel_coordinate(
+      study, target_name=metric
     ),
-  ]
-  for label, look in handles:
-    axes.plot([], [], label=label, **look)  # type: ignore[arg-type]
-  theme.legend(axes)
+    "history": lambda: optuna_plots.plot_optimization_history(
+      study, target_name=metric
+    ),
+    "curves": lambda: _curves(study),
+  }
+  if not why_no_importance(plan, found):
+    by_name["importance"] = lambda: _importance(study)
+  return {
+    name: lambda dark, name=name, plot=plot: _draw(name, plot, plan, dark)
+    for name, plot in by_name.items()
+  }
+
+
+def why_no_importance(plan: Plan, found: Sequence[Trial]) -> str:
+  """Returns why importances would say nothing; "" if they say something."""
+  complete = [trial for trial in found if trial.state == trials.COMPLETE]
+  if len(plan.space.parameters) < 2:
+    return "there are fewer than two parameters"
+  if len(complete) < _MIN_TRIALS_FOR_IMPORTANCE:
+    return (
+      f"{len(complete)} trials are complete, it takes"
+      f" {_MIN_TRIALS_FOR_IMPORTANCE}"
+    )
+  if len({trial.score for trial in complete}) < 2:
+    return "all scores are equal"
+  return ""
+
+
+def _study(plan: Plan, found: Sequence[Trial]) -> optuna.Study:
+  """Returns the trials under short names, each once, with positive losses."""
+  study = optuna.create_study(direction=plan.direction)
+  names = short_names(list(plan.space.parameters))
+  for trial in found:
+    stored = trial.stored
+    study.add_trial(
+      create_trial(
+        state=stored.state,
+        value=stored.value,
+        params={names[f]: v for f, v in stored.params.items()},
+        distributions={names[f]: d for f, d in stored.distributions.items()},
+        intermediate_values=trial.losses,
+      )
+    )
+  return study
+
+
+def _curves(study: optuna.Study) -> Axes:
+  axes = optuna_plots.plot_intermediate_values(study)
+  axes.set(xlabel="Epoch", ylabel="Validation loss")
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  legend = axes.get_legend()
+  if legend and len(legend.get_texts()) > _MAX_LEGEND:
+    legend.remove()
+  return axes
+
+
+def _importance(study: optuna.Study) -> Axes:
+  # Hutter et al. 2014, "An Efficient Approach for Assessing Hyperparameter
+  # Importance".
+  evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+  axes = optuna_plots.plot_param_importances(study, evaluator=evaluator)
+  axes.set(xlabel="Fraction of the explained variance", ylabel="")
+  axes.xaxis.set_major_formatter(percent)
+  if legend := axes.get_legend():
+    legend.remove()
+  return axes
+
+
+def _draw(
+  name: str, plot: Callable[[], Axes], plan: Plan, dark: bool
+) -> Figure:
+  """Calls a plot of Optuna's, which changes matplotlib's style and state."""
+  theme = theme_of(dark)
+  with matplotlib.rc_context(), warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # experimental; one value on an axis
+    axes = plot()
+  figure = axes.figure
+  assert isinstance(figure, Figure)
+  pyplot.close(figure)
+  width, height = _SIZES[name]
+  figure.set_size_inches(
+    max(width, 2.0 + 1.4 * len(plan.space.parameters)), height
+  )
+  figure.set_dpi(_DPI)
+  figure.set_layout_engine("tight")
+  _recolor(figure, theme, grid=name != "parallel")
+  for place in ("center", "left"):
+    axes.set_title("", loc=place)
+  if name in ("history", "parallel") and "accuracy" in plan.metric:
+    axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.4g}%")
+  if name == "parallel":
+    axes.tick_params(axis="x", labelrotation=0)
+    colors = theme.colormap(np.linspace(_PALEST, 1, 64)[:: plan.sign])
+    for lines in axes.collections:
+      lines.set_cmap(ListedColormap(colors))
   return figure
 
 
-def score_colors(
-  plan: Plan, found: Sequence[Trial], theme: Theme
-) -> Callable[[float], Color]:
-  """Colours of scores: the better, the stronger, among complete trials."""
-  complete = [one for one in found if one.state == trials.COMPLETE]
-  scores = [plan.sign * one.score for one in complete if one.score is not None]
-  low, high = min(scores, default=0.0), max(scores, default=0.0)
-
-  def color_of(score: float) -> Color:
-    share = (plan.sign * score - low) / (high - low) if high > low else 1.0
-    return theme.colormap(_PALEST + (1 - _PALEST) * min(max(share, 0.0), 1.0))
-
-  return color_of
-
-
-def trial_color(
-  trial: Trial,
-  best: Trial | None,
-  color_of: Callable[[float], Color],
-  theme: Theme,
-) -> Color:
-  """The colour of a trial's line: its score's, if it is complete."""
-  if best is not None and trial.number == best.number:
-    return to_rgba(theme.vermilion)
-  if trial.state != trials.COMPLETE or trial.score is None:
-    return to_rgba(theme.muted)
-  return color_of(trial.score)
-
-
-def _format_scores(axes: Axes, plan: Plan) -> None:
-  if "accuracy" in plan.metric:
-    axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.4g}%")
-
-
-def _leave_off(axes: Axes) -> None:
-  """Leaves out losses far above most, which would flatten all else."""
-  losses = [y for line in axes.lines for y in np.asarray(line.get_ydata())]
-  if not losses:
-    return
-  low, high = np.min(losses), np.max(losses)
-  limit = low + 3 * (np.percentile(losses, 75) - low)
-  if high > limit > low:
-    axes.set_ylim(top=limit, bottom=low - 0.05 * (limit - low))
+def _recolor(figure: Figure, theme: Theme, grid: bool) -> None:
+  figure.set_facecolor(theme.page)
+  for axes in figure.axes:
+    axes.set_facecolor(theme.page)
+    axes.grid(grid, **({"color": theme.grid, "linewidth": 0.6} if grid else {}))
+    axes.tick_params(colors=theme.ink, labelsize=8)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+      label.set(color=theme.ink, fontsize=9)
+    for text in axes.texts:
+      text.set_color(theme.ink)
+    for spine in axes.spines.values():
+      spine.set_color(theme.muted)
+    if legend := axes.get_legend():
+      legend.set_frame_on(False)
+      for text in legend.get_texts():
+        text.set(color=theme.ink, fontsize=8)

@@ -1,206 +1,237 @@
-"""The trials of a sweep, in optuna's storage: every process has the same."""
+"""The trials of a sweep in Optuna's study, shared by all workers."""
 
 import contextlib
+import dataclasses
 import socket
 from collections.abc import Iterator
 from typing import Any
 
+import filelock
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
 
 from fer_jax import config as configs
 from fer_jax.errors import UserError
-from fer_jax.sweeps import locks, proposals, storage, trials
+from fer_jax.sweeps import sampling, storage
 from fer_jax.sweeps.plan import Plan
-from fer_jax.sweeps.trials import Trial
+from fer_jax.sweeps.trials import FAILED, STATES, Trial, read_trials
 
 _LOCK = ".lock"  # of the sweep and of each trial, in its folder
-_STATES = {
-  TrialState.COMPLETE: trials.COMPLETE,
-  TrialState.PRUNED: trials.PRUNED,
-  TrialState.FAIL: trials.FAILED,
-  TrialState.RUNNING: trials.RUNNING,
-  TrialState.WAITING: trials.RUNNING,
-}
 
 
-class Ledger:
-  """The trials of a sweep.
+class HandedOn(Exception):
+  """Another worker has taken over a trial: this one seemed dead."""
 
-  A trial is written down with all of its point at once. Its score is
-  `config.best_metric`. What is told of its epochs is validation loss, turned
-  round where the score is to be high, so that pruners compare it rightly.
 
-  A process that trains a trial has the lock of its folder: a trial that is
-  running and whose lock is free was interrupted, however that came about.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Claim:
+  """A trial that this worker trains.
+
+  Attributes:
+    trial: as it was when it was claimed.
+    live: Optuna's handle of it.
+    lock: of its folder; the end of the process releases it too.
+  """
+
+  trial: Trial
+  live: optuna.Trial
+  lock: filelock.BaseFileLock
+
+
+class TrialStore:
+  """Optuna's study of a sweep: hands out trials and records their results.
+
+  A trial's value is `config.best_metric` of its best epoch. Its intermediate
+  values, which pruners compare, are validation losses, negated where the value
+  is to be high.
+
+  A worker that trains a trial holds the lock of its folder, and records
+  heartbeats in a database. A running trial whose lock is free, or whose
+  heartbeats have stopped, is marked as failed and added again with all it has,
+  as Optuna does; the next worker resumes it in mid-epoch.
 
   Attributes:
     plan: of the sweep.
-    study: optuna's.
+    study: Optuna's.
   """
 
   def __init__(self, plan: Plan):
-    """Opens the ledger, or begins it.
+    """Opens the study, or creates it.
 
     Raises:
-      UserError: it cannot be opened, or holds another sweep.
+      UserError: it cannot be opened, or belongs to another sweep.
     """
     self.plan = plan
     if (plan.workdir / "config.json").exists():
       raise UserError(
-        f"--workdir={plan.workdir} holds a run of its own: give another to the"
-        " sweep"
+        f"workdir={plan.workdir} holds a training run: give the sweep another"
       )
     try:
       plan.workdir.mkdir(parents=True, exist_ok=True)
-      with self._turn(), storage.explained(plan.storage):
+      with (
+        filelock.FileLock(plan.workdir / _LOCK),
+        storage.errors_in_one_line(plan.storage),
+      ):
         self._storage = storage.open_storage(plan.storage)
         self.study = storage.open_study(self._storage, plan)
-        self._study_id = self._storage.get_study_id_from_name(
-          self.study.study_name
-        )
-        self._claim()
+        self._check_or_record_plan()
     except OSError as e:
       raise UserError(
-        f"--workdir={plan.workdir}: {e.strerror or e}: give another"
+        f"workdir={plan.workdir}: {e.strerror or e}: give another"
       ) from e
 
   def close(self) -> None:
-    """Closes what connects to the storage."""
+    """Closes the connections to the storage."""
     storage.close_storage(self._storage)
 
+  @storage.survives_outages
   def trials(self) -> list[Trial]:
-    """All of them, by number."""
-    return [self._read(one) for one in self.study.get_trials(deepcopy=False)]
+    """Returns all trials, by number."""
+    return read_trials(self.plan, self.study.get_trials(deepcopy=False))
 
-  def take(self) -> tuple[Trial, locks.Lock] | None:
-    """The next trial to train, and its lock; None where none is left.
+  @storage.survives_outages
+  def claim(self) -> Claim | None:
+    """Claims the next trial: one that was interrupted, or a new one.
 
-    That is one that was interrupted, or a new one.
+    Returns:
+      The trial, with its lock held; None if none is left.
     """
-    with self._turn():
-      for trial in self.study.get_trials(deepcopy=False):
-        if trial.state == TrialState.RUNNING and self._is_here(trial):
-          lock = self._lock(trial.number)
-          if lock.take(wait=False):
-            # Whoever had it may have ended it meanwhile.
-            current = self._find(trial.number)
-            if current.state == TrialState.RUNNING:
-              return self._read(current), lock
-            lock.release()
-      begun = self.study.get_trials(deepcopy=False)
-      if len(begun) >= self.plan.goal:
-        return None
-      point = proposals.propose(self.plan, begun)
-      template = proposals.as_trial(self.plan.space, point)
-      template.set_user_attr("place", self._place)
-      trial_id = self._storage.create_new_trial(self._study_id, template)
-      new = self._storage.get_trial(trial_id)
-      lock = self._lock(new.number)
-      lock.take(wait=True)
-      return self._read(new), lock
+    with self._one_at_a_time():
+      self._add_dead_trials_again()
+      stored = self.study.get_trials(deepcopy=False)
+      if not any(trial.state == TrialState.WAITING for trial in stored):
+        if len(self.trials()) >= self.plan.goal:
+          return None
+        self.study.add_trial(sampling.next_trial(self.plan, stored))
+      live = self._ask()
+      live.set_user_attr("place", self._place)
+      trial = next(t for t in self.trials() if t.stored.number == live.number)
+      lock = self._lock(trial)
+      lock.acquire()
+      return Claim(trial, live, lock)
 
-  def tell(self, number: int, epoch: int, validation_loss: float) -> None:
-    """Writes down what an epoch of a trial came to."""
-    if epoch not in self._find(number).intermediate_values:
+  @contextlib.contextmanager
+  def heartbeats(self, claim: Claim) -> Iterator[None]:
+    """Shows others that the trial's worker is alive, while entered."""
+    with storage.heartbeats(self._storage, claim.trial.stored._trial_id):
+      yield
+
+  @storage.survives_outages
+  def report(self, claim: Claim, epoch: int, validation_loss: float) -> None:
+    """Records the validation loss of an epoch.
+
+    Raises:
+      HandedOn: another worker has taken over the trial.
+    """
+    value = -self.plan.sign * validation_loss
+    try:
       self._storage.set_trial_intermediate_value(
-        self._id(number), epoch, -self.plan.sign * validation_loss
+        claim.trial.stored._trial_id, epoch, value
       )
+    except UpdateFinishedTrialError as e:
+      raise HandedOn from e
 
-  def should_prune(self, number: int) -> bool:
-    """Whether a trial does so badly that it is not worth going on."""
-    return self.study.pruner.prune(self.study, self._find(number))
+  @storage.survives_outages
+  def should_prune(self, claim: Claim) -> bool:
+    """Returns whether a trial is too bad to be continued."""
+    current = self._storage.get_trial(claim.trial.stored._trial_id)
+    return self.study.pruner.prune(self.study, current)
 
-  def end(self, number: int, state: str, **told: Any) -> Trial:
+  @storage.survives_outages
+  def finish(self, claim: Claim, state: str, **results: Any) -> Trial:
     """Ends a trial.
 
     Args:
-      number: of it.
+      claim: of the trial.
       state: COMPLETE, PRUNED or FAILED.
-      **told: fields of `Trial`, by name.
+      **results: fields of `Trial`, by name.
+
+    Raises:
+      HandedOn: another worker has taken over the trial.
     """
-    for name, value in told.items():
-      self._storage.set_trial_user_attr(self._id(number), name, value)
-    ended = next(one for one, name in _STATES.items() if name == state)
-    value = told["score"] if state == trials.COMPLETE else None
-    self.study.tell(number, value, ended)
-    return self._read(self._find(number))
+    final = next(one for one, name in STATES.items() if name == state)
+    try:
+      for name, value in results.items():
+        claim.live.set_user_attr(name, value)
+      value = results["score"] if final == TrialState.COMPLETE else None
+      self.study.tell(claim.live, value, final)
+    except UpdateFinishedTrialError:
+      pass  # By another worker, or by a call whose answer was lost.
+    current = self.trials()[claim.trial.number]
+    if current.stored.number != claim.live.number or current.state != state:
+      raise HandedOn
+    return current
+
+  @contextlib.contextmanager
+  def _one_at_a_time(self) -> Iterator[None]:
+    with storage.one_at_a_time(
+      self.plan.workdir / _LOCK, self._storage, self.study.study_name
+    ):
+      yield
+
+  def _ask(self) -> optuna.Trial:
+    """Makes the waiting trial a running one."""
+    with storage.without_heartbeat_warning():
+      return self.study.ask()
+
+  def _add_dead_trials_again(self) -> None:
+    """Adds trials again whose workers died; needs `_one_at_a_time`."""
+    with storage.without_experimental_warnings():
+      optuna.storages.fail_stale_trials(self.study)  # those without heartbeats
+    retry = storage.retry_callback()
+    for trial in self.trials():
+      if trial.stored.state == TrialState.RUNNING and self._is_dead(trial):
+        self.study.tell(trial.stored.number, state=TrialState.FAIL)
+        retry(self.study, trial.stored)
+      elif trial.state == FAILED and not trial.reason and self._is_here(trial):
+        retry(self.study, trial.stored)  # A worker died between these lines.
+
+  def _is_dead(self, trial: Trial) -> bool:
+    """Returns whether a running trial of this workdir has no worker."""
+    if not self._is_here(trial):
+      return False
+    lock = self._lock(trial)
+    try:
+      lock.acquire(blocking=False)
+    except filelock.Timeout:
+      return False
+    lock.release()
+    # Its worker may have finished it meanwhile.
+    return self.trials()[trial.number].stored.state == TrialState.RUNNING
 
   @property
   def _place(self) -> str:
     return f"{socket.gethostname()}:{self.plan.workdir.resolve()}"
 
-  def _is_here(self, trial: FrozenTrial) -> bool:
-    """Whether a trial's folder is, or was to be, in this workdir."""
-    made = self.plan.folder(trial.number).is_dir()
-    return made or trial.user_attrs.get("place") == self._place
+  def _is_here(self, trial: Trial) -> bool:
+    """Returns whether a trial's folder is, or would be, in this workdir."""
+    created = self.plan.folder(trial.number).is_dir()
+    return created or trial.stored.user_attrs.get("place") == self._place
 
-  @contextlib.contextmanager
-  def _turn(self) -> Iterator[None]:
-    """One process at a time takes a trial."""
-    with locks.waited_for(self.plan.workdir / _LOCK):
-      yield
-
-  def _lock(self, number: int) -> locks.Lock:
-    folder = self.plan.folder(number)
+  def _lock(self, trial: Trial) -> filelock.BaseFileLock:
+    folder = self.plan.folder(trial.number)
     folder.mkdir(parents=True, exist_ok=True)
-    return locks.Lock(folder / _LOCK)
+    return filelock.FileLock(folder / _LOCK)
 
-  def _id(self, number: int) -> int:
-    return self._storage.get_trial_id_from_study_id_trial_number(
-      self._study_id, number
-    )
-
-  def _find(self, number: int) -> FrozenTrial:
-    return self._storage.get_trial(self._id(number))
-
-  def _read(self, trial: FrozenTrial) -> Trial:
-    told = trial.user_attrs
-    return Trial(
-      number=trial.number,
-      point=proposals.to_point(self.plan.space, trial.params),
-      state=_STATES[trial.state],
-      score=told.get("score"),
-      best_epoch=told.get("best_epoch"),
-      losses={
-        epoch: -self.plan.sign * value
-        for epoch, value in sorted(trial.intermediate_values.items())
-      },
-      seconds=told.get("seconds"),
-      reason=told.get("reason", ""),
-    )
-
-  def _claim(self) -> None:
-    """Notes what is searched, or checks that it is what was noted."""
-    now = self.plan.space.describe()
-    before = self.study.user_attrs
+  def _check_or_record_plan(self) -> None:
+    """Records what is searched, or checks that it is what was recorded."""
+    space, recorded = self.plan.space.describe(), self.study.user_attrs
     if not self.study.get_trials(deepcopy=False):
       self.study.set_user_attr("config", configs.to_json(self.plan.config))
-      self.study.set_user_attr("space", now)
+      self.study.set_user_attr("space", space)
       return
-    old = before["space"]
+    old = recorded["space"]
     changed = [
-      f"{field}: {old.get(field)} -> {now.get(field)}"
-      for field in sorted(old.keys() | now.keys())
-      if old.get(field) != now.get(field)
+      f"{field}: {old.get(field)} -> {space.get(field)}"
+      for field in sorted(old.keys() | space.keys())
+      if old.get(field) != space.get(field)
     ] or configs.differences(
-      configs.from_json(before["config"]), self.plan.config
+      configs.from_json(recorded["config"]), self.plan.config
     )
     if changed:
       raise UserError(
-        f"--workdir={self.plan.workdir} holds a sweep of another"
-        f" {'space' if old != now else 'configuration'} ({'; '.join(changed)}):"
-        " give another --workdir"
+        f"workdir={self.plan.workdir} holds a sweep of another"
+        f" {'space' if old != space else 'configuration'}"
+        f" ({'; '.join(changed)}): give another workdir"
       )
-
-
-def importances(ledger: Ledger) -> dict[str, float]:
-  """How much of the scores' variance each field explains (fANOVA).
-
-  Hutter et al. 2014, "An Efficient Approach for Assessing Hyperparameter
-  Importance".
-  """
-  evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-  return optuna.importance.get_param_importances(
-    ledger.study, evaluator=evaluator
-  )

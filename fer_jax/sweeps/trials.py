@@ -1,4 +1,4 @@
-"""A trial of a sweep, as tables and pictures see it."""
+"""Trials of a sweep, as its table and its plots show them."""
 
 import dataclasses
 import math
@@ -6,10 +6,21 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from optuna.trial import FrozenTrial, TrialState
+
+from fer_jax.sweeps.plan import Plan
+from fer_jax.sweeps.sampling import to_point
 from fer_jax.sweeps.space import Point
 from fer_jax.training.logging import metric_writer
 
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
+STATES = {
+  TrialState.COMPLETE: COMPLETE,
+  TrialState.PRUNED: PRUNED,
+  TrialState.FAIL: FAILED,
+  TrialState.RUNNING: RUNNING,
+  TrialState.WAITING: RUNNING,  # for a worker that resumes it
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,38 +28,79 @@ class Trial:
   """One point of the space, trained or being trained.
 
   Attributes:
-    number: from 0; of its workdir.
-    point: the values of what is searched.
+    number: from 0, also in the name of its workdir.
+    point: the values of the searched fields.
     state: COMPLETE, PRUNED, FAILED, or RUNNING, which includes interrupted.
-    score: the best epoch's metric; None where there is none.
-    best_epoch: its number; None likewise.
+    score: the metric of its best epoch; None before the first.
+    best_epoch: number of that epoch, from 1; None before the first.
     losses: validation loss by epoch.
-    seconds: of training; None while it runs.
-    reason: of a failure, a line.
+    seconds: training time; None while it runs.
+    reason: one line on why it failed.
+    stored: Optuna's trial; if a worker died, the last one of several.
   """
 
   number: int
   point: Point
   state: str
-  score: float | None = None
-  best_epoch: int | None = None
-  losses: dict[int, float] = dataclasses.field(default_factory=dict)
-  seconds: float | None = None
-  reason: str = ""
+  score: float | None
+  best_epoch: int | None
+  losses: dict[int, float]
+  seconds: float | None
+  reason: str
+  stored: FrozenTrial
 
   @property
   def num_epochs(self) -> int:
-    """Epochs done."""
+    """Finished epochs."""
     return max(self.losses, default=0)
 
 
-def outcome(workdir: pathlib.Path, metric: str, sign: int) -> dict[str, Any]:
-  """The score of a run so far, its best epoch and its seconds.
+def read_trials(plan: Plan, stored: Sequence[FrozenTrial]) -> list[Trial]:
+  """Converts the trials of Optuna's study.
+
+  A trial whose worker died is FAILED there, and a later one resumes it: both
+  are one trial here.
+
+  Args:
+    plan: of the sweep.
+    stored: all trials of the study, by number.
+  """
+  latest: dict[int, FrozenTrial] = {}
+  for trial in stored:
+    latest[first_number(trial)] = trial
+  return [_read(plan, i, trial) for i, trial in enumerate(latest.values())]
+
+
+def first_number(trial: FrozenTrial) -> int:
+  """Returns Optuna's number of the trial that this one resumes, or its own."""
+  return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
+def _read(plan: Plan, number: int, trial: FrozenTrial) -> Trial:
+  attributes = trial.user_attrs
+  return Trial(
+    number=number,
+    point=to_point(plan.space, trial.params),
+    state=STATES[trial.state],
+    score=attributes.get("score"),
+    best_epoch=attributes.get("best_epoch"),
+    losses={
+      epoch: -plan.sign * value
+      for epoch, value in sorted(trial.intermediate_values.items())
+    },
+    seconds=attributes.get("seconds"),
+    reason=attributes.get("reason", ""),
+    stored=trial,
+  )
+
+
+def read_score(workdir: pathlib.Path, metric: str, sign: int) -> dict[str, Any]:
+  """Returns score, best epoch and seconds of a run so far; {} before any.
 
   Args:
     workdir: of the run.
-    metric: a field of the records of epochs.
-    sign: 1 where the highest is best, -1 where the lowest is.
+    metric: a field of the epochs' records.
+    sign: 1 if the highest is best, -1 if the lowest is.
   """
   epochs = [r for r in metric_writer.read(workdir) if r["kind"] == "epoch"]
   scored = [r for r in epochs if r[metric] is not None]
@@ -63,7 +115,7 @@ def outcome(workdir: pathlib.Path, metric: str, sign: int) -> dict[str, Any]:
 
 
 def by_score(trials: Sequence[Trial], sign: int) -> list[Trial]:
-  """The best first; then pruned ones, those that run, and failed ones."""
+  """Sorts trials: the best first; pruned, running and failed ones last."""
   order = (COMPLETE, PRUNED, RUNNING, FAILED)
 
   def key(trial: Trial) -> tuple[int, float, int]:
@@ -73,14 +125,14 @@ def by_score(trials: Sequence[Trial], sign: int) -> list[Trial]:
   return sorted(trials, key=key)
 
 
-def best(trials: Sequence[Trial], sign: int) -> Trial | None:
-  """The complete trial with the best score, the first of equals."""
+def best_trial(trials: Sequence[Trial], sign: int) -> Trial | None:
+  """Returns the complete trial with the best score, the first of equals."""
   complete = [trial for trial in trials if trial.state == COMPLETE]
   return by_score(complete, sign)[0] if complete else None
 
 
 def format_score(score: float | None, metric: str) -> str:
-  """A score as it is read: accuracy in per cent.
+  """Formats a score; accuracy in percent.
 
   >>> format_score(0.6543, "validation_accuracy")
   '65.43 %'

@@ -1,4 +1,4 @@
-"""Trains trials one after the other, until none is left."""
+"""Trains the trials of a sweep one after the other, until none is left."""
 
 import contextlib
 import pathlib
@@ -9,111 +9,125 @@ from typing import Any
 import jax
 
 from fer_jax.errors import Diverged, UserError
-from fer_jax.sweeps import trials
 from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import format_point
-from fer_jax.sweeps.trial_store import Ledger
-from fer_jax.sweeps.trials import Trial, format_score
+from fer_jax.sweeps.trial_store import Claim, HandedOn, TrialStore
+from fer_jax.sweeps.trials import (
+  COMPLETE,
+  FAILED,
+  PRUNED,
+  Trial,
+  best_trial,
+  format_score,
+  read_score,
+)
 from fer_jax.training import experiment, train_loop
 from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime.signals import Interrupted
 
-_LOG = "log.txt"  # what a trial in a process of its own says
+_LOG = "log.txt"  # output of a trial in a process of its own
 
 
-class Pruned(Exception):
-  """A trial does so badly that it is not worth going on."""
+class _Pruned(Exception):
+  """A trial is too bad to be continued."""
 
 
-def work(plan: Plan, apart: bool = False) -> None:
-  """Trains what is left of a sweep, beside any others that do.
+def work(plan: Plan, log_to_file: bool = False) -> None:
+  """Trains what is left of a sweep, beside any other workers.
 
-  In one process, so that trials share what is compiled.
+  Trials share this process and what it has compiled.
 
   Args:
     plan: of the sweep.
-    apart: whether what a trial says goes to `log.txt` in its folder.
+    log_to_file: whether each trial's output goes to `log.txt` in its folder.
 
   Raises:
-    UserError: something that no other trial would be spared, as a full disk.
-    Interrupted: SIGINT or SIGTERM came; what was trained is saved.
+    UserError: something that every trial would meet, such as a full disk.
+    Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
   """
-  with contextlib.closing(Ledger(plan)) as ledger:
-    while (taken := ledger.take()) is not None:
-      trial, lock = taken
+  with contextlib.closing(TrialStore(plan)) as store:
+    while (claim := store.claim()) is not None:
+      folder = plan.folder(claim.trial.number)
       try:
-        print(_announce(plan, trial), flush=True)
-        with _log(plan.folder(trial.number) / _LOG if apart else None):
-          trial = _train(ledger, trial)
-        print(_describe(ledger, trial), flush=True)
+        print(_announce(plan, claim.trial), flush=True)
+        with (
+          store.heartbeats(claim),
+          _redirect_output(folder / _LOG if log_to_file else None),
+        ):
+          trial = _train(store, claim)
+        print(_describe(store, trial), flush=True)
+      except HandedOn:
+        print(
+          f"trial {claim.trial.number} is another worker's now: this one could"
+          " not reach the database in time",
+          flush=True,
+        )
       finally:
-        lock.release()
+        claim.lock.release()
 
 
-def _train(ledger: Ledger, trial: Trial) -> Trial:
-  """Trains a trial to its end, whatever that is."""
-  plan, number = ledger.plan, trial.number
-  workdir, config = plan.folder(number), plan.configure(trial.point)
-
-  def prune_if_bad() -> None:
-    if ledger.should_prune(number):
-      raise Pruned
+def _train(store: TrialStore, claim: Claim) -> Trial:
+  """Trains a trial until it is complete, pruned or failed."""
+  plan = store.plan
+  workdir = plan.folder(claim.trial.number)
+  config = plan.configure(claim.trial.point)
 
   def after_epoch(metrics: dict[str, Any]) -> None:
-    ledger.tell(number, metrics["epoch"], metrics["validation_loss"])
-    if metrics["epoch"] < config.num_epochs:
-      prune_if_bad()
+    store.report(claim, metrics["epoch"], metrics["validation_loss"])
+    if metrics["epoch"] < config.num_epochs and store.should_prune(claim):
+      raise _Pruned
 
-  def fail(reason: object) -> Trial:
-    found = trials.outcome(workdir, plan.metric, plan.sign)
-    line = " ".join(str(reason).split())[:300]
-    return ledger.end(number, trials.FAILED, **found, reason=line)
+  def finish(state: str, **results: Any) -> Trial:
+    found = read_score(workdir, plan.metric, plan.sign)
+    return store.finish(claim, state, **found, **results)
+
+  def fail(error: object) -> Trial:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return finish(FAILED, reason=reason)
 
   try:
     experiment.create_experiment(config)
-  except UserError as e:  # These values do not go together.
+  except UserError as e:  # These values are incompatible.
     return fail(e)
   try:
-    told = [r for r in metric_writer.read(workdir) if r["kind"] == "epoch"]
-    for record in told:  # A killed process may not have come to it.
-      ledger.tell(number, record["epoch"], record["validation_loss"])
-    if told and told[-1]["epoch"] < config.num_epochs:
-      prune_if_bad()
+    trained = [r for r in metric_writer.read(workdir) if r["kind"] == "epoch"]
+    for record in trained:  # A killed worker may not have reported them.
+      store.report(claim, record["epoch"], record["validation_loss"])
+    if trained:
+      after_epoch(trained[-1])
     train_loop.train_and_evaluate(
       config, workdir, after_epoch, evaluate_test=False
     )
-  except Pruned:
-    found = trials.outcome(workdir, plan.metric, plan.sign)
-    return ledger.end(number, trials.PRUNED, **found)
+  except _Pruned:
+    return finish(PRUNED)
   except Diverged as e:
     return fail(e)
   except jax.errors.JaxRuntimeError as e:
     if "RESOURCE_EXHAUSTED" not in str(e):
       raise
     return fail(f"the device has not enough memory: {e}")
-  found = trials.outcome(workdir, plan.metric, plan.sign)
-  return ledger.end(number, trials.COMPLETE, **found)
+  return finish(COMPLETE)
 
 
 def _announce(plan: Plan, trial: Trial) -> str:
-  """Which trial begins, or goes on."""
+  """Returns a line on the trial that starts or resumes."""
   text = f"\ntrial {trial.number} ({trial.number + 1} of {plan.goal})"
   if trial.losses:
-    text += f" goes on after epoch {trial.num_epochs}"
+    text += f" resumes after epoch {trial.num_epochs}"
   return f"{text}: {format_point(trial.point) or 'the only point'}"
 
 
-def _describe(ledger: Ledger, trial: Trial) -> str:
-  """How a trial ended, and which is the best now."""
-  plan = ledger.plan
-  if trial.state == trials.FAILED:
+def _describe(store: TrialStore, trial: Trial) -> str:
+  """Returns a line on how a trial ended, and which is the best now."""
+  plan = store.plan
+  if trial.state == FAILED:
     return f"trial {trial.number} failed: {trial.reason}"
   score = format_score(trial.score, plan.metric)
   text = f"trial {trial.number}: {plan.metric.replace('_', ' ')} {score}"
-  if trial.state == trials.PRUNED:
+  if trial.state == PRUNED:
     return f"{text}, pruned after epoch {trial.num_epochs}"
   text += f" in epoch {trial.best_epoch}"
-  best = trials.best(ledger.trials(), plan.sign)
+  best = best_trial(store.trials(), plan.sign)
   if best and best.number != trial.number:
     score = format_score(best.score, plan.metric)
     return f"{text}; best so far: trial {best.number}, {score}"
@@ -121,8 +135,8 @@ def _describe(ledger: Ledger, trial: Trial) -> str:
 
 
 @contextlib.contextmanager
-def _log(path: pathlib.Path | None) -> Iterator[None]:
-  """Sends what is said, and how it went wrong, to a file."""
+def _redirect_output(path: pathlib.Path | None) -> Iterator[None]:
+  """Sends output and the traceback of an error to a file, if one is given."""
   if path is None:
     yield
     return
@@ -135,6 +149,8 @@ def _log(path: pathlib.Path | None) -> Iterator[None]:
       yield
     except (UserError, Interrupted) as e:
       print(e)
+      raise
+    except HandedOn:
       raise
     except Exception:
       traceback.print_exc()

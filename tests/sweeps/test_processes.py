@@ -1,4 +1,4 @@
-"""Processes of a sweep: they end together, and say how."""
+"""Processes of a sweep: they end together, and report how."""
 
 import signal
 import subprocess
@@ -31,28 +31,30 @@ def wait_for(path):
     time.sleep(0.02)
 
 
-def test_a_signal_is_handed_on(plan):
+def test_a_signal_is_passed_on(plan):
   def interrupt():
     wait_for(plan.workdir / "waiting")
     signal.raise_signal(signal.SIGTERM)
 
   thread = threading.Thread(target=interrupt)
   thread.start()
-  with pytest.raises(Interrupted, match="the same command goes on") as stopped:
+  with pytest.raises(
+    Interrupted, match="rerun the command to resume"
+  ) as stopped:
     processes.run(tiny_sweep.wait, plan, 1)
   thread.join()
   assert stopped.value.exit_code == 128 + signal.SIGTERM
   assert (plan.workdir / "left").exists()
 
 
-def test_a_failure_is_said_in_one_line(plan):
+def test_a_failure_is_one_line(plan):
   with pytest.raises(
-    UserError, match="^ValueError: 7 trials are too many .log"
+    UserError, match="^ValueError: 7 trials are too many .see log"
   ):
     processes.run(tiny_sweep.fail, plan, 1)
 
 
-def test_a_process_that_was_killed_is_told_of(plan):
+def test_a_killed_process_is_reported(plan):
   with pytest.raises(UserError, match="a process ended with status -9"):
     processes.run(tiny_sweep.die, plan, 1)
 

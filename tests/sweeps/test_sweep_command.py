@@ -1,4 +1,4 @@
-"""The command: killed, gone on with by two processes; its best is trained."""
+"""The command: killed, resumed by two processes; its best is trained."""
 
 import os
 import pathlib
@@ -59,7 +59,7 @@ def sweep(folder, *arguments, **options):
   return start(folder, "sweep", *flags, *arguments, **options)
 
 
-def test_a_killed_sweep_goes_on_in_two_processes(folder):
+def test_a_killed_sweep_is_resumed_by_two_processes(folder):
   process = sweep(folder)
   try:
     deadline = time.monotonic() + 300
@@ -70,18 +70,18 @@ def test_a_killed_sweep_goes_on_in_two_processes(folder):
   finally:
     process.kill()  # SIGKILL
     process.communicate()
-  begun = {path.name for path in (folder / "sweep/trials").iterdir()}
-  assert process.returncode == -signal.SIGKILL and begun == {"0000"}
+  started = {path.name for path in (folder / "sweep/trials").iterdir()}
+  assert process.returncode == -signal.SIGKILL and started == {"0000"}
 
   out, err = sweep(folder, "--workers=2").communicate()
   assert "error" not in err
-  assert "trial 0 (1 of 2) goes on after epoch" in out
+  assert "trial 0 (1 of 2) resumes after epoch" in out
   assert out.count("complete") == 2
-  begun = {path.name for path in (folder / "sweep/trials").iterdir()}
-  assert begun == {"0000", "0001"}
-  for name in begun:
-    told = metric_writer.read(folder / "sweep/trials" / name)
-    epochs = [r["epoch"] for r in told if r["kind"] == "epoch"]
+  started = {path.name for path in (folder / "sweep/trials").iterdir()}
+  assert started == {"0000", "0001"}
+  for name in started:
+    records = metric_writer.read(folder / "sweep/trials" / name)
+    epochs = [r["epoch"] for r in records if r["kind"] == "epoch"]
     assert epochs == list(range(1, 5))
 
   train = next(line for line in out.splitlines() if "train the best: " in line)

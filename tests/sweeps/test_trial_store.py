@@ -1,14 +1,15 @@
-"""Trials as processes share them: taken once, gone on with, never repeated."""
+"""Trials as workers share them: claimed once, resumed, never repeated."""
 
 import json
 
+import optuna
 import pytest
 import tiny_sweep
 
 from fer_jax.errors import UserError
 from fer_jax.sweeps import trials
 from fer_jax.sweeps.space import Choice, Integer, LogUniform
-from fer_jax.sweeps.trial_store import Ledger, importances
+from fer_jax.sweeps.trial_store import HandedOn, TrialStore
 
 LEWIS = {
   "optimizer.learning_rate": Choice((1e-4, 5e-4, 1e-3, 3e-3, 5e-3)),
@@ -16,56 +17,48 @@ LEWIS = {
 }
 
 
-def complete(ledger: Ledger, score) -> list[dict]:
+def complete(store: TrialStore, score) -> list[dict]:
   """Ends every trial with the score of its point; returns the points."""
   points = []
-  while (taken := ledger.take()) is not None:
-    trial, lock = taken
-    points.append(trial.point)
-    ledger.end(
-      trial.number,
-      trials.COMPLETE,
-      score=score(trial.point),
-      best_epoch=1,
-      seconds=1.0,
+  while (claim := store.claim()) is not None:
+    point = claim.trial.point
+    points.append(point)
+    store.finish(
+      claim, trials.COMPLETE, score=score(point), best_epoch=1, seconds=1.0
     )
-    lock.release()
+    claim.lock.release()
   return points
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
-def test_a_space_that_ends_is_gone_through_once(tmp_path, sampler):
-  ledger = Ledger(tiny_sweep.plan(tmp_path, LEWIS, sampler=sampler))
-  points = complete(ledger, lambda p: p["optimizer.learning_rate"])
-  everything = list(ledger.plan.space.points())
+def test_every_point_of_a_finite_space_is_tried_once(tmp_path, sampler):
+  store = TrialStore(tiny_sweep.plan(tmp_path, LEWIS, sampler=sampler))
+  points = complete(store, lambda p: p["optimizer.learning_rate"])
+  everything = list(store.plan.space.points())
   assert len(points) == 10 and all(p in points for p in everything)
   if sampler == "grid":
     assert points == everything
-  best = trials.best(ledger.trials(), 1)
+  best = trials.best_trial(store.trials(), 1)
   assert best is not None and best.score == 5e-3
-  shares = importances(ledger)
-  assert list(shares) == list(LEWIS) and sum(shares.values()) == pytest.approx(
-    1
-  )
 
 
-def test_what_is_drawn_depends_on_the_seed_alone(tmp_path):
+def test_drawing_depends_on_the_seed_alone(tmp_path):
   fields = {"optimizer.learning_rate": LogUniform(1e-5, 1e-1)}
   runs = []
   for name in "ab":
     plan = tiny_sweep.plan(tmp_path / name, fields, num_trials=8)
-    runs.append(complete(Ledger(plan), lambda p: -p[next(iter(p))]))
+    runs.append(complete(TrialStore(plan), lambda p: -p[next(iter(p))]))
   assert runs[0] == runs[1] and len(runs[0]) == 8
   plan = tiny_sweep.plan(tmp_path / "c", fields, num_trials=1)
   with plan.config.unlocked():
     plan.config.seed = 1
-  assert complete(Ledger(plan), lambda p: 0.0) != runs[0][:1]
+  assert complete(TrialStore(plan), lambda p: 0.0) != runs[0][:1]
 
 
-def test_a_bayesian_search_learns(tmp_path):
+def test_bayesian_search_learns(tmp_path):
   fields = {"seed": Integer(0, 999)}
   plan = tiny_sweep.plan(tmp_path, fields, num_trials=40)
-  seeds = [p["seed"] for p in complete(Ledger(plan), lambda p: p["seed"])]
+  seeds = [p["seed"] for p in complete(TrialStore(plan), lambda p: p["seed"])]
   assert sum(seeds[20:]) / 20 > 750
 
 
@@ -75,125 +68,145 @@ def test_values_that_json_lacks_come_back(tmp_path):
     "model.slope": Choice((None, 0.1)),
   }
   plan = tiny_sweep.plan(tmp_path, fields, sampler="grid")
-  complete(Ledger(plan), lambda p: 0.0)
-  assert [t.point for t in Ledger(plan).trials()] == list(plan.space.points())
+  complete(TrialStore(plan), lambda p: 0.0)
+  assert [t.point for t in TrialStore(plan).trials()] == list(
+    plan.space.points()
+  )
 
 
-def test_a_trial_is_one_processs_until_that_ends(tmp_path):
+def test_a_trial_belongs_to_one_worker_until_that_ends(tmp_path):
   plan = tiny_sweep.plan(tmp_path, LEWIS, num_trials=2)
-  one, other = Ledger(plan), Ledger(plan)
-  first, second = one.take(), other.take()
+  one, other = TrialStore(plan), TrialStore(plan)
+  first, second = one.claim(), other.claim()
   assert first and second
-  assert [first[0].number, second[0].number] == [0, 1]
-  assert first[0].point != second[0].point
-  assert one.take() is None and other.take() is None
-  one.tell(0, 1, 2.5)
-  first[1].release()  # as the end of a process does
-  again = other.take()
-  assert again and again[0].number == 0
-  assert again[0].point == first[0].point and again[0].losses == {1: 2.5}
-  other.end(0, trials.FAILED, reason="a reason")
-  again[1].release()
-  assert one.take() is None
+  assert [first.trial.number, second.trial.number] == [0, 1]
+  assert first.trial.point != second.trial.point
+  assert one.claim() is None and other.claim() is None
+  one.report(first, 1, 2.5)
+  first.lock.release()  # as the end of a process does
+  again = other.claim()
+  assert again and again.trial.number == 0
+  assert again.trial.point == first.trial.point
+  assert again.trial.losses == {1: 2.5}
+  with pytest.raises(HandedOn):
+    one.report(first, 2, 2.0)
+  with pytest.raises(HandedOn):
+    one.finish(first, trials.COMPLETE, score=1.0)
+  other.finish(again, trials.FAILED, reason="a reason")
+  again.lock.release()
+  assert one.claim() is None
   assert [t.state for t in one.trials()] == [trials.FAILED, trials.RUNNING]
   assert one.trials()[0].reason == "a reason"
+
+
+def test_a_worker_that_dies_while_handing_on_loses_no_trial(tmp_path):
+  """The trial was marked as failed, and not yet added again."""
+  plan = tiny_sweep.plan(tmp_path, LEWIS, num_trials=1)
+  store = TrialStore(plan)
+  claim = store.claim()
+  assert claim
+  store.report(claim, 1, 2.5)
+  claim.lock.release()
+  store.study.tell(claim.live, state=optuna.trial.TrialState.FAIL)
+  again = TrialStore(plan).claim()
+  assert again and again.trial.number == 0 and again.trial.losses == {1: 2.5}
+  again.lock.release()
 
 
 def test_a_trial_of_another_machine_is_left_to_it(tmp_path):
   """One whose folder is not here, since workdirs are not shared."""
   storage = f"sqlite:///{tmp_path}/shared.db"
   here, there = (
-    Ledger(tiny_sweep.plan(tmp_path / n, LEWIS, storage=storage, num_trials=2))
+    TrialStore(
+      tiny_sweep.plan(tmp_path / n, LEWIS, storage=storage, num_trials=2)
+    )
     for n in ("here", "there")
   )
-  taken = there.take()
-  assert taken
-  taken[1].release()
-  new = here.take()
-  assert new and new[0].number == 1
-  new[1].release()
+  claim = there.claim()
+  assert claim
+  claim.lock.release()
+  new = here.claim()
+  assert new and new.trial.number == 1
+  new.lock.release()
   here.close()
   there.close()
 
 
+def claim(store):
+  claimed = store.claim()
+  assert claimed is not None
+  claimed.lock.release()  # The tests of pruning have one worker.
+  return claimed
+
+
 def test_pruning_compares_validation_losses(tmp_path):
-  plan = tiny_sweep.plan(tmp_path, LEWIS, pruner="median")
-  ledger = Ledger(plan)
+  store = TrialStore(tiny_sweep.plan(tmp_path, LEWIS, pruner="median"))
   for loss in (1.0, 1.1, 1.2, 1.3):
-    trial, lock = ledger.take()  # type: ignore[misc]
+    trial = claim(store)
     for epoch in (1, 2):
-      ledger.tell(trial.number, epoch, loss)
-      assert not ledger.should_prune(trial.number)
-    ledger.end(trial.number, trials.COMPLETE, score=0.5)
-    lock.release()
-  trial, lock = ledger.take()  # type: ignore[misc]
+      store.report(trial, epoch, loss)
+      assert not store.should_prune(trial)
+    store.finish(trial, trials.COMPLETE, score=0.5)
+  trial = claim(store)
   for epoch, loss, bad in ((1, 9.0, False), (2, 1.1, False), (3, 0.5, False)):
-    ledger.tell(trial.number, epoch, loss)
-    assert ledger.should_prune(trial.number) == bad
-  lock.release()
-  worse, lock = ledger.take()  # type: ignore[misc]
-  assert worse.number == trial.number  # gone on with
-  ledger.end(worse.number, trials.COMPLETE, score=0.6)
-  lock.release()
-  worse, lock = ledger.take()  # type: ignore[misc]
-  ledger.tell(worse.number, 2, 1.25)
-  assert ledger.should_prune(worse.number)
-  assert ledger.end(worse.number, trials.PRUNED, score=0.1).state == "pruned"
-  lock.release()
+    store.report(trial, epoch, loss)
+    assert store.should_prune(trial) == bad
+  resumed = claim(store)
+  assert resumed.trial.number == trial.trial.number
+  store.finish(resumed, trials.COMPLETE, score=0.6)
+  worse = claim(store)
+  store.report(worse, 2, 1.25)
+  assert store.should_prune(worse)
+  assert store.finish(worse, trials.PRUNED, score=0.1).state == "pruned"
 
 
 def test_hyperband_prunes(tmp_path):
   plan = tiny_sweep.plan(tmp_path, {"seed": Integer(0, 15)}, pruner="hyperband")
   with plan.config.unlocked():
     plan.config.num_epochs = 9
-  ledger, pruned = Ledger(plan), 0
-  while (taken := ledger.take()) is not None:
-    trial, lock = taken
+  store, pruned = TrialStore(plan), 0
+  while (trial := store.claim()) is not None:
     state = trials.COMPLETE
     for epoch in range(1, 9):
-      ledger.tell(trial.number, epoch, trial.point["seed"] / epoch)
-      if ledger.should_prune(trial.number):
+      store.report(trial, epoch, trial.trial.point["seed"] / epoch)
+      if store.should_prune(trial):
         state = trials.PRUNED
         pruned += 1
         break
-    ledger.end(trial.number, state, score=0.5)
-    lock.release()
+    store.finish(trial, state, score=0.5)
+    trial.lock.release()
   assert 0 < pruned < 16
 
 
 def test_another_sweep_is_refused(tmp_path):
   plan = tiny_sweep.plan(tmp_path, LEWIS)
-  taken = Ledger(plan).take()
-  assert taken
-  taken[1].release()
+  claim(TrialStore(plan))
   less = {"optimizer.learning_rate": LEWIS["optimizer.learning_rate"]}
   with pytest.raises(UserError, match="another space .optimizer.weight_decay"):
-    Ledger(tiny_sweep.plan(tmp_path, less))
+    TrialStore(tiny_sweep.plan(tmp_path, less))
   other = tiny_sweep.config(tmp_path)
   with other.unlocked():
     other.batch_size = 7
   with pytest.raises(UserError, match="configuration .batch_size: 14 -> 7"):
-    Ledger(tiny_sweep.plan(tmp_path, LEWIS, config=other))
+    TrialStore(tiny_sweep.plan(tmp_path, LEWIS, config=other))
   with other.unlocked():
     other.batch_size, other.log_every_steps = 14, 1
-  Ledger(tiny_sweep.plan(tmp_path, LEWIS, config=other, sampler="grid"))
+  TrialStore(tiny_sweep.plan(tmp_path, LEWIS, config=other, sampler="grid"))
 
 
-def test_a_sweep_that_has_no_trial_can_be_another(tmp_path):
-  Ledger(tiny_sweep.plan(tmp_path, LEWIS))
-  ledger = Ledger(tiny_sweep.plan(tmp_path, {"seed": Integer(0, 3)}))
-  assert len(complete(ledger, lambda p: 0.0)) == 4
+def test_a_sweep_without_trials_can_become_another(tmp_path):
+  TrialStore(tiny_sweep.plan(tmp_path, LEWIS))
+  store = TrialStore(tiny_sweep.plan(tmp_path, {"seed": Integer(0, 3)}))
+  assert len(complete(store, lambda p: 0.0)) == 4
 
 
-def test_a_half_written_line_is_cut_off(tmp_path):
+def test_an_incomplete_line_is_cut_off(tmp_path):
   plan = tiny_sweep.plan(tmp_path, LEWIS, num_trials=3)
-  taken = Ledger(plan).take()
-  assert taken
-  taken[1].release()
+  claim(TrialStore(plan))
   journal = tmp_path / "sweep" / "trials.journal"
   with open(journal, "a") as file:
     file.write('{"op_code": 4, "wor')
-  assert len(complete(Ledger(plan), lambda p: 0.0)) == 3
+  assert len(complete(TrialStore(plan), lambda p: 0.0)) == 3
   for line in journal.read_text().splitlines():
     json.loads(line)
 
@@ -201,19 +214,19 @@ def test_a_half_written_line_is_cut_off(tmp_path):
 @pytest.mark.parametrize(
   ("storage", "message"),
   [
-    ("nonsense://x", "--storage=nonsense://x: "),
+    ("nonsense://x", "^storage=nonsense://x: "),
     ("sqlite:////nowhere/at/all.db", "unable to open database file"),
-    ("/nowhere/at/all.journal", "--storage=/nowhere"),
+    ("/nowhere/at/all.journal", "^storage=/nowhere"),
   ],
 )
-def test_a_storage_that_cannot_be_used_is_one_line(tmp_path, storage, message):
+def test_an_unusable_storage_is_a_one_line_error(tmp_path, storage, message):
   with pytest.raises(UserError, match=message) as raised:
-    Ledger(tiny_sweep.plan(tmp_path, LEWIS, storage=storage))
+    TrialStore(tiny_sweep.plan(tmp_path, LEWIS, storage=storage))
   assert "\n" not in str(raised.value)
 
 
-def test_a_runs_workdir_is_refused(tmp_path):
+def test_the_workdir_of_a_run_is_refused(tmp_path):
   (tmp_path / "sweep").mkdir()
   (tmp_path / "sweep" / "config.json").touch()
-  with pytest.raises(UserError, match="holds a run of its own"):
-    Ledger(tiny_sweep.plan(tmp_path, LEWIS))
+  with pytest.raises(UserError, match="holds a training run"):
+    TrialStore(tiny_sweep.plan(tmp_path, LEWIS))
