@@ -1,5 +1,6 @@
 """Optuna's plots of a sweep, in the colors of a light or a dark page."""
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import create_trial
 from optuna.visualization import matplotlib as optuna_plots
 
@@ -55,7 +57,7 @@ def drawings(plan: Plan, found: Sequence[Trial]) -> dict[str, Draw]:
   if not why_no_importance(plan, found):
     by_name["importance"] = lambda: _importance(study)
   return {
-    name: lambda dark, name=name, plot=plot: _draw(name, plot, plan, dark)
+    name: functools.partial(_draw, name, plot, plan)
     for name, plot in by_name.items()
   }
 
@@ -96,7 +98,7 @@ def _study(plan: Plan, found: Sequence[Trial]) -> optuna.Study:
 def _curves(study: optuna.Study) -> Axes:
   axes = optuna_plots.plot_intermediate_values(study)
   axes.set(xlabel="Epoch", ylabel="Validation loss")
-  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
   legend = axes.get_legend()
   if legend and len(legend.get_texts()) > _MAX_LEGEND:
     legend.remove()
@@ -149,7 +151,9 @@ def _recolor(figure: Figure, theme: Theme, grid: bool) -> None:
   figure.set_facecolor(theme.page)
   for axes in figure.axes:
     axes.set_facecolor(theme.page)
-    axes.grid(grid, **({"color": theme.grid, "linewidth": 0.6} if grid else {}))
+    axes.grid(grid)
+    for line in (*axes.get_xgridlines(), *axes.get_ygridlines()):
+      line.set(color=theme.grid, linewidth=0.6)
     axes.tick_params(colors=theme.ink, labelsize=8)
     for label in (axes.xaxis.label, axes.yaxis.label):
       label.set(color=theme.ink, fontsize=9)

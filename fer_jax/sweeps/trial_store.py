@@ -17,7 +17,8 @@ from fer_jax.sweeps import sampling, storage
 from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.trials import FAILED, STATES, Trial, read_trials
 
-_LOCK = ".lock"  # of the sweep and of each trial, in its folder
+_LOCK = ".lock"  # of the sweep, in its workdir
+_TRIAL_LOCK = ".worker.lock"  # of each trial, in its folder
 
 
 class HandedOn(Exception):
@@ -212,7 +213,7 @@ class TrialStore:
   def _lock(self, trial: Trial) -> filelock.BaseFileLock:
     folder = self.plan.folder(trial.number)
     folder.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(folder / _LOCK)
+    return filelock.FileLock(folder / _TRIAL_LOCK)
 
   def _check_or_record_plan(self) -> None:
     """Records what is searched, or checks that it is what was recorded."""

@@ -123,7 +123,7 @@ def wait_for_epoch(store: TrialStore, process: subprocess.Popen) -> None:
 
   before, deadline = epochs(), time.monotonic() + 300
   while epochs() == before:
-    assert process.poll() is None, process.stdout.read()
+    assert process.poll() is None, process.communicate()[0]
     assert time.monotonic() < deadline
     time.sleep(0.05)
 

@@ -265,7 +265,7 @@ def test_a_report_of_any_trials(tmp_path, metric, num):
     if number == 8:
       continue  # still running
     store.report(claim, 1, 1.0 + number)
-    results = {"score": number / 10, "best_epoch": 1}
+    results: dict = {"score": number / 10, "best_epoch": 1}
     if states[number % 4] == trials.FAILED:
       results["reason"] = "loss is nan"
     store.finish(claim, states[number % 4], **results)

@@ -60,7 +60,7 @@ def test_a_field_on_the_command_line_is_not_searched(tmp_path):
   given = {"num_epochs": 2, "seed": 9}
   planned = read(tmp_path, fields, given)
   assert planned.space == Space({}, {"ema_decay": 0})
-  assert planned.space.num_points == 1 and planned.most_epochs == 2
+  assert planned.space.num_points == 1 and planned.max_epochs == 2
 
 
 @pytest.mark.parametrize(
