@@ -19,7 +19,13 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from fer_jax.ops import cpu_kernels, cpu_library, lowerings
+from fer_jax.ops import (
+  cpu_kernels,
+  cpu_library,
+  gpu_depthwise,
+  lowerings,
+  xla_norm,
+)
 from fer_jax.ops.lowerings import Pads, Strides, output_size
 
 Lowering = Callable[[Array, Array, Strides, Pads], Array]
@@ -116,11 +122,13 @@ def rule_for(
     platform: "cpu", "gpu" or "tpu".
 
   Returns:
-    On CPU, the fastest lowerings as measured by benchmarks/ops.py; on GPU and
-    TPU, XLA's operation.
+    On CPU, the fastest lowerings as measured by benchmarks/ops.py; on GPU,
+    those with the fewest kernels; on TPU, XLA's operation.
   """
   if _forced:
     return _forced[-1]
+  if platform == "gpu":
+    return _gpu_rule(image, kernel, strides, pads)
   kh, kw, inputs, outputs = kernel
   batch, height, width, channels = image
   groups = channels // inputs
@@ -161,6 +169,30 @@ def rule_for(
   if height * width >= 144 and strides == (1, 1):
     return Rule(lowerings.xla, lowerings.shift_and_add, lowerings.shift_and_add)
   return Rule.all(lowerings.shift_and_add)
+
+
+def _gpu_rule(
+  image: tuple[int, ...],
+  kernel: tuple[int, ...],
+  strides: Strides,
+  pads: Pads,
+) -> Rule:
+  """Returns cuDNN's convolution, except for maps about as small as the kernel.
+
+  For these XLA exchanges the roles of image and kernel, or turns the kernel's
+  gradient into another convolution, and transposes operands and result: up to
+  five kernels where a gather of patches and a matrix product are enough.
+  """
+  kh, kw, inputs, outputs = kernel
+  positions = math.prod(output_size(image, kernel, strides, pads))
+  if image[-1] == outputs and inputs == 1 < outputs:
+    small = image[0] * positions <= xla_norm.ONE_KERNEL
+    return Rule.all(gpu_depthwise.depthwise) if small else XLA_ONLY
+  if image[-1] != inputs or kh * kw == 1 or positions > kh * kw:
+    return XLA_ONLY
+  if positions < kh * kw:
+    return Rule.all(lowerings.im2col)
+  return Rule(lowerings.xla, lowerings.xla, lowerings.im2col)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -4,6 +4,8 @@
 passes and defines their gradients.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,13 @@ def normalize(
     args.append(_flatten(residual))
   (y,) = _call("fer_jax_normalize", [args[0].shape], clamp, *args)
   return y.reshape(x.shape)
+
+
+def moments(x: FeatureMaps) -> tuple[PerChannel, PerChannel]:
+  """Returns the sums of x and of x * x over all axes but the last."""
+  zeros = jnp.zeros(x.shape[-1:], x.dtype)
+  unbounded = (-math.inf, math.inf)
+  return norm_sums(x, x, x, zeros, unbounded)[:2]
 
 
 def norm_sums(

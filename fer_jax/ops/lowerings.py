@@ -79,7 +79,7 @@ def im2col(
   """Computes a convolution as one matrix product over patches (im2col)."""
   kh, kw, c, k = kernel.shape
   patches = jnp.concatenate(
-    list(_windows(x, (kh, kw), strides, pads, 0.0)), axis=-1
+    list(windows(x, (kh, kw), strides, pads, 0.0)), axis=-1
   )
   return _product(patches, kernel.reshape(kh * kw * c, k))
 
@@ -128,9 +128,9 @@ def depthwise(
 ) -> Float[Array, "b oh ow c"]:
   """Computes a depthwise convolution as a sum of shifted products."""
   kh, kw, _, _ = kernel.shape
-  windows = _windows(x, (kh, kw), strides, pads, 0.0)
   taps = kernel.reshape(kh * kw, 1, 1, 1, -1)
-  return sum(window * tap for window, tap in zip(windows, taps, strict=True))
+  pieces = windows(x, (kh, kw), strides, pads, 0.0)
+  return sum(piece * tap for piece, tap in zip(pieces, taps, strict=True))
 
 
 def max_pool(
@@ -144,7 +144,7 @@ def max_pool(
   Of equal values, the first receives the gradient.
   """
   out = None
-  for shifted in _windows(x, window, strides, pads, -jnp.inf):
+  for shifted in windows(x, window, strides, pads, -jnp.inf):
     out = shifted if out is None else jnp.where(shifted > out, shifted, out)
   assert out is not None
   return out
@@ -199,7 +199,7 @@ def _taps(
       yield i, _Tap(first, last, out, first * stride + i - pad[0], stride)
 
 
-def _windows(
+def windows(
   x: Array,
   window: tuple[int, int],
   strides: Strides,

@@ -18,6 +18,13 @@ Clamp = tuple[float, float]
 FeatureMaps = Float[Array, "... c"]
 PerChannel = Float[Array, " c"]
 
+# XLA sums up to so many positions (batch x height x width) in one kernel, and
+# more in two.
+ONE_KERNEL = 4096
+# The parts into which `moments` splits a batch that is summed in one kernel,
+# which would otherwise have only one block of threads per 32 channels.
+_MAX_PARTS = 16
+
 
 def normalize(
   x: FeatureMaps,
@@ -37,6 +44,18 @@ def normalize(
   if high < math.inf:
     y = jnp.minimum(y, high)
   return y.astype(x.dtype)
+
+
+def moments(x: FeatureMaps) -> tuple[PerChannel, PerChannel]:
+  """Returns the sums of x and of x * x over all axes but the last."""
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  parts = _num_parts(x)
+  if parts == 1:
+    return _sums((x, x * x))
+  x = x.reshape(parts, -1, *x.shape[1:])
+  total, squares = _sums((x, x * x), first=1)
+  # Short enough for XLA to compute in the kernel that uses it.
+  return total.sum(0), squares.sum(0)
 
 
 def norm_sums(
@@ -63,14 +82,8 @@ def norm_sums(
     Both sums, per channel; then g if `keep`, else `gradient` unchanged.
   """
   g = _clamped(gradient, output, clamp)
-  dtype = mean.dtype
-  zero = jnp.zeros((), dtype)
-  total, products = lax.reduce(
-    (g.astype(dtype), g * (x - _row(mean, x))),
-    (zero, zero),
-    lambda a, b: (a[0] + b[0], a[1] + b[1]),
-    tuple(range(x.ndim - 1)),
-  )
+  products = g * (x - _row(mean, x))
+  total, products = _sums((g.astype(mean.dtype), products))
   return total, products, g if keep else gradient
 
 
@@ -88,6 +101,26 @@ def norm_gradient(
   g = _clamped(gradient, output, clamp)
   by_mean = _row(shift, x) + _row(slope, x) * (x - _row(mean, x))
   return (g * _row(factor, x) + by_mean).astype(x.dtype)
+
+
+def _num_parts(x: FeatureMaps) -> int:
+  """Returns the number of equal parts of a batch to sum separately."""
+  if x.size // x.shape[-1] > ONE_KERNEL:
+    return 1
+  return max(n for n in range(1, _MAX_PARTS + 1) if x.shape[0] % n == 0)
+
+
+def _sums(pair: tuple[Array, Array], first: int = 0) -> tuple[Array, Array]:
+  """Sums both over the axes from `first` to the last but one, in one pass."""
+  zero = jnp.zeros((), pair[0].dtype)
+  return tuple(
+    lax.reduce(
+      pair,
+      (zero, zero),
+      lambda a, b: (a[0] + b[0], a[1] + b[1]),
+      tuple(range(first, pair[0].ndim - 1)),
+    )
+  )
 
 
 def _row(per_channel: PerChannel, maps: FeatureMaps) -> Array:

@@ -316,10 +316,53 @@ def test_accelerators_use_xla(platform: str) -> None:
     ((2, 48, 48, 1), (7, 7, 1, 64), ((3, 3), (3, 3))),
     ((2, 12, 12, 64), (3, 3, 64, 64), ((1, 1), (1, 1))),
     ((2, 2, 2, 512), (1, 1, 512, 64), UNPADDED),
-    ((2, 6, 6, 64), (3, 3, 1, 64), ((1, 1), (1, 1))),
+    ((256, 6, 6, 64), (3, 3, 1, 64), ((1, 1), (1, 1))),
   ]:
     rule = ops.rule_for(image, kernel, (1, 1), pads, platform)
     assert rule == ops.Rule.all(lowerings.xla)
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+@pytest.mark.parametrize(
+  ("size", "kernel", "num_im2col"),
+  [
+    (2, (3, 3, 8, 6), 3),
+    (3, (3, 3, 8, 6), 1),
+    (4, (3, 3, 8, 6), 0),
+    (6, (3, 3, 1, 8), 0),
+    (3, (3, 3, 1, 8), 0),
+    (3, (1, 1, 8, 6), 0),
+  ],
+)
+def test_small_maps_on_gpus_equal_lax(
+  size, kernel, num_im2col, strides
+) -> None:
+  rng = np.random.default_rng(0)
+  pads = ((kernel[0] // 2,) * 2,) * 2
+  shape = (4, size, size, 8)
+  rule = ops.rule_for(shape, kernel, strides, pads, "gpu")
+  if strides == (1, 1):
+    assert list(rule).count(lowerings.im2col) == num_im2col
+  with jax.enable_x64():
+    x = jnp.asarray(rng.normal(size=shape))
+    weights = jnp.asarray(rng.normal(size=kernel))
+    groups = 8 // kernel[2]
+
+    def run(x, weights):
+      y = ops.convolve(x, weights, strides, pads, feature_group_count=groups)
+      return (y**2).sum(), y
+
+    def all_of() -> list[jax.Array]:
+      gradients, y = jax.grad(run, (0, 1), has_aux=True)(x, weights)
+      return [*gradients, y]
+
+    with ops.tracing_for("gpu"):
+      own = all_of()
+    with ops.use_xla():
+      reference = all_of()
+    for one, other in zip(own, reference, strict=True):
+      assert one.shape == other.shape and one.dtype == other.dtype
+      np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
 def test_the_rule_is_that_of_the_back_end(
