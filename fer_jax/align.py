@@ -32,7 +32,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "no_face", "skip", "Images without a face: skip | refuse | center."
   )
-  flags.DEFINE_float("min_face", 20, "Smallest face to find, pixels.")
+  flags.DEFINE_float("min_face", 24, "Smallest face to find, pixels.")
   flags.DEFINE_integer(
     "detect_size", 0, "Shrinks photos to this side to search; 0: not."
   )

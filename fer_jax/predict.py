@@ -33,7 +33,7 @@ def define_flags() -> None:
   model_flags.define_tta()
   flags.DEFINE_bool("detect", True, "Takes each image as one face.")
   flags.DEFINE_string("detector", "mtcnn", "What finds the faces.")
-  flags.DEFINE_float("min_face", 20, "Smallest face to find, pixels.")
+  flags.DEFINE_float("min_face", 24, "Smallest face to find, pixels.")
   flags.DEFINE_integer(
     "detect_size", 0, "Shrinks images to this side to search; 0: not."
   )

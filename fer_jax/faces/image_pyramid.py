@@ -48,15 +48,16 @@ class ImagePyramid:
       boxes: left, top, right, bottom in pixels of the image, each with an area.
       side: of the squares.
     """
-    out = np.empty((len(boxes), side, side, 3), np.uint8)
     longest = np.max(boxes[:, 2:] - boxes[:, :2], axis=1)
-    for i, (box, length) in enumerate(zip(boxes, longest, strict=True)):
+    out = []
+    for box, length in zip(boxes, longest.tolist(), strict=True):
       index, picture = self._nearest(side / length)
       left, top, right, bottom = (box / 2**index).tolist()
       # Of the transposed image.
-      resized = _resized(picture, (top, left, bottom, right), side)
-      out[i] = np.asarray(resized)
-    return normalized(out)
+      box = top, left, bottom, right
+      out.append(_resized(picture, box, side).tobytes())
+    pixels = np.frombuffer(b"".join(out), np.uint8)
+    return normalized(pixels.reshape(-1, side, side, 3))
 
   def _nearest(self, scale: float) -> tuple[int, Image.Image]:
     """Returns the most often halved image that is not below a scale."""

@@ -45,7 +45,7 @@ class MtcnnDetector:
   def __init__(
     self,
     *,
-    min_face: float = 20,
+    min_face: float = 24,
     detect_size: int = 0,
     min_score: float = 0.8,
   ):
