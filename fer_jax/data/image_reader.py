@@ -36,6 +36,8 @@ MAX_PIXELS = 2**27
 MAX_BYTES = 2**29
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
+_STRIP = 1024  # rows that are copied at a time
+
 # Brands of the box that HEIC files begin with (ISO/IEC 23008-12).
 _HEIC_BRANDS = frozenset(
   (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -222,5 +224,10 @@ def _too_large(what: str) -> str:
 
 
 def _array(image: Image.Image) -> UInt8[np.ndarray, "h w c"]:
-  array = np.asarray(image, np.uint8)
-  return array if array.ndim == 3 else array[..., None]
+  # By strips: as a whole, Pillow would copy the pixels twice.
+  out = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
+  for top in range(0, image.height, _STRIP):
+    bottom = min(top + _STRIP, image.height)
+    strip = np.asarray(image.crop((0, top, image.width, bottom)))
+    out[top:bottom] = strip.reshape(bottom - top, image.width, -1)
+  return out
