@@ -1,8 +1,5 @@
 """The papers' tables: rows are trained within a budget, resumed and written."""
 
-import sys
-import types
-
 import pytest
 import tiny_run
 
@@ -12,17 +9,23 @@ from fer_jax.studies import reproduction
 from fer_jax.studies.papers import PAPERS, Paper, Row
 from fer_jax.training.logging import metric_writer
 
-ROW = Row("Tiny, run A", "tiny_recipe", accuracy=0.18, loss=1.7599)
+RECIPE = """
+import pathlib
+import tiny_run
+
+def get_config():
+  return tiny_run.config(pathlib.Path(__file__).parent / "data")
+"""
 
 
 @pytest.fixture
 def paper(monkeypatch, tmp_path):
   """A paper "tiny" of one row and two epochs."""
   tiny_run.register(monkeypatch)
-  recipe = types.ModuleType("fer_jax.configs.tiny_recipe")
-  recipe.get_config = lambda: tiny_run.config(tmp_path / "data")
-  monkeypatch.setitem(sys.modules, recipe.__name__, recipe)
-  monkeypatch.setitem(PAPERS, "tiny", Paper("Tiny", "No protocol.", (ROW,)))
+  recipe = tmp_path / "tiny_recipe.py"
+  recipe.write_text(RECIPE)
+  row = Row("Tiny, run A", str(recipe), accuracy=0.18, loss=1.7599)
+  monkeypatch.setitem(PAPERS, "tiny", Paper("Tiny", "No protocol.", (row,)))
   return ["tiny"]
 
 
