@@ -14,6 +14,7 @@ from absl import flags
 from fer_jax.cli import help_text, messages, old_flags
 from fer_jax.cli.config_overrides import FLAG, take_overrides
 from fer_jax.errors import Interrupted, UserError
+from fer_jax.text_output import printable
 
 _HELP = ("-h", "-?", "-help", "--help", "--helpshort")
 
@@ -106,7 +107,7 @@ def run(
 
 
 def _print_error(message: str) -> None:
-  print(f"error: {message}", file=sys.stderr)
+  print(f"error: {printable(message)}", file=sys.stderr)
 
 
 def _leave(status: int) -> NoReturn:

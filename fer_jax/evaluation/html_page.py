@@ -15,7 +15,7 @@ import jinja2
 from fer_jax import __version__
 from fer_jax.config import flatten, to_json
 from fer_jax.errors import UserError
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
 
 NAME = "index.html"
@@ -30,7 +30,7 @@ _PICTURES = (
 )
 
 
-def write(folder: Path, trained: Trained) -> Path:
+def write(folder: Path, trained: TrainedModel) -> Path:
   """Writes the page, of all splits whose metrics are in the folder.
 
   Pictures are inside it, so the file can be sent and opened anywhere; they

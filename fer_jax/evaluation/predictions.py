@@ -14,7 +14,7 @@ from fer_jax.data.splits import Dataset
 from fer_jax.data.views import digests, labels_of
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.text_output import csv_line
 
 
@@ -72,7 +72,7 @@ class Predictions:
 
 
 def predict(
-  trained: Sequence[Trained],
+  trained: Sequence[TrainedModel],
   split: str = "test",
   tta: str = "none",
   manual_dir: str | None = None,
@@ -83,7 +83,7 @@ def predict(
   Args:
     trained: of the same classes. Each sees the images as it was trained to.
     split: a split of the first one's data set, or several: "validation+test".
-    tta: test-time augmentation, see `Trained.probabilities`.
+    tta: test-time augmentation, see `TrainedModel.probabilities`.
     manual_dir: where the release lies, if not where it lay in training.
     data_dir: where prepared data lie, likewise.
 
@@ -135,7 +135,7 @@ def predict(
 
 
 def open_dataset(
-  trained: Trained, manual_dir: str | None, data_dir: str | None
+  trained: TrainedModel, manual_dir: str | None, data_dir: str | None
 ) -> Dataset:
   """Opens the data set a model was trained on.
 

@@ -14,7 +14,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation import html_page, plots
 from fer_jax.evaluation.predictions import Predictions
 from fer_jax.evaluation.scores import Scores, reorder, score
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 
 NUM_MISTAKES = 40  # on the contact sheet
 
@@ -76,7 +76,7 @@ def results_of(predictions: Predictions, tta: str = "none") -> Results:
 
 
 def write(
-  results: Results, trained: Sequence[Trained], folder: Path
+  results: Results, trained: Sequence[TrainedModel], folder: Path
 ) -> list[Path]:
   """Writes all of it; results of other splits that lie there are kept.
 
@@ -102,7 +102,7 @@ def write(
 
 
 def _write(
-  results: Results, trained: Sequence[Trained], folder: Path
+  results: Results, trained: Sequence[TrainedModel], folder: Path
 ) -> list[Path]:
   predictions, scores = results.predictions, results.scores
   split, names = predictions.split, predictions.class_names

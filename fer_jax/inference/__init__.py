@@ -1,1 +1,1 @@
-"""Trained models in use: prediction, video, Grad-CAM, exporting."""
+"""TrainedModel models in use: prediction, video, Grad-CAM, exporting."""

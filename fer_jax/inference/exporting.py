@@ -19,7 +19,7 @@ from jaxtyping import Array
 from fer_jax import __version__
 from fer_jax.errors import choose
 from fer_jax.inference import onnx_export
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.ops import convolution, cpu_library
 from fer_jax.output_folder import OutputFolder
 
@@ -44,7 +44,7 @@ README = """\
 
 
 def export(
-  trained: Trained, folder: Path, format: str = "stablehlo"
+  trained: TrainedModel, folder: Path, format: str = "stablehlo"
 ) -> list[Path]:
   """Writes a model in one of `FORMATS`.
 
@@ -73,7 +73,7 @@ def export(
   return [folder / name for name in contents]
 
 
-def stablehlo_files(trained: Trained) -> dict[str, bytes]:
+def stablehlo_files(trained: TrainedModel) -> dict[str, bytes]:
   """Returns the programs and what describes them, by file name.
 
   Args:
@@ -96,7 +96,7 @@ def stablehlo_files(trained: Trained) -> dict[str, bytes]:
 
 
 def program(
-  trained: Trained, platforms: tuple[str, ...]
+  trained: TrainedModel, platforms: tuple[str, ...]
 ) -> jax.export.Exported:
   """Returns the model as one function of any number of images.
 
@@ -119,7 +119,7 @@ def program(
     )
 
 
-def describe(trained: Trained) -> dict[str, Any]:
+def describe(trained: TrainedModel) -> dict[str, Any]:
   """Returns the inputs and outputs of the programs, as JSON values."""
   return {
     "fer_jax": __version__,

@@ -18,7 +18,7 @@ from fer_jax import __version__
 from fer_jax.inference.onnx import trace, write
 from fer_jax.inference.onnx.graph import BATCH
 from fer_jax.inference.onnx.simplify import simplify
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 
 if TYPE_CHECKING:
   import onnx
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FILE = "model.onnx"
 
 
-def content(trained: Trained) -> bytes:
+def content(trained: TrainedModel) -> bytes:
   """Returns the content of the ONNX file of a model.
 
   Args:
@@ -39,7 +39,7 @@ def content(trained: Trained) -> bytes:
   return convert(trained).SerializeToString()
 
 
-def convert(trained: Trained) -> "onnx.ModelProto":
+def convert(trained: TrainedModel) -> "onnx.ModelProto":
   """Returns a model as ONNX, checked by `onnx.checker`.
 
   Args:
@@ -70,7 +70,7 @@ def convert(trained: Trained) -> "onnx.ModelProto":
   return proto
 
 
-def describe(trained: Trained) -> dict[str, Any]:
+def describe(trained: TrainedModel) -> dict[str, Any]:
   """Returns the metadata that the file carries; a list is written as JSON."""
   height, width, channels = trained.image_shape
   return {

@@ -16,7 +16,7 @@ from fer_jax.data.views import labels_of
 from fer_jax.evaluation import predictions, report
 from fer_jax.evaluation.scorecard import Scores
 from fer_jax.evaluation.scores import score
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
 from fer_jax.studies.plan import Run
 from fer_jax.training.logging import metric_writer
@@ -146,7 +146,7 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
   except (OSError, ValueError, zipfile.BadZipFile):
     pass  # Not there, or half written.
   print(f"evaluating {run} on {split}", flush=True)
-  trained = Trained.load(run.workdir)
+  trained = TrainedModel.load(run.workdir)
   predicted = predictions.predict(
     [trained],
     split,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, report
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def registered(monkeypatch):
 
 @pytest.fixture
 def trained():
-  return Trained.load(trained_run.workdir())
+  return TrainedModel.load(trained_run.workdir())
 
 
 class Page(html.parser.HTMLParser):

@@ -10,13 +10,13 @@ import trained_run
 
 from fer_jax.errors import UserError
 from fer_jax.inference import exporting
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 
 
 @pytest.fixture
 def trained(monkeypatch):
   tiny_run.register(monkeypatch)
-  return Trained.load(trained_run.workdir())
+  return TrainedModel.load(trained_run.workdir())
 
 
 def test_the_program_is_the_model(trained, tmp_path):

@@ -11,14 +11,14 @@ import trained_run
 
 from fer_jax.errors import UserError
 from fer_jax.inference import explanation_sheets, gradcam
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.resnet import BasicBlock, ResNet
 
 
 @pytest.fixture
 def trained(monkeypatch):
   tiny_run.register(monkeypatch)
-  return Trained.load(trained_run.workdir())
+  return TrainedModel.load(trained_run.workdir())
 
 
 def pictures(num):

@@ -19,7 +19,7 @@ from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.inference import exporting, onnx_export
 from fer_jax.inference.onnx import write
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models import create, list_models
 from fer_jax.ops import convolution
 
@@ -27,7 +27,7 @@ CLASS_NAMES = ("angry", "glücklich", "高兴", "sad")
 TOLERANCE = 1e-5
 
 
-def trained_model(name, image_shape=(48, 48, 1), **fields) -> Trained:
+def trained_model(name, image_shape=(48, 48, 1), **fields) -> TrainedModel:
   """A model with random weights and statistics, none at its initial value."""
   config = default.get_config()
   config.model.name = name
@@ -40,7 +40,7 @@ def trained_model(name, image_shape=(48, 48, 1), **fields) -> Trained:
   size = config.input.image_size
   x = jnp.zeros((1, size, size, config.input.channels))
   shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
-  return Trained(
+  return TrainedModel(
     workdir=pathlib.Path("run"),
     checkpoint="best",
     config=config,

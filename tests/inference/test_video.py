@@ -15,7 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces.detection import Face
 from fer_jax.inference import drawing, video, video_io
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.inference.video import Sampling
 
 av = pytest.importorskip("av", reason="the optional extra `video`")
@@ -63,7 +63,7 @@ def left_half(image):
 
 @pytest.fixture
 def predictor():
-  trained = Trained.load(trained_run.workdir(), batch_size=8)
+  trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
   return Predictor(trained, detector=left_half)
 
 
@@ -89,13 +89,13 @@ def test_a_frame_is_answered_as_its_image_is(images, film, predictor, capsys):
 
 def test_batches_span_frames(film, predictor, monkeypatch, capsys):
   sizes = []
-  probabilities = Trained.probabilities
+  probabilities = TrainedModel.probabilities
 
   def noted(self, images, *args):
     sizes.append(len(images))
     return probabilities(self, images, *args)
 
-  monkeypatch.setattr(Trained, "probabilities", noted)
+  monkeypatch.setattr(TrainedModel, "probabilities", noted)
   counts = video.predict_video(predictor, film, sampling=Sampling(every=2))
   assert sizes == [1, 8, 2]  # The first compiles, before the clock starts.
   assert str(counts).startswith("10 faces in 10 of 20 frames (")

@@ -25,7 +25,7 @@ from fer_jax.errors import UserError
 from fer_jax.faces.detection import Face
 from fer_jax.inference import explanation_sheets, gradcam
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.serving import app, server
 from fer_jax.serving.image_api import Answerer
 
@@ -42,7 +42,7 @@ def left_half(image):
 def trained():
   with pytest.MonkeyPatch.context() as patch:
     tiny_run.register(patch)
-    return Trained.load(trained_run.workdir(), batch_size=8)
+    return TrainedModel.load(trained_run.workdir(), batch_size=8)
 
 
 @pytest.fixture(scope="module")

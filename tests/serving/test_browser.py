@@ -17,7 +17,7 @@ from playwright import sync_api
 
 from fer_jax.faces.detection import Face
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import Trained
+from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.serving import app, server
 from fer_jax.serving.image_api import Answerer
 
@@ -32,7 +32,7 @@ def left_half(image):
 def address():
   with pytest.MonkeyPatch.context() as patch:
     tiny_run.register(patch)
-    trained = Trained.load(trained_run.workdir(), batch_size=8)
+    trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
   answerer = Answerer(Predictor(trained, left_half))
   answerer.warm_up()
   with server.listen("127.0.0.1", 0) as listener:

@@ -148,7 +148,7 @@ def test_outcomes_are_those_of_the_runs(runs):
 def test_predictions_are_computed_once(runs, monkeypatch):
   first = run_results.gather(runs[:1], "validation")
   monkeypatch.setattr(
-    run_results.Trained, "load", lambda *_: pytest.fail("computed again")
+    run_results.TrainedModel, "load", lambda *_: pytest.fail("computed again")
   )
   second = run_results.gather(runs[:1], "validation")
   np.testing.assert_array_equal(first[0].probabilities, second[0].probabilities)
