@@ -1,1 +1,1 @@
-"""What a trained model is worth: scores, pictures, answers."""
+"""Evaluation: scores with confidence intervals, plots and a report page."""

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of what a report folder holds."""
+"""The HTML page of a report folder, self-contained."""
 
 import base64
 import contextlib
@@ -20,25 +20,25 @@ from fer_jax.models.summary import summarize
 
 NAME = "index.html"
 _TEMPLATE = "page.html.jinja"
-# Pictures of a split, in order: the end of the file's name, what it shows.
+# Plots of a split, in order: the end of the file's name, and the caption.
 _PICTURES = (
-  ("confusion_normalised", "Confusion matrix, each row in per cent"),
-  ("confusion", "Confusion matrix, counts"),
-  ("confusion_alphabetical", "The same, classes as papers print them"),
+  ("confusion_normalized", "Confusion matrix, in percent of the true class"),
+  ("confusion", "Confusion matrix, number of images"),
+  ("confusion_alphabetical", "Confusion matrix, classes in alphabetical order"),
   ("per_class", "Recall, precision and F1 of each class"),
-  ("reliability", "Confidence against accuracy"),
+  ("reliability", "Reliability diagram: accuracy over confidence"),
 )
 
 
 def write(folder: Path, trained: TrainedModel) -> Path:
-  """Writes the page, of all splits whose metrics are in the folder.
+  """Writes the page for all splits whose metrics are in the folder.
 
-  Pictures are inside it, so the file can be sent and opened anywhere; they
-  come in two colours, for light and dark screens.
+  Plots are embedded, so the file can be sent and opened anywhere, and come in
+  two color schemes, for light and dark screens.
 
   Args:
-    folder: of the report; holds `metrics.json` and its pictures.
-    trained: the model, the first of an ensemble.
+    folder: folder of the report, with `metrics.json` and the plots.
+    trained: the model, or the first of an ensemble.
 
   Raises:
     OSError: the page cannot be written.
@@ -66,7 +66,7 @@ def write(folder: Path, trained: TrainedModel) -> Path:
 
 
 def render(template: str, **values: Any) -> str:
-  """Fills a template of this package in; what it names must be given."""
+  """Renders a template of this package; every name in it must be given."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader("fer_jax.evaluation", ""),
     autoescape=True,
@@ -90,18 +90,18 @@ def render(template: str, **values: Any) -> str:
 
 @contextlib.contextmanager
 def reporting(folder: Path) -> Iterator[None]:
-  """Makes the folder of a report, in WORKDIR, that is written inside.
+  """Creates the folder of a report, which is written in the context.
 
   Raises:
-    UserError: it cannot be made or written.
+    UserError: the folder cannot be created or written.
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
     yield
   except OSError as e:
     raise UserError(
-      f"cannot write {folder}: {e.strerror or e}; make room, or give another"
-      " --workdir"
+      f"cannot write {folder}: {e.strerror or e}; free disk space or choose"
+      " another workdir"
     ) from e
 
 
@@ -123,7 +123,7 @@ def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def picture(path: Path) -> str:
-  """A PNG as a data URL; "" where there is none."""
+  """Returns a PNG file as a data URL; "" if there is none."""
   if not path.is_file():
     return ""
   content = base64.b64encode(path.read_bytes()).decode()
@@ -131,7 +131,7 @@ def picture(path: Path) -> str:
 
 
 def _summary_of_run(workdir: Path) -> dict[str, Any]:
-  """The last line of metrics.jsonl that sums a run up; {} without one."""
+  """Returns the last summary record in metrics.jsonl; {} if there is none."""
   try:
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]

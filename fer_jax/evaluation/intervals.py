@@ -1,10 +1,10 @@
-"""How far scores may be off by chance: bootstrap intervals.
+"""Bootstrap confidence intervals of scores.
 
-The rows are drawn anew, with replacement, as many as there are, and scored
-again, many times; an interval holds the middle 95 % of these scores (the
-percentile method, Efron and Tibshirani 1993, "An Introduction to the
-Bootstrap", section 13.3). It speaks of the choice of test images only: another
-training with another seed differs too.
+The examples are resampled with replacement many times, and each resample is
+scored; the interval spans the middle 95 % of these scores (the percentile
+method, Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section
+13.3). It accounts for the choice of test images only, not for the variation
+between training runs with different seeds.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from jaxtyping import Float, Int
 
 LEVEL = 0.95
 
-# Row numbers drawn at a time: 16 MB, whatever the number of rows.
+# Indices drawn at a time: 16 MB, for any number of examples.
 _MAX_DRAWN = 1 << 21
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """The middle 95 % of a score's resamples."""
+  """Bounds of the middle 95 % of a score over the resamples."""
 
   low: float
   high: float
@@ -36,18 +36,18 @@ def bootstrap(
   num_resamples: int,
   seed: int,
 ) -> dict[str, Interval]:
-  """The intervals of accuracy, balanced accuracy, macro F1 and loss.
+  """Computes intervals of accuracy, balanced accuracy, macro F1 and loss.
 
-  All four are of the same resamples. A class without rows in a resample is
-  left out of its means, as in the scores themselves.
+  All four use the same resamples. A class without examples in a resample is
+  not part of its means, as in the scores themselves.
 
   Args:
     labels: true classes, 0 to k - 1.
-    predicted: predicted classes, likewise.
-    losses: of each row.
+    predicted: predicted classes, 0 to k - 1.
+    losses: loss of each example.
     num_classes: k.
-    num_resamples: 1 or more.
-    seed: of the resamples.
+    num_resamples: at least 1.
+    seed: seed of the resamples.
 
   Returns:
     `accuracy`, `balanced_accuracy`, `macro_f1` and `loss`.
@@ -55,10 +55,10 @@ def bootstrap(
   cells = labels * num_classes + predicted
   drawn = [
     {
-      **statistics(_confusions(cells[rows], num_classes)),
-      "loss": losses[rows].mean(axis=1),
+      **statistics(_confusions(cells[indices], num_classes)),
+      "loss": losses[indices].mean(axis=1),
     }
-    for rows in _resamples(len(labels), num_resamples, seed)
+    for indices in _resamples(len(labels), num_resamples, seed)
   ]
   tail = 50 * (1 - LEVEL)
   intervals = {}
@@ -72,26 +72,26 @@ def bootstrap(
 def statistics(
   confusions: Int[np.ndarray, "b k k"],
 ) -> dict[str, Float[np.ndarray, " b"]]:
-  """What many confusion matrices say at once.
+  """Computes the scores of many confusion matrices at once.
 
   Args:
-    confusions: counts; rows are true classes, columns predicted ones. None is
-      empty.
+    confusions: counts; rows are true classes, columns predicted classes. Each
+      matrix has at least one example.
 
   Returns:
-    `accuracy`, `balanced_accuracy` and `macro_f1` of each; the last two are
-    means over the classes with rows.
+    `accuracy`, `balanced_accuracy` and `macro_f1` of each matrix; the last two
+    are means over the classes that have examples.
 
   >>> found = statistics(np.array([[[3, 1], [0, 4]], [[0, 0], [1, 3]]]))
   >>> found["accuracy"].tolist(), found["balanced_accuracy"].tolist()
   ([0.875, 0.75], [0.875, 0.75])
   """
   right = np.diagonal(confusions, axis1=1, axis2=2)
-  true, called = confusions.sum(axis=2), confusions.sum(axis=1)
-  # Without true rows nothing is right, so 0 / 1 stands in for 0 / 0 and adds
+  true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+  # A class without examples has no correct ones: 0 / 1 instead of 0 / 0 adds
   # nothing to the sums.
   recall = right / np.maximum(true, 1)
-  f1 = np.where(true > 0, 2 * right / np.maximum(true + called, 1), 0.0)
+  f1 = np.where(true > 0, 2 * right / np.maximum(true + predicted, 1), 0.0)
   num_present = (true > 0).sum(axis=1)
   return {
     "accuracy": right.sum(axis=1) / true.sum(axis=1),
@@ -101,21 +101,21 @@ def statistics(
 
 
 def _resamples(
-  num_rows: int, num_resamples: int, seed: int
+  num_examples: int, num_resamples: int, seed: int
 ) -> Iterator[Int[np.ndarray, "b n"]]:
-  """Row numbers of some resamples at a time."""
+  """Yields the indices of several resamples at a time."""
   rng = np.random.default_rng(seed)
-  at_once = max(1, _MAX_DRAWN // num_rows)
+  at_once = max(1, _MAX_DRAWN // num_examples)
   for start in range(0, num_resamples, at_once):
     size = min(at_once, num_resamples - start)
-    # `random`, whose numbers stay the same from one numpy to the next.
-    yield (rng.random((size, num_rows)) * num_rows).astype(np.intp)
+    # `random`, whose numbers are the same in all versions of NumPy.
+    yield (rng.random((size, num_examples)) * num_examples).astype(np.intp)
 
 
 def _confusions(
   cells: Int[np.ndarray, "b n"], num_classes: int
 ) -> Int[np.ndarray, "b k k"]:
-  """The confusion matrix of each resample, from its rows' cells."""
+  """Returns the confusion matrix of each resample, from its examples' cells."""
   size, num_cells = len(cells), num_classes**2
   offsets = num_cells * np.arange(size)[:, None]
   counts = np.bincount((cells + offsets).ravel(), minlength=size * num_cells)

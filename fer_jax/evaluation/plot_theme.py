@@ -1,4 +1,4 @@
-"""What the pictures of scores share: a page's colours, axes and legends."""
+"""Theme of the plots: colors, axes and legends for light and dark pages."""
 
 import dataclasses
 
@@ -14,11 +14,11 @@ _INKS = ("#000000", "#FFFFFF")
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-  """Colours of a page, and what is drawn with them in every picture.
+  """Colors of a page, and the parts common to all plots.
 
-  Blue and vermilion tell apart in every kind of colour vision, and in grey
-  (Okabe and Ito 2008, "Color Universal Design"); so do the colours of
-  `series`, which several lines take in turn.
+  Blue and vermilion are distinguishable with every kind of color vision, and
+  in gray (Okabe and Ito 2008, "Color Universal Design"); so are the colors of
+  `series`, which are assigned to lines in order.
   """
 
   page: str
@@ -27,17 +27,17 @@ class Theme:
   grid: str
   blue: str
   vermilion: str
-  grey: str
+  gray: str
   ramp: tuple[str, ...]
   series: tuple[str, ...]
 
   @property
   def colormap(self) -> Colormap:
-    """Colours of shares, 0 to 1."""
-    return LinearSegmentedColormap.from_list("share", self.ramp)
+    """Colors of fractions, 0 to 1."""
+    return LinearSegmentedColormap.from_list("fraction", self.ramp)
 
   def figure(self, width: float, height: float) -> Figure:
-    """An empty picture, in inches."""
+    """Returns an empty figure; sizes are in inches."""
     figure = Figure(
       figsize=(width, height),
       dpi=_DPI,
@@ -48,7 +48,7 @@ class Theme:
     return figure
 
   def style(self, axes: Axes, xgrid: bool, ygrid: bool) -> None:
-    """Gives axes what all have: light grid, no box, names as they are."""
+    """Styles axes: light grid, no box, class names as plain text."""
     axes.set_facecolor(self.page)
     for axis, grid in ((axes.xaxis, xgrid), (axes.yaxis, ygrid)):
       axis.label.set(fontsize=9, color=self.ink)
@@ -61,15 +61,15 @@ class Theme:
         visible=side in ("left", "bottom"), color=self.muted, linewidth=0.6
       )
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-      text.set_parse_math(False)  # a "$" in a class's name is no formula
+      text.set_parse_math(False)  # "$" in a class name is not math
 
   def title(self, figure: Figure, text: str) -> None:
-    """Writes a line above, or nothing."""
+    """Writes the title of a figure, if any."""
     if text:
       figure.suptitle(text, fontsize=11, color=self.ink, parse_math=False)
 
   def legend(self, axes: Axes) -> None:
-    """Puts a legend in one line above the axes, where it hides nothing."""
+    """Adds a legend in one line above the axes."""
     axes.legend(
       loc="lower right",
       bbox_to_anchor=(1, 1),
@@ -91,7 +91,7 @@ _LIGHT = Theme(
   grid="#E3E3E3",
   blue="#0072B2",
   vermilion="#D55E00",
-  grey="#A8A8A8",
+  gray="#A8A8A8",
   ramp=("#F4F7FA", "#8FC1DF", "#0072B2", "#00456F"),
   series=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
 )
@@ -102,37 +102,37 @@ _DARK = Theme(
   grid="#30363D",
   blue="#4BA3DB",
   vermilion="#F0803C",
-  grey="#6E767F",
+  gray="#6E767F",
   ramp=("#1D2228", "#124E73", "#2F8FCB", "#9AD4F5"),
   series=("#4BA3DB", "#F0803C", "#2FBF9A", "#E29BC4", "#F2BE4A", "#9AD4F5"),
 )
 
 
 def theme_of(dark: bool) -> Theme:
-  """The theme of a dark page or of a white one."""
+  """Returns the theme of a dark or of a light page."""
   return _DARK if dark else _LIGHT
 
 
-def percent(share: float, _: object) -> str:
-  """Formats a tick.
+def percent(fraction: float, _: object) -> str:
+  """Formats the label of a tick.
 
   >>> percent(0.2, None)
   '20%'
   """
-  return f"{100 * share:.0f}%"
+  return f"{100 * fraction:.0f}%"
 
 
-def readable(ground: tuple[float, ...]) -> str:
-  """Black or white, whichever contrasts more with a colour.
+def readable(background: tuple[float, ...]) -> str:
+  """Returns black or white, whichever contrasts more with a color.
 
   >>> readable((0.0, 0.2, 0.4)), readable((0.9, 0.9, 1.0))
   ('#FFFFFF', '#000000')
   """
-  return max(_INKS, key=lambda ink: contrast(to_rgb(ink), ground))
+  return max(_INKS, key=lambda ink: contrast(to_rgb(ink), background))
 
 
 def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-  """The contrast of two colours, 1 to 21 (WCAG 2.2, "contrast ratio").
+  """Returns the contrast of two colors, 1 to 21 (WCAG 2.2, contrast ratio).
 
   >>> round(contrast((0, 0, 0), (1, 1, 1)), 6)
   21.0
@@ -142,7 +142,7 @@ def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def _luminance(color: tuple[float, ...]) -> float:
-  """Of an sRGB colour, 0 to 1 (WCAG 2.2, "relative luminance")."""
+  """Returns the relative luminance of an sRGB color, 0 to 1 (WCAG 2.2)."""
   red, green, blue = (
     c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
     for c in color[:3]

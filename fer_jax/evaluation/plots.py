@@ -1,7 +1,8 @@
-"""Pictures of scores: confusion matrix, calibration, classes.
+"""Plots of scores: confusion matrix, reliability diagram, per-class bars.
 
-Each function returns a figure of its own, for a white page or a dark one; no
-state of pyplot is touched. `write_both` makes files of both, `to_png` bytes.
+Each function returns a new figure, for a light or a dark page, without using
+pyplot's global state. `write_both` writes files for both, `to_png` returns
+bytes.
 """
 
 import io
@@ -20,41 +21,41 @@ from fer_jax.evaluation.calibration import Bin, Calibration
 from fer_jax.evaluation.plot_theme import Theme, percent, readable, theme_of
 from fer_jax.evaluation.scorecard import Averages, ClassScores, Scores
 
-# A bin of fewer images is drawn pale: its accuracy is mostly chance.
+# Bins with fewer images are drawn pale: their accuracy is mostly chance.
 FEW = 10
 
 
 def confusion_matrix(
   counts: Int[np.ndarray, "k k"],
   class_names: Sequence[str],
-  normalised: bool = True,
+  normalized: bool = True,
   title: str = "",
   *,
   dark: bool = False,
 ) -> Figure:
-  """Draws what is taken for what.
+  """Draws a confusion matrix.
 
-  The colour is always the share of the true class, so that a rare class shows
-  as well as a frequent one.
+  The color is always the fraction of the true class, so that a rare class is
+  as visible as a frequent one.
 
   Args:
-    counts: rows are true classes, columns predicted ones.
-    class_names: of rows and columns; `scores.reorder` changes the order.
-    normalised: the numbers are per cent of the true class, not counts.
-    title: a line above.
-    dark: for a dark page.
+    counts: rows are true classes, columns predicted classes.
+    class_names: names of rows and columns; `scores.reorder` changes the order.
+    normalized: whether the numbers are percent of the true class, else counts.
+    title: title of the figure; "" for none.
+    dark: whether to draw for a dark page.
   """
   theme, counts = theme_of(dark), np.asarray(counts)
   class_names = fonts.drawn_names(class_names)
   totals = counts.sum(axis=1)
-  shares = counts / np.maximum(totals, 1)[:, None]
+  fractions = counts / np.maximum(totals, 1)[:, None]
   size = len(class_names)
   side = max(0.62 * size, 3.1)
-  # Of counts, the colour says what the number does not, and wants a scale.
-  figure = theme.figure(side + (1.6 if normalised else 2.1), side + 1.1)
+  # With counts, the color needs a scale of its own.
+  figure = theme.figure(side + (1.6 if normalized else 2.1), side + 1.1)
   axes = figure.subplots()
   mesh = axes.pcolormesh(
-    shares,
+    fractions,
     cmap=theme.colormap,
     vmin=0,
     vmax=1,
@@ -62,9 +63,9 @@ def confusion_matrix(
     linewidth=1.5,
   )
   for row, column in np.ndindex(size, size):
-    count, share = counts[row, column], shares[row, column]
-    number = f"{100 * share:.1f}" if normalised and count else f"{count:,}"
-    text = "-" if normalised and not totals[row] else number
+    count, fraction = counts[row, column], fractions[row, column]
+    number = f"{100 * fraction:.1f}" if normalized and count else f"{count:,}"
+    text = "-" if normalized and not totals[row] else number
     axes.text(
       column + 0.5,
       row + 0.5,
@@ -73,35 +74,35 @@ def confusion_matrix(
       va="center",
       fontsize=9 if len(text) < 6 else 7.5,
       fontweight="bold" if row == column and count else "normal",
-      color=readable(theme.colormap(share)) if count else theme.muted,
+      color=readable(theme.colormap(fraction)) if count else theme.muted,
     )
   rows = list(class_names)
-  if normalised:
+  if normalized:
     rows = [f"{name} ({n:,})" for name, n in zip(rows, totals, strict=True)]
   slanted = max(map(len, class_names)) * 0.075 > side / size
-  places = np.arange(size) + 0.5
+  positions = np.arange(size) + 0.5
   axes.set_xticks(
-    places,
+    positions,
     class_names,
     rotation=40 if slanted else 0,
     ha="right" if slanted else "center",
     rotation_mode="anchor" if slanted else "default",
   )
-  axes.set_yticks(places, rows)
+  axes.set_yticks(positions, rows)
   axes.set(aspect="equal", xlabel="Predicted class", ylim=(size, 0))
-  axes.set_ylabel("True class (images)" if normalised else "True class")
+  axes.set_ylabel("True class (images)" if normalized else "True class")
   theme.style(axes, xgrid=False, ygrid=False)
   axes.tick_params(length=0, labelsize=8.5)
   axes.spines[:].set_visible(False)
   axes.set_title(
-    "per cent of the true class" if normalised else "images",
+    "percent of the true class" if normalized else "number of images",
     fontsize=8.5,
     color=theme.muted,
     pad=5,
   )
-  if not normalised:
+  if not normalized:
     bar = figure.colorbar(mesh, ax=axes, shrink=0.6, aspect=18, pad=0.03)
-    bar.set_label("share of the true class", color=theme.ink, fontsize=8.5)
+    bar.set_label("fraction of the true class", color=theme.ink, fontsize=8.5)
     bar.ax.tick_params(labelsize=7.5, colors=theme.ink, length=0)
     bar.ax.yaxis.set_major_formatter(percent)
     bar.outline.set_visible(False)
@@ -112,14 +113,12 @@ def confusion_matrix(
 def reliability_diagram(
   calibration: Calibration, title: str = "", *, dark: bool = False
 ) -> Figure:
-  """Draws how often predictions of each confidence are right.
-
-  Beneath stands how many predictions have that confidence.
+  """Draws the accuracy over the confidence, above a histogram of the latter.
 
   Args:
     calibration: `Scores.calibration`.
-    title: a line above.
-    dark: for a dark page.
+    title: title of the figure; "" for none.
+    dark: whether to draw for a dark page.
   """
   theme = theme_of(dark)
   bins = [one for one in calibration.bins if one.count]
@@ -148,10 +147,14 @@ def reliability_diagram(
 
 
 def _accuracies(axes: Axes, bins: Sequence[Bin], theme: Theme) -> None:
-  """Bars of accuracy, lines at the mean confidence, and the diagonal."""
+  """Draws bars of accuracy, lines at the mean confidence and the diagonal."""
   for label, some, alpha in (
     ("accuracy", [one for one in bins if one.count >= FEW], 1.0),
-    (f"under {FEW} images", [one for one in bins if one.count < FEW], 0.35),
+    (
+      f"under {FEW} images",
+      [one for one in bins if one.count < FEW],
+      0.35,
+    ),
   ):
     if some:
       axes.bar(
@@ -179,14 +182,14 @@ def _accuracies(axes: Axes, bins: Sequence[Bin], theme: Theme) -> None:
 
 
 def _counts(axes: Axes, bins: Sequence[Bin], theme: Theme) -> None:
-  """Bars of images, and where accuracy and confidence are over all."""
+  """Draws bars of images, and the overall accuracy and mean confidence."""
   counts = [one.count for one in bins]
   axes.bar(
     [one.low for one in bins],
     counts,
     [one.high - one.low for one in bins],
     align="edge",
-    color=theme.grey,
+    color=theme.gray,
     edgecolor=theme.page,
     linewidth=1,
   )
@@ -207,9 +210,9 @@ def per_class_bars(
   """Draws recall, precision and F1 of each class, and their macro averages.
 
   Args:
-    scores: of a split.
-    title: a line above.
-    dark: for a dark page.
+    scores: scores of a split.
+    title: title of the figure; "" for none.
+    dark: whether to draw for a dark page.
   """
   theme = theme_of(dark)
   classes: list[ClassScores | Averages] = [*scores.per_class, scores.macro]
@@ -219,17 +222,17 @@ def per_class_bars(
     for name, one in zip(drawn, scores.per_class, strict=True)
   ]
   names.append(f"macro average ({scores.num_images:,})")
-  places = np.arange(len(names), dtype=float)
-  places[-1] += 0.25  # the averages stand a little apart
+  positions = np.arange(len(names), dtype=float)
+  positions[-1] += 0.25  # separates the averages
   figure = theme.figure(7, 1.1 + 0.58 * len(names))
   axes = figure.subplots()
   for offset, label, color, values in (
     (-0.26, "recall", theme.blue, [one.recall for one in classes]),
     (0, "precision", theme.vermilion, [one.precision for one in classes]),
-    (0.26, "F1", theme.grey, [one.f1 for one in classes]),
+    (0.26, "F1", theme.gray, [one.f1 for one in classes]),
   ):
     bars = axes.barh(
-      places + offset,
+      positions + offset,
       np.nan_to_num(values),
       height=0.24,
       color=color,
@@ -242,9 +245,9 @@ def per_class_bars(
       fontsize=7.5,
       color=theme.ink,
     )
-  axes.axhline(places[-1] - 0.625, color=theme.muted, linewidth=0.6)
-  axes.set_yticks(places, names)
-  axes.set(xlim=(0, 1.08), ylim=(places[-1] + 0.5, -0.5))
+  axes.axhline(positions[-1] - 0.625, color=theme.muted, linewidth=0.6)
+  axes.set_yticks(positions, names)
+  axes.set(xlim=(0, 1.08), ylim=(positions[-1] + 0.5, -0.5))
   axes.set_xticks(np.linspace(0, 1, 6))
   axes.set_ylabel("Class (images)")
   theme.style(axes, xgrid=True, ygrid=False)
@@ -259,14 +262,14 @@ def per_class_bars(
 def write_both(
   drawings: Mapping[str, Callable[[bool], Figure]], folder: Path
 ) -> list[Path]:
-  """Draws pictures for light and for dark screens, NAME and NAME_dark.
+  """Writes plots for light and for dark screens, NAME.png and NAME_dark.png.
 
   Args:
     drawings: by name, a function of whether the screen is dark.
-    folder: where the PNGs go.
+    folder: folder of the files.
 
   Returns:
-    All of them.
+    The files.
   """
   paths = []
   for name, draw in drawings.items():
@@ -277,7 +280,7 @@ def write_both(
 
 
 def to_png(figure: Figure) -> bytes:
-  """The picture as a PNG, the same bytes for the same figure."""
+  """Returns the figure as a PNG, deterministically."""
   picture = io.BytesIO()
   FigureCanvasAgg(figure).print_png(picture, metadata={"Software": None})
   return picture.getvalue()

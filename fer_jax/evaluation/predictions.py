@@ -1,4 +1,4 @@
-"""What models say of a split, beside what is true."""
+"""Predictions of one model or an ensemble for a split."""
 
 import dataclasses
 import functools
@@ -20,17 +20,17 @@ from fer_jax.text_output import csv_line
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-  """Probabilities of every row of a split, and its targets.
+  """Probabilities of every example of a split, and its targets.
 
   Attributes:
-    split: "test", or several joined by "+".
-    class_names: what the columns stand for.
+    split: "test", or several names joined by "+".
+    class_names: names of the columns of `probabilities`.
     images: as stored.
     targets: labels `[n]` or distributions `[n k]`.
-    rows: the rows' numbers in the release.
-    splits: the split of each row.
+    rows: position of each example in the release.
+    splits: split of each example.
     probabilities: `[n k]`.
-    leaks: which images also stand in the training split, byte by byte.
+    leaks: whether each image is also in the training split, byte for byte.
   """
 
   split: str
@@ -44,16 +44,16 @@ class Predictions:
 
   @functools.cached_property
   def labels(self) -> Int[np.ndarray, " n"]:
-    """The true classes: of distributions, the most probable."""
+    """True classes: of distributions, the most probable."""
     return labels_of(self.targets)
 
   @functools.cached_property
   def predicted(self) -> Int[np.ndarray, " n"]:
-    """The most probable classes."""
+    """Most probable classes."""
     return self.probabilities.argmax(axis=1)
 
   def mistakes(self) -> Int[np.ndarray, " m"]:
-    """Places of the wrong rows, the most confident first."""
+    """Returns the indices of wrong predictions, the most confident first."""
     wrong = np.flatnonzero(self.predicted != self.labels)
     confidence = self.probabilities[wrong].max(axis=1)
     return wrong[np.argsort(-confidence, kind="stable")]
@@ -81,28 +81,30 @@ def predict(
   """Runs one model, or the mean of several, over a split.
 
   Args:
-    trained: of the same classes. Each sees the images as it was trained to.
-    split: a split of the first one's data set, or several: "validation+test".
-    tta: test-time augmentation, see `TrainedModel.probabilities`.
-    manual_dir: where the release lies, if not where it lay in training.
-    data_dir: where prepared data lie, likewise.
+    trained: models of the same classes; each one preprocesses the images as in
+      its training.
+    split: a split of the first model's dataset, or several joined by "+", such
+      as "validation+test".
+    tta: test-time augmentation, a key of `tta.VIEWS`.
+    manual_dir: folder of the release; None for the one used in training.
+    data_dir: folder of prepared datasets; None for the one used in training.
 
   Raises:
-    UserError: the models' classes differ, or the split has no rows.
+    UserError: the models' classes differ, or the split has no examples.
   """
   first = trained[0]
   for other in trained[1:]:
     if other.class_names != first.class_names:
       raise UserError(
         f"{other.workdir} has the classes {', '.join(other.class_names)}, but"
-        f" {first.workdir} {', '.join(first.class_names)}: an ensemble needs"
-        " the same, in the same order"
+        f" {first.workdir} has {', '.join(first.class_names)}: the models of an"
+        " ensemble must have the same classes in the same order"
       )
   dataset = open_dataset(first, manual_dir, data_dir)
   names = split.split("+")
   if len(set(names)) < len(names):
     raise UserError(
-      f"--split={split} names a split twice: each image counts once"
+      f"split={split} contains a split twice: name each split once"
     )
   parts = [dataset.split(name) for name in names]
   arrays = [part.arrays() for part in parts]
@@ -137,7 +139,7 @@ def predict(
 def open_dataset(
   trained: TrainedModel, manual_dir: str | None, data_dir: str | None
 ) -> Dataset:
-  """Opens the data set a model was trained on.
+  """Opens the dataset that a model was trained on.
 
   Raises:
     UserError: it is not there, or has other classes now.
@@ -150,7 +152,7 @@ def open_dataset(
   dataset = registry.load(options.pop("name"), **options)
   if dataset.class_names != trained.class_names:
     raise UserError(
-      f"data set {dataset.name} has the classes"
+      f"dataset {dataset.name} has the classes"
       f" {', '.join(dataset.class_names)}, but {trained.workdir} was trained on"
       f" {', '.join(trained.class_names)}: give the same release"
     )
@@ -158,7 +160,7 @@ def open_dataset(
 
 
 def _leaks(dataset: Dataset, names: Sequence[str]) -> Bool[np.ndarray, " n"]:
-  """Which images of the splits also stand in the training split."""
+  """Returns which images of the splits are also in the training split."""
   held = [d for name in names for d in digests(dataset.split(name))]
   if "train" in names or "train" not in dataset.splits:
     return np.zeros(len(held), bool)

@@ -1,4 +1,4 @@
-"""What `fer_jax.evaluate` writes: numbers, predictions, pictures, a page."""
+"""The evaluation report: metrics, predictions, plots and an HTML page."""
 
 import dataclasses
 import json
@@ -21,13 +21,13 @@ NUM_MISTAKES = 40  # on the contact sheet
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Results:
-  """A split's predictions and what they are worth.
+  """Predictions for a split and their scores; `str()` is a table.
 
   Attributes:
-    predictions: of every row.
-    scores: of all rows.
-    leak_free: of the rows whose image is not in the training split too; None
-      where every row or none is such.
+    predictions: predictions for every example.
+    scores: scores of all examples.
+    leak_free: scores of the examples whose image is not in the training split;
+      None if all examples are such, or none is.
     tta: test-time augmentation.
   """
 
@@ -42,14 +42,14 @@ class Results:
       return text
     leaks = int(self.predictions.leaks.sum())
     return (
-      f"{text}\nwithout the {leaks:,} rows whose image is in the training split"
+      f"{text}\nwithout the {leaks:,} images that are in the training split"
       f" too: accuracy {self.leak_free.accuracy:.2%}, balanced"
       f" {self.leak_free.balanced_accuracy:.2%}, loss"
       f" {self.leak_free.loss:.4f}"
     )
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the numbers, fit for JSON."""
+    """Returns the scores as dictionaries that can be written as JSON."""
     found = {
       "tta": self.tta,
       "num_leaks": int(self.predictions.leaks.sum()),
@@ -61,7 +61,7 @@ class Results:
 
 
 def results_of(predictions: Predictions, tta: str = "none") -> Results:
-  """Scores predictions, all of them and those that cannot have leaked."""
+  """Scores predictions, with and without images of the training split."""
   leaks, leak_free = predictions.leaks, None
   if leaks.any() and not leaks.all():
     leak_free = score(
@@ -78,15 +78,15 @@ def results_of(predictions: Predictions, tta: str = "none") -> Results:
 def write(
   results: Results, trained: Sequence[TrainedModel], folder: Path
 ) -> list[Path]:
-  """Writes all of it; results of other splits that lie there are kept.
+  """Writes the report; results of other splits in the folder are kept.
 
   Args:
-    results: of one split, or of several joined.
-    trained: the models they are of.
-    folder: where to; made if it is not there.
+    results: results for one split, or for several joined by "+".
+    trained: the models that made the predictions.
+    folder: folder of the report, created if necessary.
 
   Returns:
-    The files written.
+    The files written; the last is the HTML page.
 
   Raises:
     UserError: the folder cannot be written.
@@ -97,7 +97,7 @@ def write(
       return _write(results, trained, folder)
   except OSError as e:
     raise UserError(
-      f"cannot write --output={folder}: {e.strerror or e}; give another folder"
+      f"cannot write output={folder}: {e.strerror or e}; give another folder"
     ) from e
 
 
@@ -121,7 +121,7 @@ def _write(
     "confusion": lambda dark: plots.confusion_matrix(
       scores.confusion, names, False, split, dark=dark
     ),
-    "confusion_normalised": lambda dark: plots.confusion_matrix(
+    "confusion_normalized": lambda dark: plots.confusion_matrix(
       scores.confusion, names, True, split, dark=dark
     ),
     "per_class": lambda dark: plots.per_class_bars(scores, dark=dark),
@@ -144,7 +144,7 @@ def _write(
 
 
 def mistakes_sheet(predictions: Predictions) -> Image.Image:
-  """Draws the most confident mistakes, what they were taken for beneath."""
+  """Draws the most confident mistakes, each with its predicted class."""
   wrong = predictions.mistakes()
   shown = wrong[:NUM_MISTAKES]
   names = fonts.drawn_names(predictions.class_names)
@@ -171,7 +171,7 @@ def mistakes_sheet(predictions: Predictions) -> Image.Image:
 
 
 def _read(path: Path) -> dict[str, Any]:
-  """The metrics of an earlier evaluation; {} where there are none."""
+  """Returns the metrics of earlier evaluations; {} if there are none."""
   try:
     found = json.loads(path.read_text())
   except (OSError, ValueError):

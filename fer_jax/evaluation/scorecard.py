@@ -1,18 +1,18 @@
 """Scores as a table and as JSON.
 
-Names are exact. A class's recall is the share of its rows that are right; its
-one-vs-rest accuracy is the share of all rows that are rightly called this
-class or rightly not, which is high for any rare class. Balanced accuracy is
-the mean recall.
+A class's recall is the fraction of its examples that are predicted correctly.
+Its one-vs-rest accuracy is the fraction of all examples that are correctly
+predicted as this class or correctly not, which is high for any rare class.
+Balanced accuracy is the mean recall.
 
-A class without rows has no recall and no F1 (nan here, null in JSON, "-" in
-the table) and no part in the averages. One that is never predicted has
-precision 0.
+A class without examples has no recall and no F1 (nan here, null in JSON, "-"
+in the table) and is not part of the averages. A class that is never predicted
+has precision 0.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from jaxtyping import Int
 from fer_jax.evaluation import calibration, intervals
 from fer_jax.evaluation.calibration import Calibration
 from fer_jax.evaluation.intervals import Interval
+from fer_jax.tables import format_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +29,12 @@ class ClassScores:
   """Scores of one class.
 
   Attributes:
-    name: of the class.
-    precision: share of right ones among the rows called this class.
-    recall: share of right ones among the rows of this class.
-    f1: harmonic mean of the two.
-    accuracy: one-vs-rest.
-    support: rows of this class.
+    name: name of the class.
+    precision: fraction of the examples predicted as this class that are.
+    recall: fraction of the examples of this class that are predicted as it.
+    f1: harmonic mean of precision and recall.
+    accuracy: one-vs-rest accuracy.
+    support: number of examples of this class.
   """
 
   name: str
@@ -46,7 +47,7 @@ class ClassScores:
 
 @dataclasses.dataclass(frozen=True)
 class Averages:
-  """Means over the classes that have rows."""
+  """Means over the classes that have examples."""
 
   precision: float
   recall: float
@@ -59,24 +60,26 @@ class Scores:
 
   Attributes:
     class_names: in the order of the outputs.
-    targets: "labels", or "distributions" of votes: `loss` and `brier_score`
-      are then to the votes, all else to the class with most of them.
-    num_images: rows.
+    targets: "labels", or "distributions" of votes: then `loss` and
+      `brier_score` are relative to the votes, all other scores relative to the
+      class with the most votes.
+    num_images: number of examples.
     loss: mean cross-entropy, in nats.
-    accuracy: share of rows whose most probable class is right.
-    balanced_accuracy: mean recall of the classes that have rows.
-    top2_accuracy: share of rows where one of the two most probable is right.
-    brier_score: mean over rows of the sum over classes of
+    accuracy: fraction of examples whose most probable class is correct.
+    balanced_accuracy: mean recall of the classes that have examples.
+    top2_accuracy: fraction of examples where one of the two most probable
+      classes is correct.
+    brier_score: mean over examples of the sum over classes of
       (probability - target)^2, from 0 to 2.
     per_class: in the order of `class_names`.
-    macro: averages that count every class alike.
-    weighted: averages that count a class by its rows.
+    macro: averages with equal weight for every class.
+    weighted: averages weighted by the number of examples of each class.
     calibration: error and bins.
-    confusion: counts; rows are true classes, columns predicted ones.
+    confusion: counts; rows are true classes, columns predicted classes.
     intervals: 95 % bootstrap intervals of `accuracy`, `balanced_accuracy`,
-      `macro_f1` and `loss`; empty if none was asked for.
-    num_bootstrap: resamples they are of.
-    seed: of the resamples.
+      `macro_f1` and `loss`; empty if `num_bootstrap` is 0.
+    num_bootstrap: number of resamples for the intervals.
+    seed: seed of the resamples.
   """
 
   class_names: tuple[str, ...]
@@ -97,26 +100,26 @@ class Scores:
   seed: int
 
   def to_json(self) -> dict[str, Any]:
-    """Plain dictionaries, lists and numbers; what is nan is None."""
+    """Returns dictionaries, lists and numbers; nan becomes None."""
     plain = _plain(dataclasses.asdict(self))
     assert isinstance(plain, dict)
     return plain
 
   def __str__(self) -> str:
-    classes = list(_table(self._classes()))
+    classes = format_table(list(self._classes()))
     rule = "-" * max(map(len, classes))
     notes = [
-      "one-vs-rest is an accuracy; calibration error over"
+      "one-vs-rest is an accuracy; the calibration error is over"
       f" {calibration.NUM_BINS} equal bins"
     ]
     if self.intervals:
       notes.append(
-        f"[ ] hold {intervals.LEVEL:.0%} of {self.num_bootstrap:,} bootstrap"
-        " resamples of the images"
+        f"[ ] are {intervals.LEVEL:.0%} bootstrap intervals, from"
+        f" {self.num_bootstrap:,} resamples of the images"
       )
     return "\n".join(
       (
-        *_table(self._totals()),
+        *format_table(list(self._totals())),
         "",
         classes[0],
         rule,
@@ -129,7 +132,7 @@ class Scores:
     )
 
   def _totals(self) -> Iterator[tuple[str, ...]]:
-    kind = " to the votes" if self.targets == "distributions" else ""
+    kind = " with the votes" if self.targets == "distributions" else ""
     for title, value, form, name in (
       ("accuracy", self.accuracy, ".2%", "accuracy"),
       ("balanced accuracy", self.balanced_accuracy, ".2%", "balanced_accuracy"),
@@ -146,16 +149,16 @@ class Scores:
   def _classes(self) -> Iterator[tuple[str, ...]]:
     yield "class", "precision", "recall", "F1", "one-vs-rest", "images"
     for one in self.per_class:
-      shares = one.precision, one.recall, one.f1, one.accuracy
-      yield one.name, *map(_percent, shares), f"{one.support:,}"
+      values = one.precision, one.recall, one.f1, one.accuracy
+      yield one.name, *map(_percent, values), f"{one.support:,}"
     for name, means in (("macro", self.macro), ("weighted", self.weighted)):
-      shares = means.precision, means.recall, means.f1, math.nan
+      values = means.precision, means.recall, means.f1, math.nan
       total = f"{self.num_images:,}"
-      yield f"{name} average", *map(_percent, shares), total
+      yield f"{name} average", *map(_percent, values), total
 
 
 def _plain(value: Any) -> Any:
-  """A value that JSON has, made of ones that it has."""
+  """Returns a value that can be written as JSON."""
   if isinstance(value, dict):
     return {key: _plain(item) for key, item in value.items()}
   if isinstance(value, np.ndarray):
@@ -167,12 +170,3 @@ def _plain(value: Any) -> Any:
 
 def _percent(value: float) -> str:
   return "-" if math.isnan(value) else f"{value:.2%}"
-
-
-def _table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-  """Lines up columns: the first at its left, the others at their right."""
-  rows = list(rows)
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  for first, *rest in rows:
-    cells = [cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)]
-    yield "  ".join((first.ljust(widths[0]), *cells)).rstrip()

@@ -1,4 +1,4 @@
-"""What predictions are worth: every number a paper's table asks for."""
+"""Scores of predictions: accuracy, F1, calibration, intervals."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from fer_jax.evaluation import intervals
 from fer_jax.evaluation.calibration import calibrate
 from fer_jax.evaluation.scorecard import Averages, ClassScores, Scores
 
-# A float32 softmax may be exactly 0; its loss is taken as of this, 87.3.
-_LEAST = float(np.finfo(np.float32).tiny)
+# A float32 softmax can be exactly 0. Its loss is computed as for this, 87.3.
+_MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 def score(
@@ -23,21 +23,21 @@ def score(
   num_bootstrap: int = 1000,
   seed: int = 0,
 ) -> Scores:
-  """Scores predictions.
+  """Computes the scores of predictions.
 
-  Of equal probabilities, and of equal votes, the first class is taken, as in
-  training.
+  Ties between probabilities, and between votes, are resolved to the first
+  class, as in training.
 
   Args:
-    probabilities: of each class for each row.
+    probabilities: predicted probability of each class for each example.
     targets: labels, or distributions over the classes.
     class_names: k names.
-    num_bootstrap: resamples for the intervals; 0 leaves them out.
-    seed: of the resamples.
+    num_bootstrap: number of resamples for the intervals; 0 for no intervals.
+    seed: seed of the resamples.
 
   Raises:
-    ValueError: there is no row, or the probabilities or targets are not what
-      they should be; the message says which, and in which row.
+    ValueError: there are no examples, or the probabilities or targets are
+      invalid; the message states which and the first invalid example.
 
   >>> found = score(
   ...   np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), ["sad", "happy"]
@@ -50,12 +50,12 @@ def score(
 
   p, t = _checked(probabilities, targets, len(class_names))
   if num_bootstrap < 0:
-    raise ValueError(f"num_bootstrap={num_bootstrap} must be 0 or more")
+    raise ValueError(f"num_bootstrap={num_bootstrap} must be at least 0")
   (num_images, num_classes), classes = p.shape, np.arange(p.shape[1])
-  # Stable, so that the first of it is the argmax.
+  # Stable, so that the first column is the argmax.
   ranked = np.argsort(-p, axis=1, kind="stable")
   labels, predicted = labels_of(t), ranked[:, 0]
-  losses = -(t * np.log(np.maximum(p, _LEAST))).sum(axis=1)
+  losses = -(t * np.log(np.maximum(p, _MIN_PROBABILITY))).sum(axis=1)
 
   confusion = confusion_matrix(labels, predicted, labels=classes)
   precision, recall, f1, support = precision_recall_fscore_support(
@@ -116,18 +116,18 @@ def reorder(
   class_names: Sequence[str],
   order: Sequence[str],
 ) -> Int[np.ndarray, "k k"]:
-  """A confusion matrix with its classes in another order.
+  """Returns a confusion matrix with its classes in another order.
 
-  Papers on FER2013 mostly print `sorted(class_names)`, where neutral is 4, sad
-  5 and surprise 6.
+  Most papers on FER2013 print the order `sorted(class_names)`, where neutral
+  is 4, sad 5 and surprise 6.
 
   Args:
     confusion: counts, in the order of `class_names`.
     class_names: k names.
-    order: the same names as they are to stand.
+    order: the same names in the desired order.
 
   Raises:
-    ValueError: they are not the same names.
+    ValueError: `order` has other names.
 
   >>> reorder(np.array([[1, 2], [3, 4]]), ["sad", "happy"], ["happy", "sad"])
   array([[4, 3],
@@ -135,21 +135,21 @@ def reorder(
   """
   if sorted(order) != sorted(class_names):
     raise ValueError(
-      f"order {', '.join(order)} is not one of the classes"
+      f"order {', '.join(order)} is not a permutation of the classes"
       f" {', '.join(class_names)}"
     )
-  places = [list(class_names).index(name) for name in order]
-  return np.asarray(confusion)[np.ix_(places, places)]
+  indices = [list(class_names).index(name) for name in order]
+  return np.asarray(confusion)[np.ix_(indices, indices)]
 
 
 def _checked(
   probabilities: np.ndarray, targets: np.ndarray, num_classes: int
 ) -> tuple[Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"]]:
-  """Both as distributions in float64."""
+  """Returns both as distributions in float64."""
   probabilities, targets = np.asarray(probabilities), np.asarray(targets)
   p = _distributions("probabilities", probabilities, num_classes)
   if len(targets) != len(p):
-    raise ValueError(f"{len(targets)} targets of {len(p)} probabilities")
+    raise ValueError(f"{len(targets)} targets for {len(p)} predictions")
   if targets.ndim != 1:
     return p, _distributions("targets", targets, num_classes)
   if not np.issubdtype(targets.dtype, np.integer):
@@ -165,20 +165,20 @@ def _checked(
 def _distributions(
   name: str, values: np.ndarray, num_classes: int
 ) -> Float64[np.ndarray, "n k"]:
-  """The values in float64 if every row is a distribution over the classes."""
+  """Returns the values in float64, checked to be distributions."""
   if values.ndim != 2 or values.shape[1] != num_classes or not len(values):
     raise ValueError(
       f"{name} of shape {values.shape} where (n, {num_classes}), n at least 1,"
       " is expected"
     )
   values = values.astype(np.float64)
-  for wrong, fault in (
+  for invalid, problem in (
     (~np.isfinite(values).all(axis=1), "are not finite"),
     ((values < 0).any(axis=1), "are below 0: are they logits?"),
     (abs(values.sum(axis=1) - 1) > 1e-3, "do not sum to 1"),
   ):
-    if wrong.any():
-      row = int(wrong.argmax())
+    if invalid.any():
+      row = int(invalid.argmax())
       shown = ", ".join(f"{value:.4g}" for value in values[row])
-      raise ValueError(f"{name} of row {row} {fault}: {shown}")
+      raise ValueError(f"{name} of example {row} {problem}: {shown}")
   return values

@@ -1,4 +1,4 @@
-"""Views of an image for test-time augmentation; none is random."""
+"""Test-time augmentation: views of an image over which to average."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from fer_jax.data import normalization
 
-# Side of a crop, of the image's. Five of them cover all of it.
+# Side of a crop relative to the image. Five crops cover the whole image.
 CROP = 0.9
 
 Images = Float[Array, "b h w c"]
@@ -15,21 +15,21 @@ Views = list[Float[Array, "b size size c"]]
 
 
 def none(images: Images, image_size: int) -> Views:
-  """The image itself, resized for the model."""
+  """Returns the image, resized for the model."""
   return [normalization.resize(images, image_size)]
 
 
 def flip(images: Images, image_size: int) -> Views:
-  """The image and its mirror image."""
+  """Returns the image and its mirror image."""
   images = normalization.resize(images, image_size)
   return [images, mirrored(images)]
 
 
 def ten_crop(images: Images, image_size: int) -> Views:
-  """Four corners and the middle, and their mirror images.
+  """Returns crops of the corners and the center, and their mirror images.
 
-  As Krizhevsky et al. 2012 (4.1); crops have `CROP` of the side and are
-  resized to the whole.
+  As in Krizhevsky et al. 2012 (4.1); a crop has `CROP` of the image's side and
+  is resized to the model's input size.
   """
   height, width = images.shape[1:3]
   crop_height, crop_width = round(CROP * height), round(CROP * width)
@@ -45,11 +45,11 @@ def ten_crop(images: Images, image_size: int) -> Views:
 
 
 def mirrored(images: Images) -> Images:
-  """The images with left and right exchanged."""
+  """Returns the images with left and right exchanged."""
   return jnp.flip(images, axis=2)
 
 
-# Name -> the views whose probabilities are averaged.
+# The views whose probabilities are averaged, by name.
 VIEWS: dict[str, Callable[[Images, int], Views]] = {
   "none": none,
   "flip": flip,

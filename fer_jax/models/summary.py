@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from fer_jax.ops import convolution
+from fer_jax.tables import format_table
 
 # Layers that multiply by a kernel. Their multiply-accumulates are the kernel's
 # size times the number of output positions, also for grouped convolutions: the
@@ -90,12 +91,7 @@ class Summary:
     cells = [("layer", "output", "parameters", "MMACs/image")]
     cells += [_cells(row) for row in self.rows]
     cells.append(_cells(Row("total", None, self.num_parameters, self.macs)))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-      f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {parameters:>{widths[2]}}"
-      f"  {macs:>{widths[3]}}"
-      for name, shape, parameters, macs in cells
-    ]
+    lines = format_table(cells, num_left=2)
     rule = "-" * len(lines[0])
     lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
     return "\n".join(

@@ -12,6 +12,7 @@ import numpy as np
 from fer_jax.evaluation.intervals import Interval
 from fer_jax.evaluation.scorecard import ClassScores, Scores
 from fer_jax.studies.comparison import Recipe
+from fer_jax.tables import format_markdown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +33,8 @@ class Table:
 
   def to_markdown(self) -> str:
     """A table of GitHub's Markdown, columns lined up."""
-    lines = [self.header, *self.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [_line(lines[0], widths)]
-    rule = ["-" * width for width in widths]
-    text.append(
-      "|".join(
-        ("", f" {rule[0]} ", *(f" {dashes[1:]}: " for dashes in rule[1:]), "")
-      )
-    )
-    text += [_line(row, widths) for row in lines[1:]]
-    return f"{self.title}\n\n" + "\n".join(text) + "\n"
+    lines = format_markdown(self.header, self.rows)
+    return f"{self.title}\n\n" + "\n".join(lines) + "\n"
 
   def to_csv(self) -> str:
     """The same cells, for spreadsheets."""
@@ -50,12 +42,6 @@ class Table:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([self.header, *self.rows])
     return out.getvalue()
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-  first, *rest = zip(cells, widths, strict=True)
-  padded = [first[0].ljust(first[1]), *(c.rjust(w) for c, w in rest)]
-  return "|".join(("", *(f" {cell} " for cell in padded), ""))
 
 
 def tables(recipes: Sequence[Recipe], split: str) -> list[Table]:

@@ -59,10 +59,10 @@ def test_cells_hold_the_counts():
   low, high = axes.get_ylim()
   assert low > high  # the first class on top
   assert figure.get_suptitle() == "a $title$"
-  assert len(figure.axes) == 2  # a scale: the colour is not the count
+  assert len(figure.axes) == 2  # a scale: the color is not the count
 
 
-def test_cells_hold_shares_of_rows():
+def test_cells_hold_percentages_of_rows():
   figure: Any = plots.confusion_matrix(COUNTS, NAMES, True)
   assert cells(figure) == [
     ["97.2", "2.8", "0"],
@@ -74,9 +74,9 @@ def test_cells_hold_shares_of_rows():
   assert len(figure.axes) == 1
 
 
-@pytest.mark.parametrize("normalised", [False, True])
-def test_colours_are_shares_of_rows(normalised):
-  figure: Any = plots.confusion_matrix(COUNTS, NAMES, normalised)
+@pytest.mark.parametrize("normalized", [False, True])
+def test_colors_are_shares_of_rows(normalized):
+  figure: Any = plots.confusion_matrix(COUNTS, NAMES, normalized)
   shares = figure.axes[0].collections[0].get_array()
   totals = np.array([[1234], [100], [1]])
   np.testing.assert_allclose(np.reshape(shares, (3, 3)), COUNTS / totals)
@@ -87,7 +87,7 @@ def test_every_number_can_be_read(dark):
   counts = np.random.default_rng(0).integers(0, 50, size=(10, 10))
   counts[np.arange(10), np.arange(10)] *= np.arange(10) * 3
   figure: Any = plots.confusion_matrix(counts, "abcdefghij", True, dark=dark)
-  figure.canvas.draw()  # where a mesh gets its colours
+  figure.canvas.draw()  # where a mesh gets its colors
   axes = figure.axes[0]
   grounds = axes.collections[0].get_facecolor()
   for text in axes.texts:
@@ -97,7 +97,7 @@ def test_every_number_can_be_read(dark):
 
 
 @given(st.tuples(*[st.floats(0, 1)] * 3))
-def test_some_ink_is_readable_on_any_colour(ground):
+def test_some_ink_is_readable_on_any_color(ground):
   assert contrast(to_rgb(readable(ground)), ground) >= 4.5
 
 

@@ -74,14 +74,14 @@ def test_the_page_in_a_browser(trained, tmp_path):
   headless.check_file(page, "tiny on bars")
 
 
-def test_leaked_rows_are_left_out_of_the_second_score(trained):
+def test_images_of_the_training_split_are_left_out_of_the_second_score(trained):
   whole = predictions.predict([trained], "validation")
   leaks = np.arange(len(whole.labels)) < 10
   found = report.results_of(dataclasses.replace(whole, leaks=leaks))
   rest = np.mean((whole.predicted == whole.labels)[10:])
   assert found.leak_free is not None
   assert found.leak_free.accuracy == pytest.approx(rest)
-  assert "without the 10 rows" in str(found)
+  assert "without the 10 images" in str(found)
   assert found.to_json()["leak_free"]["num_images"] == len(whole.labels) - 10
 
 
@@ -94,5 +94,5 @@ def test_mistakes_are_drawn(trained, tmp_path):
 def test_a_place_that_cannot_be_written_is_named(trained, tmp_path):
   (tmp_path / "file").write_text("")
   found = report.results_of(predictions.predict([trained], "test"))
-  with pytest.raises(UserError, match="cannot write --output="):
+  with pytest.raises(UserError, match="cannot write output="):
     report.write(found, [trained], tmp_path / "file")

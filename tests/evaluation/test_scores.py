@@ -71,7 +71,7 @@ def test_votes_are_scored_as_distributions_and_by_the_most_voted():
   assert found.brier_score == pytest.approx((0.06 + (0.04 + 0.36 + 0.16)) / 2)
   assert found.accuracy == 0.5
   assert found.confusion.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
-  assert found.targets == "distributions" and "to the votes" in str(found)
+  assert found.targets == "distributions" and "with the votes" in str(found)
 
 
 @many
@@ -218,7 +218,7 @@ def test_reordered_as_papers_print_it():
   there = np.array([order.index(name) for name in names])
   expected = metrics.confusion_matrix(there[labels], there[p.argmax(axis=1)])
   assert reorder(found.confusion, names, order).tolist() == expected.tolist()
-  with pytest.raises(ValueError, match="order b, a is not one of the classes"):
+  with pytest.raises(ValueError, match="order b, a is not a permutation"):
     reorder(found.confusion, names, ["b", "a"])
 
 
@@ -254,14 +254,18 @@ def test_the_table_says_every_number():
     (np.full((2, 3), 1 / 3), [0, 1], r"probabilities of shape \(2, 3\)"),
     (np.zeros((0, 2)), np.zeros(0, int), r"probabilities of shape \(0, 2\)"),
     (np.array([0.5, 0.5]), [0], r"probabilities of shape \(2,\)"),
-    ([[0.5, 0.5], [np.nan, 1]], [0, 1], "probabilities of row 1 .* finite"),
-    ([[1.5, -0.5]], [0], "probabilities of row 0 .* logits.*: 1.5, -0.5"),
-    ([[0.5, 0.5], [0.5, 0.4]], [0, 1], "probabilities of row 1 .* sum to 1"),
-    ([[0.5, 0.5]], [0, 1], "2 targets of 1 probabilities"),
+    ([[0.5, 0.5], [np.nan, 1]], [0, 1], "probabilities of example 1 .* finite"),
+    ([[1.5, -0.5]], [0], "probabilities of example 0 .* logits.*: 1.5, -0.5"),
+    (
+      [[0.5, 0.5], [0.5, 0.4]],
+      [0, 1],
+      "of example 1 .* sum to 1",
+    ),
+    ([[0.5, 0.5]], [0, 1], "2 targets for 1 predictions"),
     ([[0.5, 0.5]], [2], r"targets 2 \.\. 2 where labels 0 \.\. 1"),
     ([[0.5, 0.5]], [-1], r"targets -1 \.\. -1"),
     ([[0.5, 0.5]], [0.0], "targets of type float64"),
-    ([[0.5, 0.5]], [[0.5, 0.6]], "targets of row 0 do not sum to 1"),
+    ([[0.5, 0.5]], [[0.5, 0.6]], "targets of example 0 do not sum to 1"),
     ([[0.5, 0.5]], [[1.0, 0, 0]], r"targets of shape \(1, 3\)"),
   ],
 )

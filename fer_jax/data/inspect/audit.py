@@ -1,7 +1,7 @@
 """Duplicates, conflicting labels and class counts of a dataset, as a report."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fer_jax.data.inspect import image_sheets
 from fer_jax.data.inspect.duplicates import Audit, Copy
 from fer_jax.data.inspect.label_agreement import Agreement
 from fer_jax.data.splits import Dataset
+from fer_jax.tables import format_table
 
 _CHANCE = (
   "  This is chance level: the votes are not in the order of the images (about"
@@ -34,7 +35,7 @@ def describe(dataset: Dataset, found: Audit) -> str:
       row += [f"{counts[k]:,}", _percent(counts[k], found.sizes[split])]
     rows.append(row)
   sizes = (cell for n in found.sizes.values() for cell in (f"{n:,}", ""))
-  lines += [*_table([*rows, ["all", *sizes]]), "", "Copies, byte for byte"]
+  lines += [*_indented([*rows, ["all", *sizes]]), "", "Copies, byte for byte"]
   for (later, earlier), number in found.leaks.items():
     lines.append(
       f"  {_of(number, found.sizes[later])} {later} rows have their image in"
@@ -64,7 +65,7 @@ def describe_agreement(compared: Agreement) -> str:
   return "\n".join(
     [
       "Labels of FER2013 (down) against FER+'s majority (across)",
-      *_table(rows),
+      *_indented(rows),
       f"  {_of(compared.agreeing, compared.total)} rows have the same label in"
       " both; of those whose",
       "  majority is a class of FER2013's, "
@@ -169,12 +170,8 @@ def _copies(
   return rows
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-  """Lines up columns: the first at its left, the others at their right."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  for first, *rest in rows:
-    cells = [cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True)]
-    yield "  ".join(["", first.ljust(widths[0]), *cells]).rstrip()
+def _indented(rows: Sequence[Sequence[str]]) -> list[str]:
+  return [f"  {line}" for line in format_table(rows)]
 
 
 def _of(number: int, total: int) -> str:

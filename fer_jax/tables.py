@@ -1,0 +1,67 @@
+"""Tables of text with aligned columns, for terminals and for Markdown."""
+
+import unicodedata
+from collections.abc import Sequence
+
+Row = Sequence[str]
+
+
+def format_table(rows: Sequence[Row], *, num_left: int = 1) -> list[str]:
+  r"""Aligns the columns of a table.
+
+  Args:
+    rows: cells, the same number in every row; the header is a row too.
+    num_left: number of columns aligned to the left, the others to the right.
+
+  Returns:
+    One line per row; columns are separated by two spaces.
+
+  >>> print(*format_table([["class", "images"], ["sad", "12"]]), sep="\n")
+  class  images
+  sad        12
+  """
+  return ["  ".join(cells).rstrip() for cells in _aligned(rows, num_left)]
+
+
+def format_markdown(header: Row, rows: Sequence[Row]) -> list[str]:
+  r"""Returns the lines of a Markdown table, the first column to the left.
+
+  Args:
+    header: names of the columns.
+    rows: cells, as many per row as in the header.
+
+  >>> print(*format_markdown(["class", "images"], [["sad", "12"]]), sep="\n")
+  | class | images |
+  | ----- | -----: |
+  | sad   |     12 |
+  """
+  first, *others = _aligned([header, *rows], num_left=1)
+  left, *right = (display_width(cell) for cell in first)
+  rule = ["-" * left, *("-" * (width - 1) + ":" for width in right)]
+  return [f"| {' | '.join(cells)} |" for cells in (first, rule, *others)]
+
+
+def display_width(text: str) -> int:
+  """Returns the number of terminal columns of a text.
+
+  Chinese, Japanese and Korean characters take two, combining marks none.
+
+  >>> display_width("glücklich"), display_width("高兴")
+  (9, 4)
+  """
+  wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+  return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def _aligned(rows: Sequence[Row], num_left: int) -> list[list[str]]:
+  widths = [
+    max(map(display_width, column)) for column in zip(*rows, strict=True)
+  ]
+  result = []
+  for row in rows:
+    cells = []
+    for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
+      spaces = " " * (width - display_width(cell))
+      cells.append(cell + spaces if i < num_left else spaces + cell)
+    result.append(cells)
+  return result
