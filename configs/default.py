@@ -53,8 +53,9 @@ def get_config() -> ConfigDict:
   config.freeze.unfreeze_epochs = ()
 
   config.input = ConfigDict()
-  config.input.image_size = 48  # pixels; other than the set's own: resized
-  config.input.channels = 1  # 1, or 3 (grey repeated)
+  # The model's input; unset, the dataset's own (48 and 1 for FER2013).
+  config.input.image_size = placeholder(int)  # pixels; images are resized to it
+  config.input.channels = placeholder(int)  # 1, or 3 (gray repeated)
   config.input.normalization = "unit"  # unit (0..1) | mean_std (then mean, std)
   config.input.mean = (0.5077,)  # on 0..1; one number, or one a channel
   config.input.std = (0.2551,)  # these two: FER2013's training split

@@ -31,7 +31,6 @@ def get_config(
   if dataset == "ferplus":
     config.dataset.target = "majority"
   config.dataset.num_classes = 10 if dataset == "ferplus" else 7
-  config.input.image_size = 48
   config.input.normalization = "unit"  # Paper: not stated
   config.augment.rotation = 10.0  # degrees. Paper: not stated
   config.augment.crop_padding = 4  # pixels. Paper: "cropping"

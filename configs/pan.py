@@ -17,7 +17,6 @@ def get_config(model: str = "resnet50") -> ConfigDict:
   config.model.name = model
 
   config.dataset.name = "fer2013"
-  config.input.image_size = 48
   config.input.normalization = "unit"
   config.augment.shift = 0.1  # "altering width and height"
   config.augment.fill = "nearest"  # Paper: not stated; Keras' default

@@ -23,7 +23,6 @@ def get_config(
   config.model.name = model
 
   config.dataset.name = "fer2013"
-  config.input.image_size = 48
   config.input.normalization = "mean_std"  # Paper: not stated
 
   config.optimizer.name = "sgd"  # Paper: not stated

@@ -11,7 +11,7 @@ from fer_jax.config_fields import flatten
 from fer_jax.configs import default
 from fer_jax.data import normalization, pipeline
 from fer_jax.data.transforms import augmentation
-from fer_jax.errors import choose, require
+from fer_jax.errors import UserError, choose, require
 from fer_jax.models import registry as model_registry
 
 DTYPES = ("float32", "bfloat16")
@@ -57,7 +57,7 @@ def check(config: ConfigDict) -> None:
   models.create(num_classes=2, **config.model)
   choose("data_loader", config.data_loader, pipeline.DATA_LOADERS)
   choose("dtype", config.dtype, DTYPES)
-  normalization.check(**config.input)
+  normalization.check(**_input_with(config, 48, 1))
   augmentation.check(augmentation.Augmentation(**config.augment))
   fields = flatten(config)
   for field, least in _AT_LEAST.items():
@@ -65,6 +65,44 @@ def check(config: ConfigDict) -> None:
     require(value >= least, field, value, f"be at least {least}")
   ok = 0 <= config.ema_decay < 1
   require(ok, "ema_decay", config.ema_decay, "be at least 0 and less than 1")
+
+
+# Filled in from the dataset where they are unset.
+_INPUT_FIELDS = ("input.image_size", "input.channels")
+
+
+def with_dataset_input(
+  config: ConfigDict, image_shape: tuple[int, int, int]
+) -> ConfigDict:
+  """Returns the configuration with the model's input that the data imply.
+
+  Args:
+    config: fields of `input` that are set stay.
+    image_shape: height, width and channels of the dataset's images.
+
+  Raises:
+    UserError: an option of the dataset has no effect, since `input` undoes it.
+  """
+  height, _, channels = image_shape
+  if config.dataset.get("color") and config.input.channels == 1:
+    raise UserError(
+      "dataset.color=True has no effect, since input.channels=1 makes the"
+      " images gray: unset one of them"
+    )
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.input.update(_input_with(config, height, channels))
+  return config.lock()
+
+
+def _input_with(
+  config: ConfigDict, image_size: int, channels: int
+) -> dict[str, Any]:
+  """Returns the `input` section, unset fields filled in."""
+  section = config.input.to_dict()
+  defaults = {"image_size": image_size, "channels": channels}
+  unset = {k: v for k, v in defaults.items() if section[k] is None}
+  return {**section, **unset}
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
@@ -143,7 +181,9 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
       field == name or field.startswith(name + ".") for name in RUNTIME_FIELDS
     )
     a, b = before.get(field), after.get(field)
-    if not runtime and not _same(a, b):
+    # Unset, it is compared when it has been filled in from the dataset.
+    unset = field in _INPUT_FIELDS and None in (a, b)
+    if not (runtime or unset or _same(a, b)):
       changed.append(f"{field}: {a!r} -> {b!r}")
   return changed
 

@@ -89,8 +89,8 @@ def cost(config: ConfigDict) -> float:
   """Returns multiply-accumulates of one image times the epochs planned."""
   options = config.model.to_dict()
   model = models.create(options.pop("name"), 10, **options)
-  size = config.input.image_size
-  macs = summarize(model, (size, size, config.input.channels)).macs
+  size = config.input.image_size or 48  # as FER2013's images
+  macs = summarize(model, (size, size, config.input.channels or 1)).macs
   return float(macs * config.num_epochs)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from fer_jax import __version__, models
 from fer_jax import config as configs
 from fer_jax.data import pipeline
 from fer_jax.data.datasets import registry
-from fer_jax.data.splits import Dataset, Split
+from fer_jax.data.splits import Dataset, Split, differences
 from fer_jax.errors import UserError
 from fer_jax.models.layer_groups import layer_groups
 from fer_jax.training import (
@@ -159,16 +160,24 @@ class Experiment:
       "config": configs.to_json(self.config),
       "class_names": list(self.dataset.class_names),
       "image_shape": list(self.dataset.image_shape),
-      "num_rows": self.batch_order.num_rows,
+      "data": self.dataset.description(),
     }
 
-  def check_same_data(self, num_examples: int) -> None:
-    """Raises UserError if the training split changed since a checkpoint."""
-    now = self.batch_order.num_rows
-    if now != num_examples:
+  def check_same_data(self, info: Mapping[str, Any]) -> None:
+    """Raises UserError if the data changed since a checkpoint.
+
+    Args:
+      info: of the checkpoint; that of an older version has less to compare.
+    """
+    before = info.get("data") or {
+      "class_names": info["class_names"],
+      "image_shape": info["image_shape"],
+      "num_examples": {"train": info["num_rows"]},
+    }
+    if changed := differences(before, self.dataset.description()):
       raise UserError(
-        f"dataset {self.dataset.name} has {now} training images, but the run"
-        f" started with {num_examples}: use the same release, or another"
+        f"the data of dataset {self.dataset.name} are not those that the run"
+        f" started with ({'; '.join(changed)}): use the same data, or another"
         " workdir"
       )
 
@@ -190,6 +199,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
   parallel.check_batch("batch_size", config.batch_size)
   parallel.check_batch("eval_batch_size", config.eval_batch_size)
   dataset = _load_dataset(config)
+  config = configs.with_dataset_input(config, dataset.image_shape)
   batch_order = pipeline.BatchOrder(
     len(dataset.split("train")),
     config.batch_size,

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax.training import flat_params
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
@@ -77,6 +78,8 @@ def train_and_evaluate(
   """
   workdir = pathlib.Path(workdir)
   experiment = create_experiment(config)
+  image_shape = experiment.dataset.image_shape
+  config = configs.with_dataset_input(config, image_shape)
   weights = None
   if not (workdir / "config.json").exists():
     # Read first: weights that do not fit leave no workdir behind.
@@ -123,7 +126,7 @@ def restore(
 ) -> tuple[LoopState, TrainState]:
   """Restores the latest checkpoint, and moves `batches` to its next batch."""
   info = checkpoints.info()
-  experiment.check_same_data(info["num_rows"])
+  experiment.check_same_data(info)
   loop = LoopState.restore(experiment.config, info)
   like = empty_like(experiment.state_shapes(loop.epoch))
   state, _ = checkpoints.restore(like, batches.iterator)

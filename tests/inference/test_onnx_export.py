@@ -31,7 +31,7 @@ def trained_model(name, image_shape=(48, 48, 1), **fields) -> TrainedModel:
   """A model with random weights and statistics, none at its initial value."""
   config = default.get_config()
   config.model.name = name
-  config.input.channels = image_shape[-1]
+  config.input.image_size, config.input.channels = 48, image_shape[-1]
   for field, value in fields.items():
     section, _, key = field.partition("__")
     config[section][key] = value

@@ -60,7 +60,7 @@ def config(folder: pathlib.Path, **fields: object) -> ConfigDict:
   tiny.model.name = "tiny"
   tiny.dataset.name = "bars"
   tiny.dataset.data_dir = str(folder)
-  tiny.input.image_size = 24
+  tiny.input.image_size, tiny.input.channels = 24, 1
   tiny.parallel = "jit"
   tiny.batch_size = BATCH_SIZE
   tiny.eval_batch_size = BATCH_SIZE
