@@ -6,6 +6,7 @@ field can be set on the command line: `--config.batch_size=64`,
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:

@@ -67,10 +67,6 @@ def check(config: ConfigDict) -> None:
   require(ok, "ema_decay", config.ema_decay, "be at least 0 and less than 1")
 
 
-# Filled in from the dataset where they are unset.
-_INPUT_FIELDS = ("input.image_size", "input.channels")
-
-
 def with_dataset_input(
   config: ConfigDict, image_shape: tuple[int, int, int]
 ) -> ConfigDict:
@@ -182,7 +178,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     )
     a, b = before.get(field), after.get(field)
     # Unset, it is compared when it has been filled in from the dataset.
-    unset = field in _INPUT_FIELDS and None in (a, b)
+    unset = field in config_fields.OPTIONAL_FIELDS and None in (a, b)
     if not (runtime or unset or _same(a, b)):
       changed.append(f"{field}: {a!r} -> {b!r}")
   return changed

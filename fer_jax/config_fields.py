@@ -22,6 +22,12 @@ from fer_jax.errors import UserError, did_you_mean
 from fer_jax.models import registry as models
 
 OPEN_SECTIONS = ("model", "dataset")
+# Fields of other sections that may be None, with their types; None is replaced
+# by the dataset's own.
+OPTIONAL_FIELDS: dict[str, type] = {
+  "input.image_size": int,
+  "input.channels": int,
+}
 _KINDS = {
   bool: "true or false",
   int: "an integer",
@@ -68,7 +74,8 @@ def nest(fields: Mapping[str, Any]) -> dict[str, Any]:
 @functools.cache
 def default_types() -> dict[str, type]:
   """Returns the types of the fields of `configs/default.py`, by name."""
-  return {f: type(v) for f, v in flatten(default.get_config()).items()}
+  fields = flatten(default.get_config()).items()
+  return {f: OPTIONAL_FIELDS.get(f) or type(v) for f, v in fields}
 
 
 def option_types(section: str, name: str) -> dict[str, type]:
@@ -199,7 +206,7 @@ def section_of(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
 def set_field(config: ConfigDict, field: str, value: Any) -> None:
   """Sets one field, unchecked; an option that is None is removed."""
   section, name = section_of(config, field)
-  if value is not None:
+  if value is not None or field in OPTIONAL_FIELDS:
     section[name] = value
   elif name in section:
     del section[name]
@@ -208,6 +215,8 @@ def set_field(config: ConfigDict, field: str, value: Any) -> None:
 def _is_option(field: str, config: ConfigDict) -> bool:
   """Returns whether a field is an option, or one that is set, of a section."""
   section, _, option = field.partition(".")
+  if field in OPTIONAL_FIELDS:
+    return True
   if section not in OPEN_SECTIONS or field in default_types():
     return False
   name = config[section].name
