@@ -21,7 +21,6 @@ from fer_jax.training.logging.run_logger import RunLogger
 from fer_jax.training.loop_state import LoopState, crosses_multiple, no_metrics
 from fer_jax.training.optim import optimizers
 from fer_jax.training.runtime.compilation import ParallelCompiler
-from fer_jax.training.runtime.profiler import Trace
 from fer_jax.training.runtime.signals import Interrupted, StopRequest
 from fer_jax.training.split_evaluation import Evaluator
 from fer_jax.training.train_batches import TrainBatches
@@ -43,8 +42,7 @@ class Run:
   checkpoints: Checkpoints
   batches: TrainBatches
   logger: RunLogger  # progress, metric files and curves
-  trace: Trace  # profiles some steps if `config.profile`
-  stop_request: StopRequest  # notes SIGINT and SIGTERM
+  stop: StopRequest  # notes SIGINT and SIGTERM
   evaluator: Evaluator
 
 
@@ -57,16 +55,15 @@ def train_and_evaluate(
   """Trains a model, or resumes the run that a workdir holds.
 
   Training ends after the last epoch, by early stopping, or at a signal. Then
-  the best epoch is evaluated.
+  the best epoch is evaluated. A resumed run ends with the same numbers as one
+  that was never interrupted.
 
   Args:
     config: as `configs/default.py` describes it.
-    workdir: where checkpoints, metrics and curves are written. If it holds a
-      run of the same configuration, that is resumed, and ends with the numbers
-      of a run that was never interrupted.
-    after_epoch: is called after each saved epoch with `epoch`, `train_loss`,
-      `train_accuracy`, `validation_loss` and `validation_accuracy`. An
-      exception that it raises ends the run there, to be resumed.
+    workdir: where checkpoints, metrics and curves are written.
+    after_epoch: is called after each evaluated epoch with `epoch` and loss and
+      accuracy (`train_loss`, `validation_accuracy`, ...). An exception that it
+      raises ends the run there, to be resumed.
     evaluate_test: whether the best epoch is also evaluated on the test split.
 
   Returns:
@@ -75,6 +72,15 @@ def train_and_evaluate(
   Raises:
     UserError: bad input, a full disk, or a non-finite loss.
     Interrupted: SIGINT or SIGTERM was received; the state is saved.
+
+  >>> import tempfile
+  >>> from fer_jax import recipes
+  >>> dataset = {"name": "synthetic_faces", "classes": "", "num_train": 96}
+  >>> dataset["data_dir"] = folder = tempfile.mkdtemp()
+  >>> fields = {"dataset": dataset, "num_epochs": 1, "model.widths": (4,)}
+  >>> config = recipes.get_config("chang_cnn", fields)
+  >>> train_and_evaluate(config, f"{folder}/run").best_epoch
+  1
   """
   workdir = pathlib.Path(workdir)
   experiment = create_experiment(config)
@@ -101,19 +107,10 @@ def train_and_evaluate(
     stack.callback(logger.close)
     logger.progress.write(summary.opening(experiment, workdir, loop, weights))
     del weights
-    trace = Trace(workdir / "profile", config.profile)
-    stack.callback(trace.close)
-    stop_request = stack.enter_context(StopRequest())
+    stop = stack.enter_context(StopRequest())
+    evaluator = Evaluator(experiment)
     run = Run(
-      experiment,
-      workdir,
-      loop,
-      checkpoints,
-      batches,
-      logger,
-      trace,
-      stop_request,
-      Evaluator(experiment),
+      experiment, workdir, loop, checkpoints, batches, logger, stop, evaluator
     )
     state = train_epochs(run, state, after_epoch)
     return evaluate_best(run, state, evaluate_test)
@@ -181,7 +178,7 @@ def train_epoch(
   started = time.monotonic() - loop.seconds
   metrics = parallel.replicate(loop.metrics)
   while loop.step < epoch_end:
-    run.trace.step()
+    logger.trace.step()
     if epoch_end - loop.step >= programs.steps_per_call:
       num_steps, train = programs.steps_per_call, programs.train_steps
     else:
@@ -195,7 +192,7 @@ def train_epoch(
       # Logged one log step later, so that the device never waits for the host.
       logger.log_later(loop, programs.observe(state, metrics))
     if loop.step < epoch_end and (
-      run.stop_request.signal_number
+      run.stop.signal_number
       or crosses_multiple(step_before, loop.step, config.checkpoint.every_steps)
     ):
       logger.flush(loop)
@@ -293,8 +290,8 @@ def evaluate_best(
 
 def stop_if_requested(run: Run, state: TrainState) -> None:
   """Saves everything and raises Interrupted, if a signal was received."""
-  if run.stop_request.signal_number:
+  if run.stop.signal_number:
     save_checkpoint(run, state)  # Does nothing if this step is saved already.
     run.checkpoints.close()
     message = summary.interrupted(run.loop, run.workdir)
-    raise Interrupted(message, run.stop_request.signal_number)
+    raise Interrupted(message, run.stop.signal_number)

@@ -1,4 +1,4 @@
-"""Checkpoints on a disk that fails."""
+"""Checkpoints, also on a disk that fails."""
 
 import errno
 

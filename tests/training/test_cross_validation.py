@@ -1,4 +1,4 @@
-"""Cross-validation: every row is tested once, by a run that never saw it."""
+"""Cross-validation: a run that never saw it tests each example once."""
 
 import json
 
@@ -14,14 +14,14 @@ from fer_jax.training import cross_validation
 
 
 class Folded(FaceBuilder):
-  """Bars in three folds: fold k tests on every third row, from k."""
+  """Bars in three folds: fold k tests on every third example, from k."""
 
   VERSION = tfds.core.Version("1.0.0")
   classes = tuple("abcdefg")
   default_options = {"fold": 0, "num_folds": 3}
 
   def read_examples(self):
-    """Gives the rows of the fold."""
+    """Returns the examples of the fold."""
     rows = list(tiny_run.bars(200))
     fold, num_folds = self.options["fold"], self.options["num_folds"]
     rest = [row for row in rows if row[2] % num_folds != fold]
@@ -56,7 +56,7 @@ def test_folds_are_pooled_and_not_trained_again(config, tmp_path, capsys):
   saved = json.loads((tmp_path / "runs/folds.json").read_text())
   assert saved["pooled"]["accuracy"] == folds.accuracy
   assert len(saved["folds"]) == 3
-  assert "pooled over 200 rows" in str(folds)
+  assert "pooled over 200 examples" in str(folds)
   lines = (tmp_path / "runs/fold_1/metrics.jsonl").read_text()
   capsys.readouterr()
   again = cross_validation.cross_validate(config, tmp_path / "runs")
@@ -65,8 +65,8 @@ def test_folds_are_pooled_and_not_trained_again(config, tmp_path, capsys):
   assert after.count('"validation_loss"') == lines.count('"validation_loss"')
 
 
-def test_a_data_set_without_folds_is_refused(config, tmp_path):
+def test_a_dataset_without_folds_is_refused(config, tmp_path):
   with config.unlocked():
     config.dataset.name = "bars"
-  with pytest.raises(UserError, match="data set bars has no folds"):
+  with pytest.raises(UserError, match="dataset bars has no folds"):
     cross_validation.cross_validate(config, tmp_path)

@@ -1,4 +1,4 @@
-"""Weights that a run starts from: what is taken, changed, fresh or refused."""
+"""Initial weights: which are used, converted, reinitialized or refused."""
 
 import contextlib
 import functools
@@ -69,7 +69,7 @@ def test_a_run_starts_from_the_best_epoch_of_another(source):
   assert described(parts) == f"initial weights: {source} (tiny)"
 
 
-def test_a_head_of_other_classes_starts_afresh(source):
+def test_a_head_of_other_classes_is_reinitialized(source):
   parts = experiment.create_experiment(config(source, dataset__classes="b,a,g"))
   fresh, state = of_state(parts.init_state()), of_state(first_state(parts))
   for path, array in state.items():
@@ -78,7 +78,7 @@ def test_a_head_of_other_classes_starts_afresh(source):
   assert "; fc is reinitialized (3 classes, not 7)" in described(parts)
 
 
-def test_a_head_of_as_many_other_classes_starts_afresh_too(source):
+def test_a_head_of_as_many_other_classes_is_too(source):
   parts = experiment.create_experiment(config(source))
   weights = initial_weights.read(str(source))
   names = tuple("bacdefg")

@@ -11,7 +11,7 @@ from fer_jax.training import losses
 
 
 def _reference(logits, targets):
-  """Cross-entropy of each row in float64, from its definition."""
+  """Cross-entropy of each example in float64, from its definition."""
   z = np.asarray(logits, np.float64)
   p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
   return -(np.asarray(targets, np.float64) * np.log(p)).sum(axis=1)
@@ -157,7 +157,7 @@ def test_a_batch_that_weighs_nothing_costs_nothing():
 
 
 def test_devices_with_unequal_weights_give_the_gradient_of_one_device():
-  """The last device's share is masked but for a row; classes weigh unequal."""
+  """The last device has one unmasked example; class weights differ."""
   logits, labels = _batch(rows=12)
   x = jnp.asarray(np.random.default_rng(2).normal(size=(12, 5)), jnp.float32)
   class_weights = losses.balanced_class_weights(np.asarray(labels), 7)

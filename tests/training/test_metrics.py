@@ -16,50 +16,52 @@ def _rows(n, k=7, seed=0):
   return logits, labels, loss
 
 
-def _sums(*arrays):
+def _metrics(*arrays):
   return Metrics.from_batch(*map(jnp.asarray, arrays))
 
 
 def test_thirty_thousand_images_are_counted_exactly():
   logits, labels, loss = _rows(30_000)
 
-  def body(sums, batch):
-    return sums.add(Metrics.from_batch(*batch)), None
+  def body(metrics, batch):
+    return metrics.add(Metrics.from_batch(*batch)), None
 
   batches = (
     logits.reshape(300, 100, 7),
     labels.reshape(300, 100),
     loss.reshape(300, 100),
   )
-  sums, _ = jax.jit(lambda b: jax.lax.scan(body, Metrics.zeros(), b))(batches)
+  metrics, _ = jax.jit(lambda b: jax.lax.scan(body, Metrics.zeros(), b))(
+    batches
+  )
   hits = int((logits.argmax(axis=1) == labels).sum())
-  assert int(sums.correct) == hits
-  assert int(sums.count) == 30_000
-  assert sums.compute()["accuracy"] == hits / 30_000
+  assert int(metrics.correct) == hits
+  assert int(metrics.count) == 30_000
+  assert metrics.compute()["accuracy"] == hits / 30_000
   expected = loss.mean(dtype=np.float64)
-  assert sums.compute()["loss"] == pytest.approx(expected, rel=1e-5)
+  assert metrics.compute()["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_counts_go_on_where_float32_would_stand_still():
   many = Metrics(
     loss=jnp.float32(0), correct=jnp.int32(2**24), count=jnp.int32(2**24)
   )
-  one = _sums(jnp.eye(1), jnp.zeros(1, jnp.int32), jnp.zeros(1))
-  sums = many.add(one)
-  assert (int(sums.correct), int(sums.count)) == (2**24 + 1, 2**24 + 1)
+  one = _metrics(jnp.eye(1), jnp.zeros(1, jnp.int32), jnp.zeros(1))
+  metrics = many.add(one)
+  assert (int(metrics.correct), int(metrics.count)) == (2**24 + 1, 2**24 + 1)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.float32])
-def test_masked_rows_do_not_count_whatever_they_hold(dtype):
+def test_masked_examples_do_not_count(dtype):
   logits, labels, loss = _rows(10)
-  expected = _sums(logits[:6], labels[:6], loss[:6])
+  expected = _metrics(logits[:6], labels[:6], loss[:6])
   logits[6:], loss[6:] = np.nan, np.nan
   logits[8:] = np.eye(7)[labels[8:]]  # would be correct
   mask = (np.arange(10) < 6).astype(dtype)
-  sums = _sums(logits, labels, loss, mask)
-  assert sums.compute() == pytest.approx(expected.compute())
-  assert int(sums.count) == 6
-  assert int(sums.correct) == int(expected.correct)
+  metrics = _metrics(logits, labels, loss, mask)
+  assert metrics.compute() == pytest.approx(expected.compute())
+  assert int(metrics.count) == 6
+  assert int(metrics.correct) == int(expected.correct)
 
 
 def test_accuracy_of_votes_is_that_of_their_argmax():
@@ -73,7 +75,7 @@ def test_accuracy_of_votes_is_that_of_their_argmax():
 def test_psum_over_devices_equals_one():
   logits, labels, loss = _rows(16)
   mask = np.arange(16) < 13
-  expected = _sums(logits, labels, loss, mask)
+  expected = _metrics(logits, labels, loss, mask)
 
   def on_device(*share):
     return Metrics.from_batch(*share).psum("devices")
@@ -84,17 +86,17 @@ def test_psum_over_devices_equals_one():
     loss.reshape(4, 4),
     mask.reshape(4, 4),
   )
-  sums = jax.vmap(on_device, axis_name="devices")(*shares)
+  metrics = jax.vmap(on_device, axis_name="devices")(*shares)
   for device in range(4):
-    one = jax.tree.map(lambda x, i=device: x[i], sums)
+    one = jax.tree.map(lambda x, i=device: x[i], metrics)
     assert one.compute() == pytest.approx(expected.compute())
     assert int(one.correct) == int(expected.correct)
     assert int(one.count) == 13
 
 
 def test_dtypes_stay_through_accumulation():
-  sums = Metrics.zeros().add(_sums(*_rows(4)))
-  dtypes = (sums.loss.dtype, sums.correct.dtype, sums.count.dtype)
+  metrics = Metrics.zeros().add(_metrics(*_rows(4)))
+  dtypes = (metrics.loss.dtype, metrics.correct.dtype, metrics.count.dtype)
   assert dtypes == (jnp.float32, jnp.int32, jnp.int32)
 
 

@@ -1,4 +1,4 @@
-"""Learning a few images by heart: what is switched off, and the verdict."""
+"""Overfitting a small subset: what is disabled, and the verdict."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What must hold of compiled programs, whatever machine compiles them."""
+"""Properties of compiled programs that hold on every machine."""
 
 import re
 

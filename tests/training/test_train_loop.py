@@ -1,4 +1,4 @@
-"""Whole runs: what they leave, how they stop and how they go on."""
+"""Whole runs: their files, how they stop and how they resume."""
 
 import json
 import pathlib
@@ -82,9 +82,9 @@ def test_curves_are_drawn_now_and_then_and_at_the_end(
 ):
   drawn = []
 
-  def draw(told, path, title):
+  def draw(records, path, title):
     time.sleep(0.3)  # A hundredth of the time that passes until the next.
-    drawn.append([r["epoch"] for r in told if r["kind"] == "epoch"])
+    drawn.append([r["epoch"] for r in records if r["kind"] == "epoch"])
 
   monkeypatch.setattr(curves, "draw", draw)
   train_loop.train_and_evaluate(
@@ -104,8 +104,8 @@ def test_checkpoints_explain_themselves(tmp_path, prepared):
   assert best.best_step == tiny_run.STEPS_PER_EPOCH
 
 
-def test_predictions_and_labels_keep_together(tmp_path, prepared):
-  """The accuracy a run reports is that of its rows, in their own order.
+def test_predictions_match_the_labels_of_their_images(tmp_path, prepared):
+  """The reported accuracy is that of predictions with their own labels.
 
   A loader that shuffled labels apart from images, or an evaluation that
   compared predictions with another order of labels, would be at chance.
@@ -146,7 +146,7 @@ def test_a_finished_run_is_not_run_again(tmp_path, prepared, monkeypatch):
 
 
 @pytest.mark.parametrize("feed", ["in_memory", "streaming"])
-def test_an_interrupted_run_goes_on_exactly(
+def test_an_interrupted_run_resumes_exactly(
   tmp_path, prepared, monkeypatch, feed
 ):
   config = tiny_run.config(
@@ -184,7 +184,7 @@ def test_another_configuration_is_refused(tmp_path, prepared):
   train_loop.train_and_evaluate(runtime, tmp_path)
 
 
-def test_a_workdir_is_one_processs_at_a_time(tmp_path, prepared):
+def test_one_process_at_a_time_uses_a_workdir(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=1)
   with claim(tmp_path, config, write=True):
     with pytest.raises(UserError, match="another process is training in"):
@@ -192,7 +192,7 @@ def test_a_workdir_is_one_processs_at_a_time(tmp_path, prepared):
   train_loop.train_and_evaluate(config, tmp_path)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path, prepared):
+def test_a_non_finite_loss_ends_the_run(tmp_path, prepared):
   config = tiny_run.config(
     prepared,
     optimizer__name="sgd",

@@ -1,4 +1,4 @@
-"""Runs share compiled steps, and differ in what is given to them."""
+"""Runs whose steps are equal share a program and differ in its arguments."""
 
 import jax
 import numpy as np

@@ -10,6 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax.configs import default
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.data.datasets.builder import Example, FaceBuilder
@@ -43,10 +44,10 @@ class Bars(FaceBuilder):
 def bars(num: int) -> Iterator[Example]:
   """Yields images of random classes."""
   rng = np.random.default_rng(num)
-  for row, target in enumerate(rng.integers(7, size=num)):
+  for index, target in enumerate(rng.integers(7, size=num)):
     image = rng.integers(60, size=(48, 48, 1), dtype=np.uint8)
     image[:, : 6 * (target + 1)] += 150
-    yield image, int(target), row
+    yield image, int(target), index
 
 
 def config(folder: pathlib.Path, **fields: object) -> ConfigDict:
@@ -68,7 +69,7 @@ def config(folder: pathlib.Path, **fields: object) -> ConfigDict:
   tiny.log_every_steps = 2
   for name, value in fields.items():
     tiny.update_from_flattened_dict({name.replace("__", "."): value})
-  return tiny.lock()
+  return configs.lock(tiny)
 
 
 def final_state(config: ConfigDict, workdir: pathlib.Path) -> TrainState:

@@ -15,6 +15,7 @@ from fer_jax.training.logging import curves, metric_writer
 from fer_jax.training.logging.progress import Progress
 from fer_jax.training.loop_state import LoopState
 from fer_jax.training.metrics import Metrics
+from fer_jax.training.runtime.profiler import Trace
 from fer_jax.training.train_result import SplitMetrics, TrainResult
 from fer_jax.training.train_state import Tree
 
@@ -28,6 +29,7 @@ class RunLogger:
 
   Attributes:
     progress: the progress bar or lines, and the run's speed.
+    trace: profiles some steps, if the configuration says so.
   """
 
   def __init__(
@@ -53,6 +55,7 @@ class RunLogger:
     self._next_drawing = 0.0  # on the monotonic clock
     self._is_undrawn = False  # whether curves.png lacks epochs
     config = experiment.config
+    self.trace = Trace(workdir / "profile", config.profile)
     self.progress = Progress(
       config.num_epochs,
       experiment.steps_per_epoch,
@@ -172,6 +175,7 @@ class RunLogger:
 
   def close(self) -> None:
     """Removes the progress bar, closes the files, draws the last epochs."""
+    self.trace.close()
     self.progress.close()
     self._writer.close()
     self._draw()

@@ -52,7 +52,7 @@ def test_accuracy_is_best_when_highest():
 
 @pytest.mark.parametrize("metric", ["validation_loss", "validation_accuracy"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_not_finite_is_never_better(metric, value):
+def test_a_non_finite_value_is_never_better(metric, value):
   stopping = EarlyStopping(metric, patience=2)
   assert not stopping.update(0, value)
   assert stopping.best is None and stopping.best_epoch is None
@@ -92,7 +92,7 @@ def test_follows_its_definition(values, patience, min_delta):
 
 
 @given(_VALUES, st.integers(0, 20))
-def test_goes_on_from_its_state_exactly(values, cut):
+def test_resumes_exactly(values, cut):
   expected = _run(EarlyStopping("validation_accuracy", 3, 0.125), values)
   first = EarlyStopping("validation_accuracy", 3, 0.125)
   outcome = _run(first, values[:cut])

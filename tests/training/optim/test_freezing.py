@@ -1,4 +1,4 @@
-"""What is frozen stays, costs nothing, and is thawed when it is time."""
+"""Frozen parameters do not change, cost nothing, and are unfrozen in time."""
 
 import signal
 
@@ -193,7 +193,7 @@ GRADUAL = {
 }
 
 
-def test_groups_are_thawed_from_the_head_down(tmp_path, prepared, capsys):
+def test_groups_are_unfrozen_from_the_head_down(tmp_path, prepared, capsys):
   config = tiny_run.config(prepared, **GRADUAL)
   first = flat(experiment.create_experiment(config).init_state().params)
   seen = []
@@ -231,9 +231,9 @@ def test_groups_are_thawed_from_the_head_down(tmp_path, prepared, capsys):
   assert counts == {"always": 3 * steps, "layer1": 2 * steps, "conv1": steps}
 
 
-# In the middle of an epoch that follows a thaw, and right at the thaw.
+# In the middle of an epoch after unfreezing, and right when it happens.
 @pytest.mark.parametrize("steps", [8, 10])
-def test_an_interrupted_run_thaws_exactly(tmp_path, prepared, steps):
+def test_an_interrupted_run_unfreezes_exactly(tmp_path, prepared, steps):
   config = tiny_run.config(prepared, **GRADUAL)
   train_loop.train_and_evaluate(config, tmp_path / "whole")
   update, calls = progress.Progress.update, []
@@ -266,7 +266,7 @@ def test_an_interrupted_run_thaws_exactly(tmp_path, prepared, steps):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adafactor"])
-def test_thawing_keeps_the_state_of_what_was_trained(prepared, name):
+def test_unfreezing_keeps_the_optimizer_state(prepared, name):
   config = tiny_run.config(
     prepared,
     optimizer__name=name,
@@ -275,17 +275,17 @@ def test_thawing_keeps_the_state_of_what_was_trained(prepared, name):
     **GRADUAL,
   )
   parts, _, state = stepped(config)
-  thawed = parts.train_step(1).unfreeze(jax.device_get(state), parts.inputs)
+  unfrozen = parts.train_step(1).unfreeze(jax.device_get(state), parts.inputs)
   old = {
     jax.tree_util.keystr(path): leaf
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
   }
   new = {
     jax.tree_util.keystr(path): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(thawed.opt_state)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(unfrozen.opt_state)
   }
   assert old.keys() < new.keys()
   for path in old:
     np.testing.assert_array_equal(old[path], new[path])
-  again = parts.train_step(1).unfreeze(jax.device_get(thawed), parts.inputs)
-  assert num_bytes(again) == num_bytes(thawed)
+  again = parts.train_step(1).unfreeze(jax.device_get(unfrozen), parts.inputs)
+  assert num_bytes(again) == num_bytes(unfrozen)

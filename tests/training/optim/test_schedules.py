@@ -162,7 +162,7 @@ def test_plateau_sequence():
     (2.0, 1.0),  # the first is the best
     (1.5, 1.0),
     (1.495, 1.0),  # better, but by less than min_delta: bad 1
-    (1.6, 0.1),  # bad 2: reduced, and the count starts anew
+    (1.6, 0.1),  # bad 2: reduced, and the count is reset
     (1.7, 0.1),  # bad 1
     (1.4, 0.1),  # better
     (float("nan"), 0.1),  # bad 1
@@ -180,7 +180,7 @@ def test_plateau_of_nan_only_still_reduces():
   assert json.loads(json.dumps(plateau.state()))["best"] is None
 
 
-def test_plateau_goes_on_from_its_state_exactly():
+def test_plateau_resumes_exactly():
   losses = np.random.default_rng(0).normal(size=30).tolist()
   whole = schedules.Plateau(0.3, 2, 1e-4)
   expected = [whole.update(loss) for loss in losses]

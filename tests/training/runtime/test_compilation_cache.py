@@ -1,4 +1,4 @@
-"""Where compiled programs are kept."""
+"""The persistent cache of compiled programs."""
 
 import pathlib
 
@@ -26,3 +26,17 @@ def test_where_compiled_programs_are_kept(monkeypatch, given, variable, kept):
   assert path == (kept and pathlib.Path(kept))
   assert settings["jax_enable_compilation_cache"] == bool(kept)
   assert settings.get("jax_compilation_cache_dir") == kept
+
+
+@pytest.mark.parametrize(
+  ("variable", "expected"), [(None, "none"), ("all", None)]
+)
+def test_xla_keeps_no_caches_unless_asked(monkeypatch, variable, expected):
+  name = "jax_persistent_cache_enable_xla_caches"
+  settings: dict[str, object] = {}
+  monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+  monkeypatch.delenv(name.upper(), raising=False)
+  if variable:
+    monkeypatch.setenv(name.upper(), variable)
+  compilation_cache.use_cache("given")
+  assert settings.get(name) == expected
