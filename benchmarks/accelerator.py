@@ -1,0 +1,292 @@
+r"""Measures what is worth knowing on a machine with a GPU or TPU.
+
+python benchmarks/accelerator.py [--minutes=12] [--output=benchmarks/results] \
+  [--tiny] [--manual_dir=FOLDER]
+
+In order of worth: training as a user starts it, cold and cached; the step of
+ResNet-18 and ResNet-50; XLA's flags, steps per call and the persistent cache,
+one at a time; every model in float32 and bfloat16 at batch 64 and 256; PyTorch
+beside it, where that is installed; several seeds in one program; then a recipe
+for the minutes that are left. Each is a process with a limit of its own; rows
+are written to accelerator.csv as they come, and what is there for the same
+device and version of JAX is not measured again. --tiny rehearses it on a CPU.
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import accelerator_train
+import reporting
+from absl import flags
+from matplotlib.figure import Figure
+from reporting import Column, Row
+
+from fer_jax import errors, models
+from fer_jax.cli import app
+
+HERE = Path(__file__).resolve().parent
+GRAPHS = "--xla_gpu_enable_command_buffer=+CONVOLUTION"
+NO_TRITON = "--xla_gpu_enable_triton_gemm=false"
+FIELDS = (
+  "task",
+  "model",
+  "dtype",
+  "batch_size",
+  "steps_per_call",
+  "seeds",
+  "xla_flags",
+  "import_s",
+  "first_step_s",
+  "step_ms",
+  "step_ms_low",
+  "step_ms_high",
+  "images_per_second",
+  "peak_memory_mb",
+  "epoch_s",
+  "validation_accuracy",
+  "note",
+  "device",
+  "jax",
+  "jaxlib",
+  "flax",
+  "date",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """One measurement.
+
+  Attributes:
+    name: identifies it in the table.
+    case: what is measured; its fields are columns of the row.
+    limit: seconds it may take; it is not begun with fewer left.
+    xla_flags: set for its process only.
+    kind: "step", "train" or "peers".
+  """
+
+  name: str
+  case: dict[str, Any]
+  limit: float
+  xla_flags: str = ""
+  kind: str = "step"
+
+
+def define_flags() -> None:
+  """Defines the command's flags."""
+  flags.DEFINE_float("minutes", 12.0, "Time for everything.", lower_bound=0.1)
+  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+  flags.DEFINE_string("manual_dir", "", "Where fer2013.csv is, for training.")
+  flags.DEFINE_bool("tiny", False, "Rehearse with the smallest settings.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Measures until the time is over."""
+  del argv
+  given = flags.FLAGS
+  deadline = time.monotonic() + 60 * given.minutes
+  table = Results(Path(given.output))
+  with tempfile.TemporaryDirectory(prefix="accelerator_") as scratch:
+    for task in tasks(given.tiny, given.manual_dir, scratch):
+      left = deadline - time.monotonic()
+      if table.has(task):
+        print(f"{task.name}: measured before")
+      elif left < min(task.limit, 20):
+        reporting.left_out(task.name, "no time left")
+      else:
+        reporting.progress(f"{task.name} ({left:.0f} s left) ...")
+        row = run(task, min(task.limit, left), Path(given.output))
+        reporting.progress("")
+        table.add(task, row)
+  table.finish()
+
+
+def tasks(tiny: bool, manual_dir: str, scratch: str) -> Iterator[Task]:
+  """Yields all measurements, the most useful first."""
+  data = {"manual_dir": manual_dir, "scratch": scratch, "tiny": tiny}
+  first = "leaky_cnn" if tiny else "resnet50"
+  for cache in ("cold", "cached"):
+    case = {"model": first, "batch_size": 32, "dtype": "float32", **data}
+    yield Task(f"train_{first}_{cache}", case, 150, kind="train")
+
+  def step(
+    name: str,
+    model: str,
+    dtype: str = "bfloat16",
+    batch: int = 256,
+    **more: Any,
+  ) -> Task:
+    case: dict[str, Any] = {
+      "model": "leaky_cnn" if tiny else model,
+      "dtype": "float32" if tiny else dtype,
+      "batch_size": 16 if tiny else batch,
+      "steps_per_call": more.get("steps_per_call", 1),
+      "turns": 2 if tiny else 7,
+      "steps": 2 if tiny else 50,
+      "cache": more.get("cache", "off"),
+      "seeds": more.get("seeds", 1),
+    }
+    flags = "" if tiny else more.get("xla_flags", "")
+    return Task(name, case, more.get("limit", 75), flags)
+
+  yield step("step_resnet18", "resnet18")
+  yield step("step_resnet50", "resnet50", limit=120)
+  yield step("step_resnet18_graphs", "resnet18", xla_flags=GRAPHS)
+  yield step("step_resnet18_no_triton", "resnet18", xla_flags=NO_TRITON)
+  both = f"{GRAPHS} {NO_TRITON}"
+  yield step("step_resnet18_graphs_no_triton", "resnet18", xla_flags=both)
+  yield step("step_resnet50_graphs_no_triton", "resnet50", xla_flags=both)
+  yield step("step_resnet18_scan10", "resnet18", steps_per_call=10)
+  cache = f"{scratch}/steps"
+  yield step("step_resnet18_cache_written", "resnet18", cache=cache)
+  yield step("step_resnet18_cache_read", "resnet18", cache=cache)
+  yield step("step_leaky_cnn", "leaky_cnn", batch=32)
+  yield step("step_leaky_cnn_scan10", "leaky_cnn", batch=32, steps_per_call=10)
+  yield step("step_leaky_cnn_8_seeds", "leaky_cnn", batch=32, seeds=8)
+  for model in ("resnet18", "resnet50", "mobilenet_v2"):
+    case = {"model": "leaky_cnn" if tiny else model}
+    yield Task(f"peers_{model}", {**case, "tiny": tiny}, 180, kind="peers")
+  every = ["leaky_cnn"] if tiny else models.list_models()
+  for batch in (256, 64):
+    for dtype in ("bfloat16", "float32"):
+      for model in every:
+        name = f"every_{model}_{dtype}_{batch}"
+        yield step(name, model, dtype, batch, limit=120)
+  case = {"model": "fer2013_resnet18", "dtype": "bfloat16", **data}
+  yield Task("recipe_fer2013_resnet18", case, 1e9, kind="train")
+
+
+def run(task: Task, limit: float, output: Path) -> Row:
+  """Runs a task in a process, within so many seconds.
+
+  Returns:
+    The row, with `note` where something went wrong.
+  """
+  environment = dict(os.environ)
+  if task.xla_flags:
+    set_before = environment.get("XLA_FLAGS", "")
+    environment["XLA_FLAGS"] = f"{set_before} {task.xla_flags}".strip()
+  if task.kind == "train":
+    return accelerator_train.measure(task.name, task.case, limit, environment)
+  command = [sys.executable, str(HERE / "accelerator_step.py")]
+  command.append(json.dumps(task.case))
+  if task.kind == "peers":
+    command = [sys.executable, str(HERE / "peers.py")]
+    command += [f"--models={task.case['model']}", "--turns=2"]
+    command += [f"--output={output / task.name}"]
+    if task.case["tiny"]:
+      command += ["--batch_size=8", "--libraries=flax"]
+  try:
+    done = subprocess.run(
+      command, env=environment, capture_output=True, text=True, timeout=limit
+    )
+  except subprocess.TimeoutExpired:
+    return {"note": f"not done in {limit:.0f} s"}
+  if done.returncode:
+    lines = (done.stderr.strip() or f"status {done.returncode}").splitlines()
+    return {"note": " ".join(lines[-1].split())[:200]}
+  if task.kind == "peers":
+    return {"note": f"see {task.name}/peers.csv"}
+  return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+class Results:
+  """The rows of accelerator.csv, those of earlier calls included."""
+
+  def __init__(self, folder: Path):
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+      raise errors.UserError(
+        f"cannot write output={folder}: {e.strerror}; give another folder"
+      ) from e
+    self._path = folder / "accelerator.csv"
+    self._machine = reporting.machine()
+    self.rows: list[Row] = []
+    if self._path.is_file():
+      with open(self._path, newline="") as f:
+        self.rows = list(csv.DictReader(f))
+
+  def has(self, task: Task) -> bool:
+    """Returns whether a row of the task is there, for this version of JAX."""
+    return any(
+      row["task"] == task.name
+      and row["jax"] == self._machine["jax"]
+      and not row["note"].startswith("not done")
+      for row in self.rows
+    )
+
+  def add(self, task: Task, row: Row) -> None:
+    """Shows a row and writes all of them."""
+    whole = {**task.case, "xla_flags": task.xla_flags, **self._machine, **row}
+    whole["task"] = task.name
+    self.rows.append({field: whole.get(field, "") for field in FIELDS})
+    print(reporting.line(COLUMNS, self.rows[-1]), flush=True)
+    with open(self._path, "w", newline="") as f:
+      writer = csv.DictWriter(f, FIELDS)
+      writer.writeheader()
+      writer.writerows(self.rows)
+
+  def finish(self) -> None:
+    """Shows the whole table and draws the picture."""
+    print("\n" + reporting.header(COLUMNS))
+    for row in self.rows:
+      print(reporting.line(COLUMNS, row))
+    target = self._path.with_suffix(".png")
+    picture(self.rows).savefig(target, dpi=150)
+    print(f"wrote {self._path} and {target.name}")
+
+
+def _text(field: str, width: int, title: str = "") -> Column:
+  def text(row: Row) -> str:
+    return str(row[field] or "-")
+
+  return Column(title or field, width, text, left=field == "task")
+
+
+COLUMNS = (
+  _text("task", 34),
+  _text("batch_size", 6, "batch"),
+  _text("dtype", 8),
+  _text("first_step_s", 12, "1st step, s"),
+  _text("step_ms", 9, "step, ms"),
+  _text("images_per_second", 10, "images/s"),
+  _text("epoch_s", 9, "epoch, s"),
+  _text("note", 20),
+)
+
+
+def picture(rows: Sequence[Row]) -> Figure:
+  """Draws images per second of every step, with the spread of its turns."""
+  steps = [row for row in rows if row["step_ms"]]
+  figure = Figure(figsize=(9, 1 + 0.28 * max(len(steps), 3)))
+  axes = figure.add_subplot()
+  for i, row in enumerate(steps):
+    rate = float(row["images_per_second"])
+    scale = rate * float(row["step_ms"])
+    low = scale / float(row["step_ms_high"])
+    high = scale / float(row["step_ms_low"])
+    color = "#4c72b0" if row["dtype"] == "bfloat16" else "#dd8452"
+    axes.barh(i, rate, color=color, xerr=[[rate - low], [high - rate]])
+  labels = [f"{row['task']} (batch {row['batch_size']})" for row in steps]
+  axes.set_yticks(range(len(steps)), labels, fontsize=8)
+  axes.invert_yaxis()
+  axes.set_xlabel("training, images per second (blue bfloat16, orange float32)")
+  device = steps[0]["device"] if steps else "no device"
+  axes.set_title(f"Training steps on {device}")
+  figure.tight_layout()
+  return figure
+
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)
