@@ -24,15 +24,18 @@ def get_config() -> ConfigDict:
   config.dataset.manual_dir = ""
   # Where the prepared array_record files go; "" is ~/tensorflow_datasets.
   config.dataset.data_dir = ""
+  # Whether to compare the contents of all release files with those prepared,
+  # and not only names, sizes, times and inodes.
+  config.dataset.verify = False
   # The dataset's options, in the same way: config.dataset.num_classes = 8.
-  # Views of any data set.
+  # Views of any dataset.
   # Only these classes, in this order: "happy,neutral,sad". "" is all.
   config.dataset.classes = ""
-  # Shares of the training rows that become this split, class by class.
+  # Fractions of the training examples that become this split, stratified.
   config.dataset.holdout_validation = 0.0
   config.dataset.holdout_test = 0.0  # as holdout_validation
-  config.dataset.holdout_seed = 0  # draws them
-  # Leave out training images that also stand in validation or test.
+  config.dataset.holdout_seed = 0  # seed of the holdouts
+  # Drop training images that are also in validation or test.
   config.dataset.drop_duplicates = False
 
   # in_memory: the whole split lies on the device, the host sends indices.

@@ -23,6 +23,7 @@ RUNTIME_FIELDS = (
   "compilation_cache",
   "dataset.manual_dir",
   "dataset.data_dir",
+  "dataset.verify",
   "eval_batch_size",
   "data_loader",
   "log_every_steps",

@@ -16,7 +16,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from fer_jax.data.datasets import bounded_io, fer2013_csv, fer2013_folders
+from fer_jax.data.datasets import (
+  bounded_io,
+  fer2013_csv,
+  fer2013_folders,
+  folder_layout,
+)
 from fer_jax.data.datasets.bounded_io import BROKEN
 from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError
@@ -113,6 +118,7 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
     places: where it was looked for.
     given: whether the user gave the place.
   """
+  places = list(places)
   *files, last = (name for name in FILE_ORDER if name != ".")
   return UserError(
     f"no release of FER2013 in {' or '.join(map(str, places))}: looked for "
@@ -121,9 +127,25 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
     '"Challenges in Representation Learning: Facial Expression Recognition '
     "Challenge\"), or msambare's folder release fer2013 (Kaggle, "
     "archive.zip), and put it there, or set dataset.manual_dir to where "
-    f"it is; {_OR_PREPARED + '; ' if given else ''}to train without a "
+    f"it is; {_recognized(places)}"
+    f"{_OR_PREPARED + '; ' if given else ''}to train without a "
     "release, on drawn faces: dataset.name=synthetic_faces"
   )
+
+
+def _recognized(places: Iterable[Path]) -> str:
+  """Describes what was found instead of a release; "" where nothing was."""
+  for place in places:
+    if any((place / name).is_file() for name in ("test.csv", "test.csv.gz")):
+      return "test.csv was found there, which has no labels: predict takes it; "
+    if folders := _split_folders(place):
+      return (
+        f"the folder {folders[0]} was found there, but not both train and"
+        " test; "
+      )
+    if place.is_dir() and (hint := folder_layout.hint(place)):
+      return f"{hint.removeprefix('; ')}; "
+  return ""
 
 
 def source_files(path: Path) -> SourceFiles:

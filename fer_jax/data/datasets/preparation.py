@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import filelock
 import tensorflow_datasets as tfds
@@ -87,8 +87,8 @@ def _prepare_into_place(
   """Prepares beside the data's place, then moves there; under the lock."""
   place = Path(builder.data_dir)
   place.parent.mkdir(parents=True, exist_ok=True)
-  record = source.record() if source else {}
-  key = hashlib.sha256(json.dumps(record).encode()).hexdigest()[:12]
+  status = source.status() if source else {}
+  key = hashlib.sha256(json.dumps(status).encode()).hexdigest()[:12]
   staging = place.parent / f"incomplete.{key}"
   for left_over in place.parent.glob("incomplete.*"):
     if left_over != staging:
@@ -98,7 +98,7 @@ def _prepare_into_place(
   staged.data_root = builder.data_root  # also tells where releases lie
   resumes = False
   try:
-    _write(staged, record)
+    _write(staged, source)
     replaces = place.exists()
     if replaces:
       place.rename(staging / "replaced")
@@ -120,8 +120,9 @@ def _prepare_into_place(
   staged.after_preparation()
 
 
-def _write(builder: FaceBuilder, source: dict[str, Any]) -> None:
+def _write(builder: FaceBuilder, source: SourceFiles | None) -> None:
   """Reads the release and writes the splits and their metadata."""
+  status = source.status() if source else {}
   folder = Path(builder.data_dir)
   folder.mkdir(parents=True, exist_ok=True)
   infos, fingerprints = [], {}
@@ -150,8 +151,15 @@ def _write(builder: FaceBuilder, source: dict[str, Any]) -> None:
     names = [str(name(shard_index=i, num_shards=count)) for i in range(count)]
     record_writer.finish(folder, info.name, names)
   builder.info.set_splits(tfds.core.splits.SplitDict(infos))
+  # Read after the examples: a wrong release is refused without reading it all.
+  record = source.record() if source else {}
+  if any(record[name] != value for name, value in status.items()):
+    raise UserError(
+      f"{printable(builder.origin())} changed while dataset {builder.name} was"
+      " prepared from it: prepare it again"
+    )
   builder.info.metadata.update(
-    source=source, fingerprints=fingerprints, **builder.extra_metadata()
+    source=record, fingerprints=fingerprints, **builder.extra_metadata()
   )
   builder.info.write_to_directory(folder)
 

@@ -24,7 +24,7 @@ _COPIES_SHOWN = 6  # of a group there
 
 
 def describe(dataset: Dataset, found: Audit) -> str:
-  """Says what was found, in a page."""
+  """Returns a summary of one page."""
   h, w, _ = dataset.image_shape
   total = image_sheets.counted(sum(found.sizes.values()))
   lines = [f"{dataset.name}: {total} of {w} x {h} pixels", "", "Classes"]
@@ -35,22 +35,27 @@ def describe(dataset: Dataset, found: Audit) -> str:
       row += [f"{counts[k]:,}", _percent(counts[k], found.sizes[split])]
     rows.append(row)
   sizes = (cell for n in found.sizes.values() for cell in (f"{n:,}", ""))
-  lines += [*_indented([*rows, ["all", *sizes]]), "", "Copies, byte for byte"]
+  lines += [
+    *_indented([*rows, ["all", *sizes]]),
+    "",
+    "Duplicates, byte for byte",
+  ]
   for (later, earlier), number in found.leaks.items():
     lines.append(
-      f"  {_of(number, found.sizes[later])} {later} rows have their image in"
-      f" {earlier}, too"
+      f"  {_of(number, found.sizes[later])} {later} examples have their image"
+      f" in {earlier} too"
     )
   for split, number in found.repeats.items():
     lines.append(
-      f"  {_of(number, found.sizes[split])} {split} rows repeat an earlier one"
+      f"  {_of(number, found.sizes[split])} {split} examples repeat an earlier"
+      " one"
     )
   conflicts = found.conflicts.values()
   rows_in = sum(map(len, conflicts))
   between = sum(len({copy.split for copy in group}) > 1 for group in conflicts)
   lines.append(
-    f"  {len(conflicts):,} of {len(found.groups):,} images with copies have"
-    f" conflicting labels: {rows_in:,} rows"
+    f"  {len(conflicts):,} of {len(found.groups):,} images with duplicates"
+    f" have conflicting labels: {rows_in:,} examples"
   )
   if len(found.counts) > 1:
     lines.append(f"  {between:,} of these images are in more than one split")
@@ -58,7 +63,7 @@ def describe(dataset: Dataset, found: Audit) -> str:
 
 
 def describe_agreement(compared: Agreement) -> str:
-  """Says how the labels of FER2013 and FER+ differ."""
+  """Returns a table of the labels of FER2013 and FER+, and their agreement."""
   rows = [["", *compared.columns]]
   for name, counts in zip(compared.rows, compared.table, strict=True):
     rows.append([name, *(f"{count:,}" for count in counts)])
@@ -66,9 +71,9 @@ def describe_agreement(compared: Agreement) -> str:
     [
       "Labels of FER2013 (down) against FER+'s majority (across)",
       *_indented(rows),
-      f"  {_of(compared.agreeing, compared.total)} rows have the same label in"
-      " both; of those whose",
-      "  majority is a class of FER2013's, "
+      f"  {_of(compared.agreeing, compared.total)} images have the same label"
+      " in both; of those whose",
+      "  majority is a class of FER2013, "
       f"{_of(compared.agreeing, compared.in_common)}",
       *_CHANCE[: compared.at_chance],
     ]
@@ -76,10 +81,10 @@ def describe_agreement(compared: Agreement) -> str:
 
 
 def conflict_sheet(dataset: Dataset, found: Audit) -> Image.Image | None:
-  """Draws the images whose copies have different labels; None: there are none.
+  """Draws the images whose copies have different labels; None without any.
 
-  Each is drawn once, over the split, row and label of every copy; its number
-  is that of the tables.
+  Each is drawn once, above the split, row and label of every copy; its number
+  is that in the tables.
   """
   conflicts = found.conflicts
   groups = []
@@ -111,10 +116,10 @@ def write(
   """Writes the tables and the picture, and removes those of an older audit.
 
   Args:
-    folder: where to; made if it is not there.
-    dataset: what was audited, for its images.
-    found: what there is in it.
-    compared: labels of FER2013 and FER+, if there are any.
+    folder: the folder to write to; created if needed.
+    dataset: the dataset that was audited, for its images.
+    found: the result of the audit.
+    compared: labels of FER2013 and FER+; None for other datasets.
 
   Returns:
     The names of the files.

@@ -1,8 +1,8 @@
-"""What a data set holds, and what it holds twice.
+"""Class counts of a dataset, and its duplicate images.
 
-Images are the same where every byte is. A copy in two splits lets a network be
-tested on what it learned by heart; copies with different labels cannot all be
-learned.
+Images are duplicates if they are equal byte for byte. A copy in two splits lets
+a network be tested on an image that it was trained on; copies with different
+labels cannot all be learned.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ _ORDER = ("train", "validation", "test")
 
 
 class Copy(NamedTuple):
-  """One row of those that share an image.
+  """One example of those that have the same image.
 
   Attributes:
     split: its split.
-    place: its place in the split.
-    row: its row in the release.
+    place: its position in the split.
+    row: its position in the release.
     label: its class, the most probable one of a distribution.
   """
 
@@ -36,12 +36,12 @@ class Copy(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Audit:
-  """What was found in a data set.
+  """Class counts and duplicates of a dataset.
 
   Attributes:
     class_names: the classes, by number.
-    counts: split -> rows of each class `[k]`; train, validation, test.
-    groups: the rows of each image that has two or more, in the order of
+    counts: split -> examples of each class `[k]`; train, validation, test.
+    groups: the examples of each image that has two or more, in the order of
       `counts` and of the splits.
   """
 
@@ -51,12 +51,12 @@ class Audit:
 
   @property
   def sizes(self) -> dict[str, int]:
-    """Returns the rows of each split."""
+    """Returns the number of examples of each split."""
     return {split: int(counts.sum()) for split, counts in self.counts.items()}
 
   @property
   def repeats(self) -> dict[str, int]:
-    """Returns, for each split, its rows that repeat an earlier one of it."""
+    """Returns how many examples of each split repeat an earlier one."""
     found = dict.fromkeys(self.counts, 0)
     for group in self.groups:
       for split, number in _per_split(group).items():
@@ -65,10 +65,10 @@ class Audit:
 
   @property
   def leaks(self) -> dict[tuple[str, str], int]:
-    """Returns the rows whose image stands in another split.
+    """Returns the number of examples whose image is also in another split.
 
-    Of each pair of splits (later, earlier), the rows of the later with a copy
-    in the earlier; train is the earliest, test the latest.
+    For each pair of splits (later, earlier), the examples of the later with a
+    copy in the earlier; train is the earliest, test the latest.
     """
     splits = tuple(self.counts)
     found = {
@@ -85,7 +85,7 @@ class Audit:
 
   @property
   def conflicts(self) -> dict[int, tuple[Copy, ...]]:
-    """Returns the groups whose labels differ, by their place in `groups`."""
+    """Returns the groups whose labels differ, by their index in `groups`."""
     return {
       number: group
       for number, group in enumerate(self.groups)
@@ -94,7 +94,7 @@ class Audit:
 
 
 def audit(dataset: Dataset) -> Audit:
-  """Looks for copies of images in a data set, and counts its classes."""
+  """Finds duplicate images in a dataset, and counts its classes."""
   splits = [dataset.splits[name] for name in _ORDER if name in dataset.splits]
   places: dict[bytes, list[tuple[str, int]]] = {}
   counts = {}

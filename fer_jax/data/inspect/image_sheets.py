@@ -1,4 +1,4 @@
-"""Pictures of many images: rows of classes, and groups with captions."""
+"""Sheets of many images: one row per class, or groups with captions."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -39,13 +39,13 @@ def contact_sheet(
   """Draws a row of images per class, with its name and count at the left.
 
   Args:
-    images: grey (c = 1) or colour (c = 3).
+    images: gray (c = 1) or color (c = 3).
     targets: class numbers `[n]`, or weights of the classes `[n k]`, of which
       the highest counts.
-    class_names: one a row, in this order; a class without images has an empty
-      row.
-    columns: images a row, at most.
-    seed: picks the images; those of one class do not depend on the others'.
+    class_names: one per row, in this order; a class without images has an
+      empty row.
+    columns: images per row, at most.
+    seed: seed of the random choice, which is made for each class separately.
     title: a line above the rows; none if empty.
   """
   labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
@@ -77,8 +77,8 @@ def group_sheet(
   """Draws groups of images beside and below each other, in order.
 
   Args:
-    groups: of one image or more, grey or colour, of any sizes; in each group
-      the images stand in a row, under its title and over their captions.
+    groups: of one image or more, gray or color, of any sizes; the images of a
+      group are in a row, below its title and above their captions.
     title: a line above the groups; none if empty.
     width: pixels of the sheet, at most, unless one group needs more.
   """
@@ -147,7 +147,7 @@ def save(sheet: Image.Image, output: Path) -> None:
 
 
 def counted(number: int) -> str:
-  """Says how many images.
+  """Returns a number of images in words.
 
   >>> counted(1), counted(3589)
   ('1 image', '3,589 images')

@@ -1,4 +1,4 @@
-"""FER2013's labels against what the voters of FER+ saw in the same images."""
+"""Agreement of FER2013's labels with the votes of FER+ on the same images."""
 
 import dataclasses
 
@@ -13,12 +13,12 @@ from fer_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Agreement:
-  """The labels of FER2013 against those of FER+, for the same rows.
+  """The labels of FER2013 against those of FER+, for the same images.
 
   Attributes:
     rows: FER2013's classes.
     columns: FER+'s: expressions, then unknown (no majority) and no face.
-    table: how often a pair of classes stands for one row `[rows columns]`.
+    table: number of images with each pair of classes `[rows columns]`.
   """
 
   rows: tuple[str, ...]
@@ -27,17 +27,17 @@ class Agreement:
 
   @property
   def total(self) -> int:
-    """Returns the rows compared."""
+    """Returns the number of images compared."""
     return int(self.table.sum())
 
   @property
   def agreeing(self) -> int:
-    """Returns those where both say the same."""
+    """Returns the number of images with the same class in both."""
     return int(self.table[self._same].sum())
 
   @property
   def in_common(self) -> int:
-    """Returns those of FER+'s classes that FER2013 has as well."""
+    """Returns the number of images of FER+ classes that FER2013 has too."""
     return int(self.table[:, self._same.any(axis=0)].sum())
 
   @property
@@ -63,14 +63,14 @@ class Agreement:
 
 
 def agreement(fer2013: Dataset, ferplus: Dataset) -> Agreement:
-  """Counts the labels of rows that are in both data sets.
+  """Counts the labels of images that are in both datasets.
 
   Args:
     fer2013: FER2013.
     ferplus: FER+ of the same release, with labels or distributions.
 
   Raises:
-    UserError: they have no row in common, or rows of one number that show
+    UserError: they have no row in common, or rows of the same number with
       different images.
   """
   table = np.zeros((fer2013.num_classes, ferplus.num_classes), int)

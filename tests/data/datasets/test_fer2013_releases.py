@@ -290,3 +290,21 @@ def test_other_class_folders_are_recognized(tmp_path, files):
   message = str(error.value)
   assert "laid out as train/CLASS/IMAGE" in message
   assert f"dataset.name=folder with dataset.manual_dir={tmp_path}" in message
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("test.csv", "test.csv was found there, which has no labels: predict"),
+    (
+      "train/happy/Training_0.jpg",
+      "folder train was found there, but not both",
+    ),
+    ("train_set/annotations/0_exp.npy", "looks like a release of affectnet"),
+  ],
+)
+def test_what_was_found_instead_of_a_release_is_said(tmp_path, name, message):
+  write_files(tmp_path, {name: b"?"})
+  assert fer2013_releases.find([tmp_path]) == []
+  error = fer2013_releases.missing([tmp_path], given=True)
+  assert message in str(error) and "\n" not in str(error)

@@ -13,6 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from fer_jax.data.datasets import builder, registry
+from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError
 
 
@@ -141,9 +142,9 @@ def test_options_are_prepared_apart(prepared):
 
 
 def test_unknown_names_list_the_choices(prepared):
-  with pytest.raises(UserError, match="unknown dataset 'fer2031': .*fer2013"):
+  with pytest.raises(UserError, match="unknown dataset 'fer2031'.*: .*fer2013"):
     load("fer2031", prepared)
-  with pytest.raises(UserError, match="unknown option .*'rows': .*num_rows"):
+  with pytest.raises(UserError, match="unknown option .*'rows'.*: .*num_rows"):
     load("ToyFaces", prepared, rows=3)
   assert "fer2013" in registry.available()
 
@@ -236,3 +237,23 @@ def test_home_is_expanded(tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
   registry.load("ToyFaces", data_dir=os.path.join("~", "prepared"))
   assert (tmp_path / "prepared/toy_faces/1.0.0/metadata.json").exists()
+
+
+def test_a_release_that_changes_while_it_is_read_is_refused(
+  prepared, tmp_path, monkeypatch
+):
+  release = tmp_path / "release.txt"
+  release.write_text("before")
+
+  def changing(self):
+    yield from list(ToyFaces.rows(self))
+    release.write_text("after it was read")
+
+  monkeypatch.setattr(
+    VotedFaces, "source", lambda self: SourceFiles({"release": release})
+  )
+  monkeypatch.setattr(VotedFaces, "rows", changing)
+  monkeypatch.setattr(VotedFaces, "target_feature", ToyFaces.target_feature)
+  with pytest.raises(UserError, match="changed while dataset voted_faces was"):
+    load("VotedFaces", prepared)
+  assert not list(prepared.glob("*/1.0.0"))

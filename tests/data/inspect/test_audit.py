@@ -96,9 +96,11 @@ def test_fer2013_without_votes(tmp_path, run, capsys):
   with Image.open(tmp_path / "out" / "conflicts.png") as sheet:
     assert sheet.height > 96
   said = capsys.readouterr()
-  assert "2 of 4 (50.0 %) validation rows have their image in train" in said.out
-  assert "0 of 7 (0.0 %) train rows repeat an earlier one" in said.out
-  assert "1 of 2 images with copies have conflicting labels" in said.out
+  assert (
+    "2 of 4 (50.0 %) validation examples have their image in train" in said.out
+  )
+  assert "0 of 7 (0.0 %) train examples repeat an earlier one" in said.out
+  assert "1 of 2 images with duplicates have conflicting labels" in said.out
   (line,) = [line for line in said.err.splitlines() if "compared" in line]
   assert "fer2013new.csv" in line and "--config.dataset.manual_dir" not in line
 
@@ -121,7 +123,7 @@ def test_labels_against_votes(run, raw, name, capsys):
   assert counts == expected
   # Rows 0, 1, 3, 5, 6, 7, 9 and 13 agree; 2, 4 and 8 have no class of FER2013.
   said = capsys.readouterr().out
-  assert "8 of 14 (57.1 %) rows have the same label in both" in said
+  assert "8 of 14 (57.1 %) images have the same label in both" in said
   assert "8 of 11 (72.7 %)" in said
 
 
@@ -213,5 +215,5 @@ def test_the_command(raw, tmp_path):
     check=False,
   )
   assert done.returncode == 0, done.stderr
-  assert "validation rows have their image in train" in done.stdout
+  assert "validation examples have their image in train" in done.stdout
   assert (tmp_path / "out" / "balance.csv").exists()
