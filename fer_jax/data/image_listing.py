@@ -124,6 +124,8 @@ def list_images(
 
 def why_skipped(path: Path) -> str:
   """Returns why a file is not taken as an image; "" where it is taken."""
+  if path.is_symlink() and not path.exists():  # to a file or a folder
+    return BROKEN_LINK
   suffix = suffix_of(path)
   supported = suffix in image_reader.SUFFIXES
   if suffix in HEIC_SUFFIXES:

@@ -91,6 +91,12 @@ def write(
   Raises:
     UserError: the folder cannot be written.
   """
+  if folder.is_dir() and not (folder / "metrics.json").is_file():
+    if any(folder.iterdir()):
+      raise UserError(
+        f"output={folder} holds other files than a report, which would be mixed"
+        " with it: give a new or empty folder"
+      )
   try:
     folder.mkdir(parents=True, exist_ok=True)
     with fonts.matplotlib_fonts(results.predictions.class_names):

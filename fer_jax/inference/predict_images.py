@@ -1,6 +1,7 @@
 """Predictions for files and folders of images, written and drawn."""
 
 import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from fer_jax import fonts
 from fer_jax.data import image_reader, parallel
+from fer_jax.data.datasets import fer2013_csv
 from fer_jax.data.image_inputs import list_inputs
 from fer_jax.data.image_listing import Skipped, describe_skipped
 from fer_jax.data.preparation_progress import progress, say
@@ -67,7 +69,8 @@ def predict_files(
 
   Args:
     predictor: classifies.
-    inputs: image files, folders of images, and URLs.
+    inputs: image files, folders of images, URLs, and tables of FER2013's
+      pixels such as Kaggle's test.csv, whose images are not drawn.
     detect: whether to look for faces; otherwise each image is one.
     as_json: print JSON Lines, one object per image, instead of a table.
     csv: a CSV file to write too.
@@ -84,6 +87,8 @@ def predict_files(
   """
   urls = [str(name) for name in inputs if is_url(name)]
   paths = [Path(name).expanduser() for name in inputs if not is_url(name)]
+  tables = [path for path in paths if fer2013_csv.is_image_table(path)]
+  paths = [path for path in paths if path not in tables]
   images: dict[Path, Path] = {}
   skipped: tuple[Skipped, ...] = ()
   if paths:
@@ -92,10 +97,16 @@ def predict_files(
   broken = [item for item in skipped if item.is_image]
   others = [item for item in skipped if not item.is_image]
   drawer = _Drawer(predictor, annotate, images, urls) if annotate else None
-  named = [NamedImage(str(image), image) for image in [*images, *urls]]
+  named = itertools.chain(
+    (NamedImage(str(image), image) for image in [*images, *urls]),
+    (row for table in tables for row in _table_images(table)),
+  )
   counts, started = ImageCounts(skipped=len(others)), time.monotonic()
   with result_writer(
-    predictor.class_names, as_json=as_json, csv=csv, inputs=images
+    predictor.class_names,
+    as_json=as_json,
+    csv=csv,
+    inputs=[*images, *tables],
   ) as write:
     results = predictor.stream(
       progress(named, "predicting"), detect, num_workers=num_workers
@@ -113,6 +124,11 @@ def predict_files(
   if others:
     say(f"skipped {describe_skipped(others)}")
   return counts
+
+
+def _table_images(table: Path) -> Iterator[NamedImage]:
+  for line, image in fer2013_csv.read_images(table):
+    yield NamedImage(f"{table}:{line}", image)
 
 
 def _count(result: ImageResult, counts: ImageCounts) -> None:
@@ -155,7 +171,7 @@ class _Drawer:
     return parallel.map_in_order(self._draw, results)
 
   def _draw(self, result: ImageResult) -> ImageResult:
-    if result.faces:
+    if result.faces and result.source in self._targets:
       try:  # Read again: the images of a batch together may be large.
         pixels = face_crops.read_pixels(result.source)
       except image_reader.UnreadableError as e:

@@ -96,3 +96,11 @@ def test_a_place_that_cannot_be_written_is_named(trained, tmp_path):
   found = report.results_of(predictions.predict([trained], "test"))
   with pytest.raises(UserError, match="cannot write output="):
     report.write(found, [trained], tmp_path / "file")
+
+
+def test_a_folder_of_the_users_is_not_mixed_with_a_report(trained, tmp_path):
+  (tmp_path / "index.html").write_text("the user's own")
+  found = report.results_of(predictions.predict([trained], "test"))
+  with pytest.raises(UserError, match="new or empty folder"):
+    report.write(found, [trained], tmp_path)
+  assert (tmp_path / "index.html").read_text() == "the user's own"

@@ -150,6 +150,20 @@ def test_a_second_run_does_not_draw_on_drawings(images, predictor, tmp_path):
   assert (picture == (255, 196, 0)).all(axis=2).any()
 
 
+def test_a_table_of_pixels_without_labels_is_predicted(
+  images, predictor, tmp_path, capsys
+):
+  rows = [" ".join(map(str, image.ravel())) for image in images[:3]]
+  table = tmp_path / "test.csv"
+  table.write_text("pixels\n" + "\n".join(rows) + "\n")
+  counts = predict_files(predictor, [table], detect=False, as_json=True)
+  lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert counts.faces == 3 and lines[0]["source"] == f"{table}:2"
+  expected = predictor.predict(list(images[:3]), detect=False)
+  for line, face in zip(lines, expected, strict=True):
+    assert line["faces"][0]["label"] == face.label
+
+
 def test_missing_inputs_are_named(tmp_path, predictor):
   with pytest.raises(UserError, match="x.png does not exist"):
     predict_files(predictor, [tmp_path / "x.png"])

@@ -1,8 +1,11 @@
 """Videos and cameras: real files, decoded; a file stands in for the camera."""
 
+import functools
+import http.server
 import itertools
 import json
 import sys
+import threading
 from fractions import Fraction
 
 import numpy as np
@@ -291,3 +294,43 @@ def test_a_slow_model_passes_frames_over(
   counts = video.predict_camera(predictor, as_json=True)
   assert [line["frame"] for line in lines(capsys)] == list(range(0, FRAMES, 3))
   assert counts.seen == 7
+
+
+def test_a_video_by_url_is_predicted(film, predictor, capsys, monkeypatch):
+  monkeypatch.setenv("no_proxy", "127.0.0.1")
+  handler = functools.partial(QuietHandler, directory=str(film.parent))
+  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+      url = f"http://127.0.0.1:{server.server_port}/film.mkv"
+      counts = video.predict_video(predictor, url, as_json=True)
+      with pytest.raises(UserError, match="is no video that can be read"):
+        video.predict_video(predictor, url + ".none")
+    finally:
+      server.shutdown()
+      thread.join()
+  assert counts.faces == FRAMES
+  assert {line["source"] for line in lines(capsys)} == {url}
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+  """Serves files without a log."""
+
+  def log_message(self, *args):
+    """Says nothing."""
+
+
+def test_a_live_stream_that_is_not_there_is_named(predictor):
+  with pytest.raises(UserError, match="is no video that can be read"):
+    video.predict_video(predictor, "rtsp://127.0.0.1:9/camera")
+
+
+def test_a_playlist_leads_nowhere_else(film, predictor, tmp_path):
+  playlist = tmp_path / "film.m3u8"
+  playlist.write_text(
+    "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n"
+    "#EXT-X-ENDLIST\n"
+  )
+  with pytest.raises(UserError, match="is no video that can be read"):
+    video.predict_video(predictor, playlist)
