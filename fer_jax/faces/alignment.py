@@ -101,7 +101,7 @@ def align_images(
   every = max(1, -(-len(targets) // (_COLUMNS * _ROWS)))
   pairs = []
   results = parallel.map_in_order(align_one, images)
-  for i, path in enumerate(progress(images, "aligning")):
+  for i, path in enumerate(progress(images, "aligning", unit="images")):
     result = next(results)
     counts[result.outcome] += 1
     if result.outcome == "no_face" and no_face == "refuse":

@@ -109,7 +109,9 @@ def predict_files(
     inputs=[*images, *tables],
   ) as write:
     results = predictor.stream(
-      progress(named, "predicting"), detect, num_workers=num_workers
+      progress(named, "predicting", unit="images"),
+      detect,
+      num_workers=num_workers,
     )
     if drawer:
       results = drawer.draw_all(results)

@@ -1,15 +1,15 @@
-"""What a face is painted on: coordinates, shapes and how they are laid.
+"""The canvas of a drawn face: coordinates, shapes and blending.
 
-Every shape is a signed distance on the pixel grid, covered softly at its edge,
-so that any side length gives smooth outlines without supersampling. A face
-lives in two frames: the head's (`x`, `y`: turned, scaled and moved into the
-picture) and the surface's (`u`, `v`: also shifted by yaw and pitch, most where
-the face is nearest), in which the middle of the face is (0, 0), the chin at
-v = 1 and the side of the head at u = 0.75 or so.
+Every shape is a signed distance on the pixel grid with a soft edge, so that any
+side length gives smooth outlines without supersampling. A face has two frames:
+the head's (`x`, `y`: rotated, scaled and translated into the image) and the
+surface's (`u`, `v`: also shifted by yaw and pitch, most where the face is
+nearest), in which the center of the face is (0, 0), the chin at v = 1 and the
+side of the head at about u = 0.75.
 
-Only `+ - * /`, `sqrt` and comparisons touch a pixel. IEEE 754 rounds all of
-these in one way, which makes the same bytes on every machine; `exp` and `sin`
-differ from one library to the next.
+Pixels are computed with `+ - * /`, `sqrt` and comparisons only. IEEE 754 rounds
+these in one way, so that all machines draw the same bytes; `exp` and `sin`
+differ between libraries.
 """
 
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ Values = Pixels | float
 
 
 class Canvas:
-  """The picture so far and its coordinates, all `[n side side]` float32."""
+  """The image so far and its coordinates, all `[n side side]` float32."""
 
   def __init__(self, p: SimpleNamespace, side: int):
     grid = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
@@ -42,15 +42,15 @@ class Canvas:
     self.image = np.zeros(self.x.shape, np.float32)
 
   def cover(self, distance: Pixels, softness: float = 0.0) -> Pixels:
-    """Returns how much of a pixel is inside (distance < 0), 0..1."""
+    """Returns the fraction of a pixel that is inside (distance < 0), 0..1."""
     return np.clip(0.5 - distance / (self.pixel + softness), 0, 1)
 
   def lay(self, shade: Values, cover: Pixels) -> None:
-    """Lays a shade over the picture where `cover` says."""
+    """Blends a shade into the image, with `cover` as its opacity."""
     self.image += (shade - self.image) * cover
 
   def darken(self, amount: Pixels) -> None:
-    """Takes a fraction of the light away."""
+    """Darkens the image by a fraction."""
     self.image *= 1 - np.clip(amount, 0, 0.9)
 
 
@@ -62,7 +62,7 @@ def hill(*axes: Pixels) -> Pixels:
 
 
 def ellipse(x: Pixels, y: Pixels, rx: Values, ry: Values) -> Pixels:
-  """Returns about the distance to an ellipse: exact on its outline."""
+  """Returns the approximate distance to an ellipse, exact on its outline."""
   r = np.sqrt((x / rx) * (x / rx) + (y / ry) * (y / ry))
   return (r - 1) * np.minimum(rx, ry, dtype=np.float32)
 
@@ -70,7 +70,7 @@ def ellipse(x: Pixels, y: Pixels, rx: Values, ry: Values) -> Pixels:
 def blob(
   x: Pixels, y: Pixels, rx: Values, ry: Values, square: Values
 ) -> Pixels:
-  """As `ellipse`, the more like a rectangle the nearer `square` is to 1."""
+  """Returns the distance to an ellipse that is a rectangle at `square` 1."""
   a, b = (x / rx) * (x / rx), (y / ry) * (y / ry)
   r2, r4 = np.sqrt(a + b), np.sqrt(np.sqrt(a * a + b * b))
   r = r2 + (r4 - r2) * square

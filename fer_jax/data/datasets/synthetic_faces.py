@@ -1,9 +1,9 @@
 """Synthetic faces: portraits drawn in code, with FER2013's seven classes.
 
-An embedded data set: nothing to download, prepared in seconds, learnt in a few
-epochs. An expression is a set of facial action units (AU; Ekman and Friesen
-1978, Facial Action Coding System), drawn at any intensity from hardly seen to
-full, on people, poses and photographs of all kinds.
+Nothing to download, prepared in seconds, learned in a few epochs. An expression
+is a set of facial action units (AU; Ekman and Friesen 1978, Facial Action
+Coding System), drawn at any intensity from barely visible to full, on varied
+people, poses and photographs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,10 +59,9 @@ UNITS = tuple(
   "teeth".split()
 )
 
-# What else makes a picture: lowest and highest value, uniform between. Lengths
-# are in the head's frame (see `drawing`), greys from 0 (black) to 1. What runs
-# over all of 0..1 chooses (which hair, whether there is a beard): `drawing`
-# says which part of the range draws what.
+# The other parameters of an image: uniform between these values. Lengths
+# are in the head's frame (see `synthetic_canvas`), grays from 0 (black) to 1. A
+# range of 0..1 selects a variant (which hair, with a beard or not).
 RANGES = {
   # Pose. `roll` is the tangent of half the angle; 0.09 is 10 degrees.
   "roll": (-0.09, 0.09),
@@ -133,14 +132,14 @@ RANGES = {
 }
 
 # An expression's strength lies between WEAKEST and 1, more often near 1, and
-# each of its units varies on its own; units that it does not use reach TWITCH.
-# So some faces are hardly told from neutral. ResNet-18 needs a few epochs.
+# each of its units varies separately; units that it does not use reach TWITCH.
+# So some faces are close to neutral. ResNet-18 needs a few epochs.
 WEAKEST = 0.75
 TWITCH = 0.2
 
 # Of the classes, in percent: disgust is rare and happy frequent, as in
 # FER2013, but not as much.
-SHARES = (14, 9, 14, 19, 15, 14, 15)
+CLASS_WEIGHTS = (14, 9, 14, 19, 15, 14, 15)
 
 # Images painted at once: their arrays fit a core's cache.
 _CHUNK = 16
@@ -202,7 +201,7 @@ def _intensities(
   idle: np.ndarray,
   rest: np.ndarray,
 ) -> np.ndarray:
-  """Returns how strong each face's action units are, 0..1, `[n units]`.
+  """Returns the intensity of each face's action units, 0..1, `[n units]`.
 
   Args:
     targets: class numbers.
@@ -225,7 +224,7 @@ def _photograph(
   grain: Float32[np.ndarray, "n side side"],
   p: SimpleNamespace,
 ) -> UInt8[np.ndarray, "n side side"]:
-  """Takes the picture: exposure, blur, noise and eight bits."""
+  """Applies exposure, blur and noise, and quantizes to eight bits."""
   image = 0.5 + p.contrast * (scene - 0.5) + p.brightness
   for axis in (1, 2):
     pad = [(1, 1) if a == axis else (0, 0) for a in range(3)]
@@ -242,8 +241,8 @@ def _photograph(
 class SyntheticFaces(FaceBuilder):
   """Faces drawn in code: 7,000 to train on, 1,000 each to validate and test.
 
-  Mildly imbalanced, as FER2013 is strongly: `SHARES` of every split; no two
-  splits share an image's seed. Options: `default_options`.
+  Imbalanced like FER2013, but less, by `CLASS_WEIGHTS` in every split; no two
+  splits use the same seed. Options: `default_options`.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -259,39 +258,39 @@ class SyntheticFaces(FaceBuilder):
     super().__init__(**kwargs)
     for option, value in self.options.items():
       ok = isinstance(value, int) and value >= 0
-      require(ok, f"dataset.{option}", value, "be a whole number of 0 or more")
+      require(ok, f"dataset.{option}", value, "be an integer >= 0")
 
   def split_seeds(self) -> dict[str, int]:
-    """Returns what `draw_faces` draws each split from."""
+    """Returns the seed of each split for `draw_faces`."""
     splits = ("train", "validation", "test")
     first = len(splits) * self.options["seed"]
     return {split: first + i for i, split in enumerate(splits)}
 
   def read_examples(self) -> Mapping[str, Iterator[Example]]:
-    """Draws the splits, as their rows are asked for."""
+    """Draws the images of each split when they are requested."""
     return {
-      split: _rows(self.options[f"num_{split}"], seed)
+      split: _examples(self.options[f"num_{split}"], seed)
       for split, seed in self.split_seeds().items()
     }
 
 
 def class_counts(num_images: int) -> list[int]:
-  """Returns how many images each class has: `SHARES`, by largest remainder.
+  """Returns the number of images of each class, by largest remainder.
 
   >>> class_counts(1000)
   [140, 90, 140, 190, 150, 140, 150]
   """
-  exact = [share * num_images / sum(SHARES) for share in SHARES]
+  exact = [w * num_images / sum(CLASS_WEIGHTS) for w in CLASS_WEIGHTS]
   counts = [int(number) for number in exact]
-  order = sorted(range(len(SHARES)), key=lambda i: counts[i] - exact[i])
+  order = sorted(range(len(CLASS_WEIGHTS)), key=lambda i: counts[i] - exact[i])
   for i in order[: num_images - sum(counts)]:
     counts[i] += 1
   return counts
 
 
-def _rows(num_images: int, seed: int) -> Iterator[Example]:
-  targets = np.repeat(np.arange(len(SHARES)), class_counts(num_images))
-  # An order, not `permutation`: the bytes of `random` are kept by numpy.
+def _examples(num_images: int, seed: int) -> Iterator[Example]:
+  targets = np.repeat(np.arange(len(CLASS_WEIGHTS)), class_counts(num_images))
+  # By `random`, whose values numpy keeps, unlike those of `permutation`.
   order = np.random.default_rng(seed).random(num_images).argsort(kind="stable")
   targets = targets[order]
   for start in range(0, num_images, _CHUNK):

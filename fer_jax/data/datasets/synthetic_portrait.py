@@ -1,4 +1,4 @@
-"""How a face is drawn: a portrait with shading, whole batches at once."""
+"""Drawing of faces: shaded portraits, whole batches at once."""
 
 from types import SimpleNamespace
 
@@ -44,7 +44,7 @@ def paint(p: SimpleNamespace, side: int) -> Pixels:
 
 
 def _relief(c: Canvas, p: SimpleNamespace) -> Pixels:
-  """Returns the height of the face's surface, which the light falls on."""
+  """Returns the height of the face's surface, for shading."""
   rx, ry = c.x / (p.width * 1.1), c.y / 1.2
   height = 0.75 * np.sqrt(np.maximum(1 - rx * rx - ry * ry, 0.02))
   tip = p.nose_y - 0.03 * p.au9
@@ -63,7 +63,7 @@ def _relief(c: Canvas, p: SimpleNamespace) -> Pixels:
 
 
 def _head(c: Canvas, p: SimpleNamespace) -> Pixels:
-  """Draws ears and the shaded head; returns where the head is."""
+  """Draws ears and the shaded head; returns the head's mask."""
   chin = 1 + 0.13 * p.au26 - 0.03 * p.au17
   low, high = np.maximum(c.y, 0), np.minimum(c.y, 0)
   jaw = blob(c.x, low, p.width, chin, p.jaw)
@@ -96,7 +96,7 @@ def _beard(c: Canvas, p: SimpleNamespace, head: Pixels) -> None:
 
 
 def _folds(c: Canvas, p: SimpleNamespace, head: Pixels) -> None:
-  """Draws the furrows that muscles fold into the skin."""
+  """Draws the furrows of the skin."""
   deep = 0.35 + 0.65 * p.age
   forehead = wave((c.v + 0.1 * c.u * c.u) * 7.5) * 0.5 + 0.5
   raised = np.maximum(p.au1, p.au2) * deep

@@ -1,4 +1,4 @@
-"""What is around a drawn face: wall and clothes, hair, glasses, occlusion."""
+"""Surroundings of a drawn face: wall, clothes, hair, glasses, occluders."""
 
 from types import SimpleNamespace
 
@@ -30,7 +30,7 @@ def background(c: Canvas, p: SimpleNamespace) -> None:
 
 
 def hair_behind(c: Canvas, p: SimpleNamespace) -> Pixels:
-  """Draws the hair around the head; returns where hair may be."""
+  """Draws the hair around the head; returns the mask of hair."""
   bald = p.hair_style < 0.1
   long = p.hair_style > 0.58
   frizz = 0.05 * wave(c.x * 2.6 + 0.2) * wave(c.y * 2.6 + p.parting)
@@ -47,7 +47,7 @@ def hair_behind(c: Canvas, p: SimpleNamespace) -> Pixels:
 
 
 def hair_in_front(c: Canvas, p: SimpleNamespace, hair: Pixels) -> None:
-  """Draws hair over the head: all but a window for the face."""
+  """Draws hair over the head, except a window for the face."""
   fringe = (p.hair_style > 0.4) & (p.hair_style < 0.75)
   long = p.hair_style > 0.58
   window = blob(c.u, c.v - 0.3, 0.93 * p.width, p.hairline + 0.3, 0.65)
@@ -73,7 +73,7 @@ def _strands(c: Canvas, p: SimpleNamespace) -> Pixels:
 
 
 def glasses(c: Canvas, p: SimpleNamespace) -> None:
-  """Draws glasses on some."""
+  """Draws glasses on some of the faces."""
   worn = p.glasses < 0.16
   x, y = c.au - p.eye_x - 0.01, c.v - p.eye_y - 0.02
   rim = blob(x, y, 0.27, 0.215, np.clip(p.frame * 2, 0, 1))
@@ -90,7 +90,7 @@ def glasses(c: Canvas, p: SimpleNamespace) -> None:
 
 
 def occlusion(c: Canvas, p: SimpleNamespace) -> None:
-  """Draws what may hide a part of the face: hand, lock of hair or bar."""
+  """Draws an occluder: a hand, a lock of hair or a bar."""
   kind = p.occluder
   hand = kind < 0.05
   lean = p.hide_slant

@@ -138,7 +138,7 @@ def test_pixels_alone_do_not_tell_classes():
 def test_class_counts_add_up(num_images):
   counts = sf.class_counts(num_images)
   assert sum(counts) == num_images
-  shares = np.array(sf.SHARES) / sum(sf.SHARES)
+  shares = np.array(sf.CLASS_WEIGHTS) / sum(sf.CLASS_WEIGHTS)
   assert np.abs(counts - shares * num_images).max() < 1
 
 
