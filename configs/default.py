@@ -140,12 +140,15 @@ def get_config() -> ConfigDict:
   # How a step is spread over devices: auto (jit on one, pmap on several) |
   # jit | pmap | shard_map.
   config.parallel = "auto"
-  # Steps in one compiled call; the rest of an epoch runs single steps. More than
-  # 1 can only help networks so small that the host is slower than the device.
+  # Steps in one compiled call; the rest of an epoch runs single steps. More
+  # than 1 only helps networks so small that the host is slower than the device.
   config.steps_per_call = 1
   config.log_every_steps = 50  # a line of metrics.jsonl and of the terminal
   config.profile = False  # write a trace of some steps to WORKDIR/profile
   # Where compiled steps are kept: "" is the user's cache folder, or what
   # JAX_COMPILATION_CACHE_DIR says; "off".
   config.compilation_cache = ""
+  # GPU: what is launched as CUDA graphs: auto (XLA's choice) | off |
+  # convolutions (these too: a step is one launch)
+  config.cuda_graphs = "auto"
   return config

@@ -13,6 +13,7 @@ from fer_jax.data import normalization, pipeline
 from fer_jax.data.transforms import augmentation
 from fer_jax.errors import UserError, choose, require
 from fer_jax.models import registry as model_registry
+from fer_jax.training.runtime import cuda_graphs
 
 DTYPES = ("float32", "bfloat16")
 
@@ -21,6 +22,7 @@ DTYPES = ("float32", "bfloat16")
 RUNTIME_FIELDS = (
   "checkpoint",
   "compilation_cache",
+  "cuda_graphs",
   "dataset.manual_dir",
   "dataset.data_dir",
   "dataset.verify",
@@ -58,6 +60,7 @@ def check(config: ConfigDict) -> None:
   models.create(num_classes=2, **config.model)
   choose("data_loader", config.data_loader, pipeline.DATA_LOADERS)
   choose("dtype", config.dtype, DTYPES)
+  choose("cuda_graphs", config.cuda_graphs, cuda_graphs.CHOICES)
   normalization.check(**_input_with(config, 48, 1))
   augmentation.check(augmentation.Augmentation(**config.augment))
   fields = flatten(config)

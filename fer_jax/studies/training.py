@@ -113,7 +113,7 @@ def _train_apart(runs: Sequence[Run], processes: int) -> list[str]:
 def _train_here(fields: dict[str, Any], workdir: str) -> str:
   """Trains in a child process; returns what went wrong, or ""."""
   config = configs.from_json(fields)
-  startup.start(config.compilation_cache)
+  startup.start(config.compilation_cache, config.cuda_graphs)
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)

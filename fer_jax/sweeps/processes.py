@@ -87,7 +87,7 @@ def _child(
   # The processes divide a device's memory; by default each takes most of it.
   os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
   plan = Plan.from_child(fields)
-  startup.start(plan.config.compilation_cache)
+  startup.start(plan.config.compilation_cache, plan.config.cuda_graphs)
   try:
     work(plan)
   except (Interrupted, KeyboardInterrupt):

@@ -1,23 +1,25 @@
-"""Start-up of a process that computes: logging, malloc, compilation cache."""
+"""Start-up of a process that computes: what must be set before JAX starts."""
 
 import logging as python_logging
 
 from absl import logging
 
 from fer_jax.training.runtime import compilation_cache as cache
-from fer_jax.training.runtime import cpu
+from fer_jax.training.runtime import cpu, cuda_graphs
 
 
-def start(compilation_cache: str = "") -> None:
-  """Configures libraries' logging, malloc and the cache of compiled programs.
+def start(compilation_cache: str = "", graphs: str = "auto") -> None:
+  """Configures logging, malloc, the cache of compiled programs, CUDA graphs.
 
   To be called before JAX starts its threads.
 
   Args:
     compilation_cache: the folder, as in configurations: "" is the user's cache
       folder, "off" keeps no programs.
+    graphs: `cuda_graphs`, as in configurations.
   """
   quiet_libraries()
+  cuda_graphs.configure(graphs)
   cpu.configure_malloc()
   cache.use_cache(compilation_cache)
 
