@@ -1,7 +1,7 @@
-"""Reference ImageNet weights, converted to our parameter trees.
+"""Pretrained weights: reference ImageNet weights as parameter trees of ours.
 
-`python -m fer_jax.pretrained.convert FILE --model=resnet50 --out=W` reads what
-torchvision, timm, Hugging Face or Keras wrote; `load(W)` gives the variables.
+`fer-jax convert FILE --model=resnet50 --out=W` converts a file of torchvision,
+timm, Hugging Face or Keras; `load(W)` returns the variables.
 """
 
 from fer_jax.pretrained.conversion import convert_file

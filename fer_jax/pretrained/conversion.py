@@ -1,4 +1,4 @@
-"""From a file of reference weights to the variables of a model."""
+"""Conversion of a file of reference weights to the variables of a model."""
 
 import functools
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from fer_jax.pretrained.files import Tensors, WeightFile
 from fer_jax.pretrained.layouts import kind_of
 from fer_jax.pretrained.schemes import SCHEMES, Scheme, schemes_of
 
-HEAD = "fc"  # the classifier, in every model
+HEAD = "fc"  # the classifier in every model
 
 
-class Place(NamedTuple):
-  """Where a tensor of ours lies in a reference file.
+class ReferenceTensor(NamedTuple):
+  """A tensor in a reference file.
 
   Attributes:
-    name: there.
-    kind: as `layouts.kind_of`.
-    shape: there.
+    name: name in the file.
+    kind: see `layouts.kind_of`.
+    shape: shape in the file.
   """
 
   name: str
@@ -42,33 +42,34 @@ def convert_file(
   channels: int = 3,
   num_classes: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Reads reference weights as the variables of one of our models.
+  """Converts reference weights to the variables of a model.
 
   Args:
     path: a file of torchvision, timm, Hugging Face or Keras.
-    model: its name in our registry.
-    channels: 3, or 1 to sum the first kernel over its channels: on grey images
-      the outputs are those of the same images in three equal channels.
-    num_classes: if given and not that of the file, the classifier is left out
-      of the variables.
+    model: name of the model, see `models.list_models`.
+    channels: 3, or 1 to sum the first kernel over its channels: on grayscale
+      images the outputs equal those on the same images in three equal channels.
+    num_classes: number of classes; if the file has another number, the
+      classifier is dropped. None for the file's.
 
   Returns:
-    `params` and `batch_stats` of float32 NumPy arrays, and where they are from:
+    `params` and `batch_stats` of float32 NumPy arrays, and their provenance:
     `model`, `file`, `sha256`, `format`, `scheme`, `channels`, `num_classes` (of
-    the classifier, None without), `options` (of our model, for the reference's
-    outputs), `mean` and `std` (of its input on 0..1, one number a channel).
+    the classifier; None without one), `options` (of the model, for outputs
+    equal to the reference's), `mean` and `std` (of the input in 0..1, one
+    number per channel).
 
   Raises:
     UserError: the file cannot be read or does not fit the model; the message
-      lists all tensors that do not.
+      lists all tensors that do not fit.
   """
   schemes = schemes_of(model)
   if channels not in (1, 3):
-    raise UserError(f"--channels={channels} must be 1 or 3")
+    raise UserError(f"channels={channels} must be 1 or 3")
   if num_classes is not None and num_classes < 1:
-    raise UserError(f"--num_classes={num_classes} must be at least 1")
+    raise UserError(f"num_classes={num_classes} must be at least 1")
   file = files.read(path)
-  scheme = _recognise(file, model, schemes, path)
+  scheme = _recognize(file, model, schemes, path)
   variables = _convert(file.tensors, model, scheme, path)
   head = variables["params"].get(HEAD)
   classes = None if head is None else len(head["bias"])
@@ -97,16 +98,19 @@ def convert_file(
   return variables, info
 
 
-def places(model: str, scheme: Scheme, num_classes: int) -> dict[str, Place]:
-  """Where each tensor of a model lies in the files of a scheme.
+def reference_tensors(
+  model: str, scheme: Scheme, num_classes: int
+) -> dict[str, ReferenceTensor]:
+  """Returns the tensors of a model in the files of a naming scheme.
 
   Args:
-    model: its name.
-    scheme: one of the model's.
-    num_classes: of the classifier.
+    model: name of the model.
+    scheme: a naming scheme of the model.
+    num_classes: number of classes of the classifier.
 
   Returns:
-    By our path, such as `params/layer1_0/conv1/kernel`.
+    The tensors by their path in our tree, such as
+    `params/layer1_0/conv1/kernel`.
   """
   layers = scheme.layers()
   result = {}
@@ -117,7 +121,7 @@ def places(model: str, scheme: Scheme, num_classes: int) -> dict[str, Place]:
       shape = (*shape[:-1], num_classes)
     part = "offset" if path[-1] == "bias" and path[:-1] in norms else path[-1]
     kind = kind_of(part, shape)
-    result["/".join(path)] = Place(
+    result["/".join(path)] = ReferenceTensor(
       name=scheme.layout.name(layers["/".join(path[1:-1])], part),
       kind=kind,
       shape=scheme.layout.their_shape(shape, kind),
@@ -127,20 +131,20 @@ def places(model: str, scheme: Scheme, num_classes: int) -> dict[str, Place]:
 
 @functools.cache
 def _shapes(model: str) -> dict[tuple[str, ...], tuple[int, ...]]:
-  """The shapes of a model of colour images and one class, by their paths."""
+  """Returns the shapes of a model of color images and one class, by path."""
   module = create(model, num_classes=1)
   x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-  with convolution.use_xla():  # the quickest to trace
+  with convolution.use_xla():  # the fastest to trace
     variables = jax.eval_shape(
       functools.partial(module.init, train=False), jax.random.key(0), x
     )
   return {path: leaf.shape for path, leaf in flatten_dict(variables).items()}
 
 
-def _recognise(
+def _recognize(
   file: WeightFile, model: str, schemes: Sequence[Scheme], path: str | Path
 ) -> Scheme:
-  """The scheme that most names of the file belong to."""
+  """Returns the naming scheme that most tensors of the file belong to."""
 
   def known(scheme: Scheme) -> int:
     return len(_names(model, scheme) & set(file.tensors))
@@ -150,33 +154,33 @@ def _recognise(
     return best
   if file.format == "keras" and model in resnet.DEPTHS:
     raise UserError(
-      f"{path} is Keras', whose ResNets are v1, with the stride in a block's"
-      " first 1x1 convolution and not its 3x3: they cannot give the same"
-      " outputs here; give weights of torchvision, timm or Hugging Face"
+      f"{path} has Keras weights of a ResNet v1, whose stride is in a block's"
+      " first 1x1 convolution instead of its 3x3: the outputs would differ; use"
+      " weights of torchvision, timm or Hugging Face"
     )
   raise UserError(
-    f"{path} is no {model} of {', '.join(s.name for s in schemes)}: its first"
-    f" tensors are {', '.join(list(file.tensors)[:3]) or 'none'}"
+    f"{path} is not a {model} of {', '.join(s.name for s in schemes)}: its"
+    f" first tensors are {', '.join(list(file.tensors)[:3]) or 'none'}"
   )
 
 
 def _names(model: str, scheme: Scheme) -> set[str]:
-  return {place.name for place in places(model, scheme, 1).values()}
+  return {t.name for t in reference_tensors(model, scheme, 1).values()}
 
 
 def _convert(
   tensors: Tensors, model: str, scheme: Scheme, path: str | Path
 ) -> dict[str, Any]:
-  """Our variables, without the classifier if the file has none of it."""
+  """Returns our variables, without the classifier if the file has none."""
   layout = scheme.layout
   head = scheme.layers()[HEAD]
   bias = tensors.get(layout.name(head, "bias"))
-  expected = places(model, scheme, 1 if bias is None else bias.size)
+  expected = reference_tensors(model, scheme, 1 if bias is None else bias.size)
   of_head = {p for p in expected if p.startswith(f"params/{HEAD}/")}
   if not any(expected[p].name in tensors for p in of_head):
     expected = {p: v for p, v in expected.items() if p not in of_head}
   tensors = {
-    name: _plain_head(array) if name.startswith(head) else array
+    name: _dense_kernel(array) if name.startswith(head) else array
     for name, array in tensors.items()
     if not name.endswith(layout.ignored)
   }
@@ -184,33 +188,33 @@ def _convert(
   return unflatten_dict(
     {
       ours: np.ascontiguousarray(
-        layout.to_ours(tensors[place.name], place.kind)
+        layout.to_ours(tensors[theirs.name], theirs.kind)
       )
-      for ours, place in expected.items()
+      for ours, theirs in expected.items()
     },
     sep="/",
   )
 
 
-def _plain_head(array: np.ndarray) -> np.ndarray:
-  """A dense kernel, where it is stored as one of a 1x1 convolution."""
+def _dense_kernel(array: np.ndarray) -> np.ndarray:
+  """Returns the kernel of a classifier that may be a 1x1 convolution."""
   return array[0, 0] if array.shape[:-2] == (1, 1) else array
 
 
 def _check(
   tensors: Tensors,
-  expected: dict[str, Place],
+  expected: dict[str, ReferenceTensor],
   model: str,
   scheme: Scheme,
   path: str | Path,
 ) -> None:
-  """Raises one error for all tensors that do not fit."""
-  shapes = {place.name: place.shape for place in expected.values()}
+  """Raises one error that lists all tensors that do not fit."""
+  shapes = {tensor.name: tensor.shape for tensor in expected.values()}
   missing = sorted(set(shapes) - set(tensors))
   unmatched = sorted(set(tensors) - set(shapes))
   both = sorted(set(tensors) & set(shapes))
-  misshapen = [
-    f"{name} {list(tensors[name].shape)}, not {list(shapes[name])}"
+  wrong_shape = [
+    f"{name} {list(tensors[name].shape)} instead of {list(shapes[name])}"
     for name in both
     if tensors[name].shape != shapes[name]
   ]
@@ -219,8 +223,8 @@ def _check(
     f"{len(names)} {what}: {'; '.join(names)}"
     for what, names in (
       ("missing", missing),
-      ("unmatched", unmatched),
-      ("of another shape", misshapen),
+      ("unexpected", unmatched),
+      ("of the wrong shape", wrong_shape),
       ("not finite", not_finite),
     )
     if names
@@ -233,7 +237,7 @@ def _check(
 
 
 def _hint(tensors: Tensors, model: str, scheme: Scheme) -> str:
-  """Tells which model the names are of, if another of ours."""
+  """Returns a hint if the names are those of another model."""
   for other in SCHEMES:
     for theirs in schemes_of(other):
       if other != model and theirs.name == scheme.name:

@@ -1,4 +1,4 @@
-"""The folder of converted weights: tensors and where they are from."""
+"""The folder of converted weights: tensors and their provenance."""
 
 import json
 import shutil
@@ -15,24 +15,24 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from fer_jax.errors import UserError
 
 WEIGHTS = "weights.safetensors"  # names are paths: params/conv1/kernel
-SOURCE = "source.json"  # what `convert_file` gives as info
+SOURCE = "source.json"  # the provenance that `convert_file` returns
 
 
 def save(
   folder: str | Path, variables: Mapping[str, Any], info: Mapping[str, Any]
 ) -> Path:
-  """Writes converted weights, all or nothing.
+  """Writes converted weights, atomically.
 
   Args:
-    folder: a new one.
+    folder: a folder that does not exist yet.
     variables: `params` and `batch_stats`.
-    info: what JSON has.
+    info: provenance, written as JSON.
 
   Returns:
     The folder.
 
   Raises:
-    UserError: it is there already, or cannot be written.
+    UserError: the folder exists, or cannot be written.
   """
   folder = check_new(folder)
   tensors = {
@@ -45,26 +45,26 @@ def save(
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name))
     safetensors.numpy.save_file(tensors, staging / WEIGHTS)
     (staging / SOURCE).write_text(json.dumps(info, indent=2) + "\n")
-    staging.chmod(0o755)  # mkdtemp's own is for its owner alone
+    staging.chmod(0o755)  # mkdtemp makes folders private
     staging.rename(folder)
   except (OSError, safetensors.SafetensorError) as e:
     if staging:
       shutil.rmtree(staging, ignore_errors=True)
     raise UserError(
-      f"cannot write {folder}: {e}; make room or choose another folder"
+      f"cannot write {folder}: {e}; free disk space or choose another folder"
     ) from e
   return folder
 
 
 def check_new(folder: str | Path) -> Path:
-  """Returns the folder if it is not there yet.
+  """Returns the folder if it does not exist.
 
   Raises:
-    UserError: it is.
+    UserError: the folder exists.
   """
   folder = Path(folder).expanduser()
   if folder.exists():
-    raise UserError(f"{folder} is there already: give a new folder")
+    raise UserError(f"{folder} exists already: choose a new folder")
   return folder
 
 
@@ -72,13 +72,13 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
   """Reads converted weights.
 
   Args:
-    folder: what `save` or the convert command wrote.
+    folder: a folder that `save` or `fer-jax convert` wrote.
 
   Returns:
-    `params` and `batch_stats` of float32 arrays, and the info.
+    `params` and `batch_stats` of float32 arrays, and the provenance.
 
   Raises:
-    UserError: the folder is none of these, or damaged.
+    UserError: the folder has no converted weights, or they are damaged.
   """
   folder = Path(folder).expanduser()
   try:
@@ -86,8 +86,8 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     tensors = safetensors.numpy.load_file(folder / WEIGHTS)
   except (FileNotFoundError, NotADirectoryError) as e:
     raise UserError(
-      f"{folder} holds no converted weights: make them with"
-      f" python -m fer_jax.pretrained.convert FILE --model=NAME --out={folder}"
+      f"{folder} has no converted weights: create them with"
+      f" fer-jax convert FILE --model=NAME --out={folder}"
     ) from e
   except (OSError, ValueError, safetensors.SafetensorError) as e:
     raise UserError(

@@ -1,8 +1,8 @@
-"""Published ImageNet weights, downloaded once into the user's cache.
+"""Published ImageNet weights, downloaded once into the user's cache folder.
 
-"timm:resnet50" is a safetensors file of timm's on Hugging Face, whose SHA-256
-the hub states; "torchvision:resnet50" a file of PyTorch's, which carries the
-beginning of its own in its name and needs torch to be read.
+"timm:resnet50" is a safetensors file of timm on the Hugging Face Hub, which
+states its SHA-256. "torchvision:resnet50" is a file of PyTorch, whose name
+contains the first digits of its SHA-256, and which needs torch to be read.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ from fer_jax.pretrained import conversion, converted_weights
 TIMM = "https://huggingface.co/timm/{}/{}/main/model.safetensors"
 TORCHVISION = "https://download.pytorch.org/models/{}"
 
-# Our model -> timm's, trained on ImageNet-1k. `tv_in1k` are torchvision's.
+# Names in timm, by our model, of weights trained on ImageNet-1k; `tv_in1k` are
+# those of torchvision.
 TIMM_NAMES = {
   "resnet18": "resnet18.tv_in1k",
   "resnet34": "resnet34.tv_in1k",
@@ -30,7 +31,7 @@ TIMM_NAMES = {
   "mobilenet": "mobilenetv1_100.ra4_e3600_r224_in1k",
   "mobilenet_v2": "mobilenetv2_100.ra_in1k",
 }
-# Our model -> torchvision's file of its first weights (IMAGENET1K_V1).
+# Files of torchvision's IMAGENET1K_V1 weights, by our model.
 TORCHVISION_FILES = {
   "resnet18": "resnet18-f37072fd.pth",
   "resnet34": "resnet34-b627a593.pth",
@@ -39,11 +40,11 @@ TORCHVISION_FILES = {
   "resnet152": "resnet152-394f9c45.pth",
   "mobilenet_v2": "mobilenet_v2-b0353104.pth",
 }
-_TIMEOUT = 30  # seconds without a byte
+_TIMEOUT = 30  # seconds without data
 
 
 def is_published(source: str) -> bool:
-  """Whether a name is one of published weights.
+  """Returns whether a name refers to published weights.
 
   >>> is_published("timm:resnet50"), is_published("runs/resnet50")
   (True, False)
@@ -52,13 +53,13 @@ def is_published(source: str) -> bool:
 
 
 def folder_of(source: str) -> pathlib.Path:
-  """The folder of converted weights; downloads and converts what is not there.
+  """Returns the folder of converted weights, downloaded if necessary.
 
   Args:
-    source: "timm:MODEL" or "torchvision:MODEL", by our names.
+    source: "timm:MODEL" or "torchvision:MODEL", with our name of the model.
 
   Raises:
-    UserError: the name is unknown, or the file cannot be got or read.
+    UserError: the name is unknown, or the file cannot be downloaded or read.
   """
   library, _, model = source.partition(":")
   if library == "timm":
@@ -73,19 +74,19 @@ def folder_of(source: str) -> pathlib.Path:
     return folder
   if library == "torchvision" and not importlib.util.find_spec("torch"):
     raise UserError(
-      f"{source} is a file of torch's, which needs torch: pip install"
-      f" 'torch>=2.6', or give timm:{model}, which does not"
+      f"reading {source} needs torch: pip install 'torch>=2.6', or use"
+      f" timm:{model}, which does not need it"
     )
   folder.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
     try:
-      sha256 = _stated(pointer) if pointer else _in_name(name)
+      sha256 = _stated_sha256(pointer) if pointer else _sha256_in_name(name)
       path = _download(url, pathlib.Path(scratch) / url.rpartition("/")[2])
     except (OSError, http.client.HTTPException) as e:
       raise UserError(
-        f"cannot download {url} ({e}): get it on another machine, then"
-        f" python -m fer_jax.pretrained.convert FILE --model={model}"
-        " --out=weights, and give --config.init_from=weights"
+        f"cannot download {url} ({e}): download it on another machine, run"
+        f" fer-jax convert FILE --model={model} --out=weights, and use"
+        " init_from=weights"
       ) from e
     _check(path, sha256, url)
     variables, info = conversion.convert_file(path, model)
@@ -93,7 +94,7 @@ def folder_of(source: str) -> pathlib.Path:
 
 
 def cache() -> pathlib.Path:
-  """Where weights are kept: XDG_CACHE_HOME, or ~/.cache."""
+  """Returns the folder of downloaded weights in the user's cache."""
   folder = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
   return pathlib.Path(folder) / "fer_jax" / "weights"
 
@@ -108,8 +109,8 @@ def _download(url: str, path: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def _stated(pointer: str) -> str:
-  """The SHA-256 in the pointer that Git LFS keeps in a file's place."""
+def _stated_sha256(pointer: str) -> str:
+  """Returns the SHA-256 in a Git LFS pointer file."""
   with urllib.request.urlopen(pointer, timeout=_TIMEOUT) as response:
     text = response.read(1024).decode()
   for line in text.splitlines():
@@ -118,10 +119,10 @@ def _stated(pointer: str) -> str:
   raise OSError(f"{pointer} states no SHA-256")
 
 
-def _in_name(name: str) -> str:
-  """The first digits of the SHA-256, which PyTorch puts into file names.
+def _sha256_in_name(name: str) -> str:
+  """Returns the first digits of the SHA-256, from the file's name.
 
-  >>> _in_name("resnet18-f37072fd.pth")
+  >>> _sha256_in_name("resnet18-f37072fd.pth")
   'f37072fd'
   """
   return name.rpartition("-")[2].removesuffix(".pth")
@@ -132,6 +133,6 @@ def _check(path: pathlib.Path, sha256: str, url: str) -> None:
     found = hashlib.file_digest(file, "sha256").hexdigest()
   if not found.startswith(sha256):
     raise UserError(
-      f"{url} is not what its publisher states (SHA-256 {found[:16]}..., not"
-      f" {sha256[:16]}...): try again later"
+      f"{url} has the SHA-256 {found[:16]}..., but its publisher states"
+      f" {sha256[:16]}...: try again later"
     )

@@ -1,7 +1,7 @@
-"""Files of reference weights: which format, and its tensors by name.
+"""Reading of files of reference weights: safetensors, torch and Keras.
 
-A format is told by the file's first bytes, never by its name. No pickle is
-unpickled here; torch's own format is left to torch's restricted reader.
+The format is detected from the file's first bytes, not from its name. No pickle
+is unpickled here; torch's format is read by torch's restricted unpickler.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 (makes bfloat16 known to NumPy)
+import ml_dtypes  # noqa: F401 (registers bfloat16 with NumPy)
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -26,21 +26,21 @@ Tensors = dict[str, Float[np.ndarray, "..."]]
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
-# The number that starts a file of torch before 1.6, as it is pickled.
+# The pickled magic number at the start of files of torch before 1.6.
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-# Under these keys training scripts store the weights beside other things.
+# Keys under which training scripts store the weights among other values.
 _NESTED = ("state_dict", "model")
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-  """What a file holds.
+  """The content of a file of weights.
 
   Attributes:
-    name: the file's, without its folder.
-    sha256: of its bytes, in hexadecimal.
+    name: name of the file, without its folder.
+    sha256: SHA-256 of the file, in hexadecimal.
     format: "safetensors", "torch" or "keras".
-    tensors: float32 arrays by their names.
+    tensors: float32 arrays by name.
   """
 
   name: str
@@ -53,11 +53,11 @@ def read(path: str | Path) -> WeightFile:
   """Reads a file of weights.
 
   Args:
-    path: of a .safetensors, .pth, .pt, .h5 or .weights.h5 file.
+    path: a .safetensors, .pth, .pt, .h5 or .weights.h5 file.
 
   Raises:
-    UserError: it cannot be read, is damaged, of no known format or a pickle,
-      or the library that reads its format is missing.
+    UserError: the file cannot be read, is damaged, has an unknown format or is
+      a pickle, or the library that reads its format is not installed.
   """
   path = Path(path).expanduser()
   try:
@@ -67,7 +67,7 @@ def read(path: str | Path) -> WeightFile:
       sha256 = hashlib.file_digest(f, "sha256").hexdigest()
   except OSError as e:
     raise UserError(
-      f"cannot read {path}: {e.strerror or e}; give a file of weights"
+      f"cannot read {path}: {e.strerror or e}; choose a file of weights"
     ) from e
   format = _format(path, head)
   readers = {
@@ -83,13 +83,13 @@ def read(path: str | Path) -> WeightFile:
 
 
 def damaged(path: Path, reason: object) -> UserError:
-  """The error of a file that is not what its first bytes promise."""
+  """Returns the error for a damaged file."""
   words = " ".join(str(reason).split()).split(". ")[0]
   return UserError(f"{path} is damaged ({words}): download it again")
 
 
 def _format(path: Path, head: bytes) -> str:
-  # First, since the 8 bytes of its header's length may be any.
+  # First, since the 8 bytes before it can have any value (the header's length).
   if head[8:9] == b"{":
     return "safetensors"
   if head.startswith(_HDF5):
@@ -100,8 +100,8 @@ def _format(path: Path, head: bytes) -> str:
     if _OLD_TORCH in head:
       return "torch"
     raise UserError(
-      f"{path} is a pickle, which could run any code when read: give weights"
-      " as .safetensors"
+      f"{path} is a pickle, which could run arbitrary code when read: use"
+      " weights in .safetensors"
     )
   raise _unknown(path)
 
@@ -116,14 +116,14 @@ def _zip_format(path: Path) -> str:
     return "torch"
   if "model.weights.h5" in names:
     raise UserError(
-      f"{path} is a whole Keras model: unzip it and give its model.weights.h5"
+      f"{path} is a complete Keras model: unzip it and use its model.weights.h5"
     )
   raise _unknown(path)
 
 
 def _unknown(path: Path) -> UserError:
   return UserError(
-    f"{path} is no file of weights: give a .safetensors, .pth (torch) or .h5"
+    f"{path} is not a file of weights: use a .safetensors, .pth (torch) or .h5"
     " (Keras) file"
   )
 
@@ -140,24 +140,24 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     import torch
   except ImportError as e:
     raise UserError(
-      f"{path} is torch's format, which needs torch: pip install 'torch>=2.6',"
-      " or give the same weights as .safetensors"
+      f"reading {path} needs torch: pip install 'torch>=2.6', or use the same"
+      " weights in .safetensors"
     ) from e
-  # Before 2.6 the restricted reader could be made to run code, CVE-2025-32434.
+  # Before 2.6 the restricted unpickler could run code, CVE-2025-32434.
   version = tuple(int(n) for n in torch.__version__.split(".")[:2])
   if version < (2, 6):
     raise UserError(
-      f"torch {torch.__version__} does not read {path} safely: pip install"
-      " 'torch>=2.6', or give the same weights as .safetensors"
+      f"torch {torch.__version__} cannot read {path} safely: pip install"
+      " 'torch>=2.6', or use the same weights in .safetensors"
     )
   try:
     content = torch.load(path, map_location="cpu", weights_only=True)
   except pickle.UnpicklingError as e:
     raise UserError(
-      f"{path} holds more than tensors, which could run any code when read:"
-      " give its state_dict or .safetensors"
+      f"{path} contains more than tensors and could run arbitrary code when"
+      " read: use its state_dict or .safetensors"
     ) from e
-  except Exception as e:  # of many kinds, by what is broken
+  except Exception as e:  # torch raises many types for damaged files
     raise damaged(path, e) from e
   for key in _NESTED:
     if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -165,9 +165,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
   if not isinstance(content, dict) or not all(
     isinstance(value, torch.Tensor) for value in content.values()
   ):
-    raise UserError(
-      f"{path} holds no state_dict: give a file of tensors by their names"
-    )
+    raise UserError(f"{path} has no state_dict: use a file of named tensors")
   prefix = "module."  # of models trained on several devices
   wrapped = all(name.startswith(prefix) for name in content)
   return {

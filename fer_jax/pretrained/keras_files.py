@@ -1,9 +1,10 @@
-"""Keras' HDF5 files: `layer/tensor` names from either of their layouts.
+"""Reading of the two layouts of Keras' HDF5 files.
 
-* `model.save("x.h5")`, and all that Keras 2 wrote: a group a layer, which lists
-  its `weight_names`, such as `conv1/kernel:0`; `model_weights` in whole models.
+* `model.save("x.h5")`, and all files of Keras 2: one group per layer, which
+  lists its `weight_names`, such as `conv1/kernel:0`; in `model_weights` for
+  complete models.
 * `model.save_weights("x.weights.h5")` of Keras 3: `layers/conv2d_1/vars/0`,
-  with the layer's name as an attribute and its tensors only in their order.
+  with the layer's name as an attribute; the tensors of a layer are numbered.
 """
 
 from collections.abc import Iterator
@@ -14,13 +15,13 @@ import numpy as np
 
 from fer_jax.errors import UserError
 
-# Tensors of a layer in their order, by how many it has.
+# Tensors of a layer in order, by their number.
 _PARTS = {
   1: ("kernel",),
   2: ("kernel", "bias"),
   4: ("gamma", "beta", "moving_mean", "moving_variance"),
 }
-# Names of Keras 2: of a kernel, and of MobileNetV2's classifier.
+# Names in Keras 2: of depthwise kernels, and of MobileNetV2's classifier.
 _RENAMED = {"depthwise_kernel": "kernel", "Logits": "predictions"}
 
 
@@ -28,32 +29,30 @@ def read(path: Path) -> dict[str, np.ndarray]:
   """Reads a Keras file.
 
   Args:
-    path: of an HDF5 file.
+    path: an HDF5 file.
 
   Returns:
     Arrays by `layer/tensor`, such as `conv1_bn/gamma`.
 
   Raises:
-    UserError: h5py is missing, or the file is damaged or not Keras'.
+    UserError: h5py is not installed, or the file is damaged or not of Keras.
   """
   try:
     import h5py
   except ImportError as e:
-    raise UserError(
-      f"{path} is Keras' format, which needs h5py: pip install h5py"
-    ) from e
+    raise UserError(f"reading {path} needs h5py: pip install h5py") from e
   try:
     with h5py.File(path, "r") as f:
-      return dict(_ordered(f) if "layers" in f else _named(f))
-  # Of many kinds, by what is broken or by what else the file is.
+      return dict(_numbered_tensors(f) if "layers" in f else _named_tensors(f))
+  # h5py raises many types for damaged and for other files.
   except (AttributeError, LookupError, OSError, RuntimeError, ValueError) as e:
     raise UserError(
-      f"{path} is damaged or no file of Keras weights: download it again"
+      f"{path} is damaged or not a file of Keras weights: download it again"
     ) from e
 
 
-def _named(f: Any) -> Iterator[tuple[str, np.ndarray]]:
-  """Tensors of a file that names them."""
+def _named_tensors(f: Any) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields the tensors of a file with named tensors."""
   if "model_weights" in f:
     f = f["model_weights"]
   for layer in f.attrs["layer_names"]:
@@ -64,8 +63,8 @@ def _named(f: Any) -> Iterator[tuple[str, np.ndarray]]:
       yield "/".join(ours), f[layer][_text(name)][()]
 
 
-def _ordered(f: Any) -> Iterator[tuple[str, np.ndarray]]:
-  """Tensors of a file that numbers them."""
+def _numbered_tensors(f: Any) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields the tensors of a file with numbered tensors."""
   for key, group in f["layers"].items():
     variables = group.get("vars", {})
     layer = _text(variables.attrs.get("name", key)) if variables else key

@@ -1,8 +1,8 @@
-"""How reference libraries name and lay out the tensors of a layer.
+"""Names and axes of a layer's tensors in the reference libraries.
 
-Ours are Flax's: kernels HWIO, depthwise ones HW1C, dense ones (inputs,
-outputs). The tensors of a layer are told apart by `part`, which is the name in
-our tree, but "offset" for a norm's bias: Keras has another name for it.
+Ours are those of Flax: kernels are HWIO, depthwise kernels HW1C and dense
+kernels (inputs, outputs). `part` identifies a tensor of a layer: its name in
+our tree, except for "offset", a norm's bias, whose name in Keras differs.
 """
 
 import dataclasses
@@ -14,14 +14,14 @@ from jaxtyping import Float
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """The conventions of one library.
+  """Conventions of one library.
 
   Attributes:
-    separator: between the name of a layer and that of its tensor.
-    tensors: names of tensors, by our part.
-    axes: by the kind of a kernel ("conv", "depthwise", "dense"), which axes of
-      theirs are ours, in our order.
-    ignored: endings of names of what has no place in our tree.
+    separator: separator between the name of a layer and that of its tensor.
+    tensors: names of tensors, by part.
+    axes: permutation from the library's axes to ours, by kind of kernel
+      ("conv", "depthwise", "dense"); none for kinds with equal axes.
+    ignored: suffixes of tensors that our tree does not have.
   """
 
   separator: str
@@ -30,7 +30,7 @@ class Layout:
   ignored: tuple[str, ...] = ()
 
   def name(self, layer: str, part: str) -> str:
-    """The name of a tensor.
+    """Returns the name of a tensor.
 
     >>> TORCH.name("layer1.0.bn1", "offset")
     'layer1.0.bn1.bias'
@@ -40,11 +40,11 @@ class Layout:
   def to_ours(
     self, array: Float[np.ndarray, "..."], kind: str
   ) -> Float[np.ndarray, "..."]:
-    """Their tensor with our axes.
+    """Returns a tensor with our axes.
 
     Args:
-      array: as their file has it.
-      kind: of the kernel, or "vector".
+      array: tensor of the library's file.
+      kind: kind of the kernel, or "vector".
 
     >>> TORCH.to_ours(np.zeros((64, 3, 7, 7)), "conv").shape
     (7, 7, 3, 64)
@@ -53,7 +53,7 @@ class Layout:
     return array if axes is None else array.transpose(axes)
 
   def their_shape(self, shape: tuple[int, ...], kind: str) -> tuple[int, ...]:
-    """The shape that `to_ours` makes `shape`.
+    """Returns the shape in the library for a shape of ours.
 
     >>> TORCH.their_shape((7, 7, 3, 64), "conv")
     (64, 3, 7, 7)
@@ -74,7 +74,7 @@ TORCH = Layout(
   },
   # OIHW; a depthwise kernel is [c, 1, h, w]; dense ones are (outputs, inputs).
   axes={"conv": (2, 3, 1, 0), "depthwise": (2, 3, 1, 0), "dense": (1, 0)},
-  ignored=(".num_batches_tracked",),  # how often BatchNorm was trained
+  ignored=(".num_batches_tracked",),  # number of training steps
 )
 
 KERAS = Layout(
@@ -87,17 +87,17 @@ KERAS = Layout(
     "mean": "moving_mean",
     "var": "moving_variance",
   },
-  # As ours, but depthwise kernels are [h, w, c, 1].
+  # Equal to ours, except for depthwise kernels: [h, w, c, 1].
   axes={"depthwise": (0, 1, 3, 2)},
 )
 
 
 def kind_of(part: str, shape: tuple[int, ...]) -> str:
-  """What a tensor of ours is to a `Layout`.
+  """Returns the kind of a tensor: "vector", "dense", "depthwise" or "conv".
 
   Args:
-    part: see the module.
-    shape: ours, of a model of 3-channel images.
+    part: see the module's docstring.
+    shape: shape in our tree, for a model of 3-channel images.
 
   >>> kind_of("kernel", (3, 3, 1, 32)), kind_of("kernel", (7, 7, 3, 64))
   ('depthwise', 'conv')

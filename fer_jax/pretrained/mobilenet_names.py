@@ -1,20 +1,21 @@
-"""What reference MobileNets call our layers.
+"""Returns the names in layers in the reference MobileNets.
 
-Each function gives {our layer: its name there}; `v1_*` of MobileNet v1, `v2_*`
-of MobileNetV2.
+Each function returns {our layer: its name in the library}, `v1_*` for MobileNet
+v1 and `v2_*` for MobileNetV2.
 """
 
 from collections.abc import Sequence
 
-# Blocks in each stage. timm counts within them, the others from the first on.
+# Number of blocks per stage. timm numbers the blocks within a stage, the other
+# libraries over all stages.
 V1_STAGES = (1, 2, 2, 6, 2)
 V2_STAGES = (1, 2, 3, 4, 3, 3, 1)
 
 
 def v1_timm() -> dict[str, str]:
-  """Names of timm's `mobilenetv1_100`: `blocks.1.0.conv_dw`."""
+  """Returns the names in timm's `mobilenetv1_100`: `blocks.1.0.conv_dw`."""
   names = {"conv1": "conv_stem", "bn1": "bn1", "fc": "classifier"}
-  for n, (stage, i) in enumerate(_places(V1_STAGES), start=1):
+  for n, (stage, i) in enumerate(_block_positions(V1_STAGES), start=1):
     theirs = f"blocks.{stage}.{i}"
     names[f"block{n}/depthwise_conv"] = f"{theirs}.conv_dw"
     names[f"block{n}/depthwise_bn"] = f"{theirs}.bn1"
@@ -24,9 +25,9 @@ def v1_timm() -> dict[str, str]:
 
 
 def v1_hugging_face() -> dict[str, str]:
-  """Names of transformers' MobileNetV1ForImageClassification.
+  """Returns the names in transformers' MobileNetV1ForImageClassification.
 
-  Its layers are single convolutions: two a block.
+  A layer is a single convolution there: two per block.
 
   >>> v1_hugging_face()["block2/pointwise_conv"]
   'mobilenet_v1.layer.3.convolution'
@@ -45,7 +46,10 @@ def v1_hugging_face() -> dict[str, str]:
 
 
 def v1_keras() -> dict[str, str]:
-  """Names of keras.applications.MobileNet; its classifier is a convolution."""
+  """Returns the names in keras.applications.MobileNet.
+
+  Its classifier is a convolution.
+  """
   names = {"conv1": "conv1", "bn1": "conv1_bn", "fc": "conv_preds"}
   for n in range(1, sum(V1_STAGES) + 1):
     for part, theirs in ("depthwise", "conv_dw"), ("pointwise", "conv_pw"):
@@ -55,9 +59,9 @@ def v1_keras() -> dict[str, str]:
 
 
 def v2_torchvision() -> dict[str, str]:
-  """Names of torchvision's `mobilenet_v2`: `features.2.conv.0.0`.
+  """Returns the names in torchvision's `mobilenet_v2`: `features.2.conv.0.0`.
 
-  The linear convolution at a block's end is not in a group with its norm.
+  The linear convolution at the end of a block is not grouped with its norm.
 
   >>> v2_torchvision()["block1/project_conv"]
   'features.1.conv.1'
@@ -84,7 +88,7 @@ def v2_torchvision() -> dict[str, str]:
 
 
 def v2_timm() -> dict[str, str]:
-  """Names of timm's `mobilenetv2_100`: `blocks.1.0.conv_pwl`."""
+  """Returns the names in timm's `mobilenetv2_100`: `blocks.1.0.conv_pwl`."""
   names = {
     "conv1": "conv_stem",
     "bn1": "bn1",
@@ -92,7 +96,7 @@ def v2_timm() -> dict[str, str]:
     "bn_last": "bn2",
     "fc": "classifier",
   }
-  for n, (stage, i) in enumerate(_places(V2_STAGES), start=1):
+  for n, (stage, i) in enumerate(_block_positions(V2_STAGES), start=1):
     theirs = f"blocks.{stage}.{i}"
     # The first block has no expansion: its projection is its only 1x1.
     convs = ("conv_dw", "conv_pw") if n == 1 else _TIMM_CONVS
@@ -108,9 +112,9 @@ _TIMM_CONVS = ("conv_pw", "conv_dw", "conv_pwl")
 
 
 def v2_hugging_face() -> dict[str, str]:
-  """Names of transformers' MobileNetV2ForImageClassification.
+  """Returns the names in transformers' MobileNetV2ForImageClassification.
 
-  The first block is in its stem.
+  The first block is part of the stem there.
   """
   parts = {
     "expand": "expand_1x1",
@@ -133,7 +137,7 @@ def v2_hugging_face() -> dict[str, str]:
 
 
 def v2_keras() -> dict[str, str]:
-  """Names of keras.applications.MobileNetV2: `block_1_expand_BN`."""
+  """Returns the names in keras.applications.MobileNetV2: `block_1_expand`."""
   names = dict(_V2_KERAS)
   for n in range(1, sum(V2_STAGES) + 1):
     theirs = "expanded_conv" if n == 1 else f"block_{n - 1}"
@@ -144,7 +148,7 @@ def v2_keras() -> dict[str, str]:
 
 
 def v2_keras_2018() -> dict[str, str]:
-  """Names of that model in its first release: `bn1_conv_1_bn_expand`."""
+  """Returns the names in that model's first release: `bn1_conv_1_bn_expand`."""
   names = dict(_V2_KERAS)
   for n in range(1, sum(V2_STAGES) + 1):
     k = n - 1
@@ -164,15 +168,15 @@ _V2_KERAS = {
 
 
 def _v2_parts(n: int) -> tuple[str, ...]:
-  """The convolutions of block `n`, counted from 1."""
+  """Returns the convolutions of block `n`, counted from 1."""
   parts = ("expand", "depthwise", "project")
   return parts[1:] if n == 1 else parts
 
 
-def _places(stages: Sequence[int]) -> list[tuple[int, int]]:
-  """Every block's stage and place in it.
+def _block_positions(stages: Sequence[int]) -> list[tuple[int, int]]:
+  """Returns the stage of each block and its index in the stage.
 
-  >>> _places((1, 2))
+  >>> _block_positions((1, 2))
   [(0, 0), (1, 0), (1, 1)]
   """
   return [(stage, i) for stage, size in enumerate(stages) for i in range(size)]

@@ -1,14 +1,15 @@
-"""What reference ResNets call our layers.
+"""Names of layers in the reference ResNets.
 
-Each function gives {our layer: its name there}. `sizes` are the blocks in each
-stage and `num_convs` the convolutions in a block (2, or 3 in a bottleneck).
+Each function returns {our layer: its name in the library}. `sizes` are the
+numbers of blocks per stage, and `num_convs` is the number of convolutions per
+block (2, or 3 for bottleneck blocks).
 """
 
 from collections.abc import Iterator, Sequence
 
 
 def torchvision(sizes: Sequence[int], num_convs: int) -> dict[str, str]:
-  """Names of torchvision and of timm: `layer1.0.conv1`.
+  """Returns the names in torchvision and timm: `layer1.0.conv1`.
 
   >>> torchvision((1, 1), 2)["layer2_0/downsample_bn"]
   'layer2.0.downsample.1'
@@ -26,7 +27,7 @@ def torchvision(sizes: Sequence[int], num_convs: int) -> dict[str, str]:
 
 
 def hugging_face(sizes: Sequence[int], num_convs: int) -> dict[str, str]:
-  """Names of transformers' ResNetForImageClassification.
+  """Returns the names in transformers' ResNetForImageClassification.
 
   >>> hugging_face((1, 1), 2)["layer2_0/conv1"]
   'resnet.encoder.stages.1.layers.0.layer.0.convolution'
@@ -51,10 +52,10 @@ def hugging_face(sizes: Sequence[int], num_convs: int) -> dict[str, str]:
 def _blocks(
   sizes: Sequence[int], num_convs: int
 ) -> Iterator[tuple[int, int, bool]]:
-  """Every block's stage, place in it, and whether its shortcut is projected.
+  """Yields each block's stage, index in it and whether it has a projection.
 
-  The first of a stage is, where its stride or its channels change the shape:
-  in the first stage only bottlenecks widen their 64 channels.
+  The first block of a stage has one if its stride or its channels change the
+  shape; in the first stage only bottleneck blocks change the 64 channels.
   """
   for stage, num_blocks in enumerate(sizes):
     for i in range(num_blocks):

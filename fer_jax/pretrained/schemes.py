@@ -1,4 +1,4 @@
-"""The naming schemes of reference weights, by model."""
+"""Naming schemes of reference weights, by model."""
 
 import dataclasses
 import functools
@@ -12,8 +12,8 @@ from fer_jax.pretrained.layouts import KERAS, TORCH, Layout
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
-# Mean and deviation of ImageNet's red, green and blue on 0..1, as torchvision,
-# timm and transformers have them; TensorFlow's models take -1 to 1.
+# Mean and standard deviation of ImageNet's red, green and blue in 0..1, as in
+# torchvision, timm and transformers; TensorFlow's models take -1 to 1.
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MINUS_ONE_TO_ONE: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -22,15 +22,15 @@ TENSORFLOW_OPTIONS = {"padding": "tensorflow", "norm_epsilon": 1e-3}
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-  """How one library stores one model.
+  """Storage of one model in one library.
 
   Attributes:
-    name: of the library.
+    name: name of the library.
     layout: names and axes of its tensors.
-    layers: gives {our layer: its name there}.
-    statistics: mean and deviation of the channels it was trained on. Weights
-      of some recipes have others: the publisher's page tells.
-    options: of our model, for the same outputs.
+    layers: returns {our layer: its name in the library}.
+    statistics: mean and standard deviation of the channels in training. Some
+      published weights have others: see their publisher's page.
+    options: options of our model for outputs equal to the reference's.
   """
 
   name: str
@@ -93,9 +93,9 @@ SCHEMES: dict[str, tuple[Scheme, ...]] = {
 
 
 def schemes_of(model: str) -> tuple[Scheme, ...]:
-  """The schemes in which a model's weights are published.
+  """Returns the naming schemes of a model's published weights.
 
   Raises:
-    UserError: there are none.
+    UserError: there are no published weights for the model.
   """
   return SCHEMES[choose("model with reference weights", model, SCHEMES)]

@@ -207,7 +207,7 @@ class Hub:
   def publish(self):
     """Puts the file and its pointer there."""
     scheme = next(s for s in SCHEMES["mobilenet_v2"] if s.name == "timm")
-    places = conversion.places("mobilenet_v2", scheme, 5)
+    places = conversion.reference_tensors("mobilenet_v2", scheme, 5)
     tensors = {p.name: np.ones(p.shape, np.float32) for p in places.values()}
     self.file.parent.mkdir(parents=True)
     self.pointer.parent.mkdir()
@@ -243,7 +243,7 @@ def test_published_weights_are_downloaded_once(hub):
 def test_a_file_that_was_changed_is_refused(hub):
   hub.publish()
   hub.state("0" * 64)
-  with pytest.raises(UserError, match="not what its publisher states"):
+  with pytest.raises(UserError, match="but its publisher states"):
     initial_weights.read("timm:mobilenet_v2")
   assert not list(hub.cache.iterdir())
 
@@ -253,13 +253,13 @@ def test_without_a_network_the_way_out_is_said(hub):
     initial_weights.read("timm:mobilenet_v2")
   message = str(refusal.value)
   assert f"cannot download file://{hub.file}" in message
-  assert "fer_jax.pretrained.convert FILE --model=mobilenet_v2" in message
+  assert "fer-jax convert FILE --model=mobilenet_v2" in message
   assert not list(hub.cache.iterdir())
 
 
 def test_torchvisions_files_need_torch(hub, monkeypatch):
   monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(UserError, match="pip install 'torch>=2.6', or give timm"):
+  with pytest.raises(UserError, match="pip install 'torch>=2.6', or use timm"):
     initial_weights.read("torchvision:resnet18")
 
 
