@@ -1,19 +1,16 @@
 """Videos and cameras: real files, decoded; a file stands in for the camera."""
 
-import functools
-import http.server
 import itertools
 import json
 import sys
-import threading
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import tiny_run
 import trained_run
+from video_files import FRAMES, RATE, write_video
 
-from fer_jax.data import load
 from fer_jax.errors import UserError
 from fer_jax.faces.detection import Face
 from fer_jax.inference import drawing, video, video_io
@@ -23,40 +20,10 @@ from fer_jax.inference.video import Sampling
 
 av = pytest.importorskip("av", reason="the optional extra `video`")
 
-FRAMES, RATE = 20, 10
-
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
   tiny_run.register(monkeypatch)
-
-
-@pytest.fixture
-def images():
-  """Uint8 [20 48 48 3]: the test images, one a frame, as a camera has them."""
-  prepared = str(trained_run.folder() / "prepared")
-  grey = load("bars", data_dir=prepared).split("test").arrays()["image"]
-  return np.repeat(grey[:FRAMES], 3, axis=3)
-
-
-@pytest.fixture
-def film(images, tmp_path):
-  """The images as a video, losslessly."""
-  return write(tmp_path / "film.mkv", images)
-
-
-def write(path, images, codec="ffv1", pixels="bgr0", rate=RATE, turn=0):
-  with av.open(str(path), "w") as container:
-    stream = container.add_stream(codec, rate=rate)
-    stream.height, stream.width = images.shape[1:3]
-    stream.pix_fmt = pixels
-    if turn:
-      stream.set_display_rotation(turn)
-    for image in images:
-      frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image))
-      container.mux(stream.encode(frame))
-    container.mux(stream.encode())
-  return path
 
 
 def left_half(image):
@@ -74,9 +41,9 @@ def lines(capsys):
   return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_frame_is_answered_as_its_image_is(images, film, predictor, capsys):
+def test_a_frame_is_answered_as_its_image_is(frames, film, predictor, capsys):
   counts = video.predict_video(predictor, film, detect=False, as_json=True)
-  expected = predictor.predict(list(images), detect=False)
+  expected = predictor.predict(list(frames), detect=False)
   said = lines(capsys)
   assert [line["frame"] for line in said] == list(range(FRAMES))
   assert [line["time"] for line in said] == [n / RATE for n in range(FRAMES)]
@@ -151,7 +118,7 @@ def decoded(path):
 
 
 def test_the_annotated_video_is_as_long_and_holds_its_boxes(
-  images, film, predictor, tmp_path, monkeypatch
+  frames, film, predictor, tmp_path, monkeypatch
 ):
   def bright(image):
     return left_half(image) if image[0, 0, 0] < 128 else []
@@ -164,9 +131,9 @@ def test_the_annotated_video_is_as_long_and_holds_its_boxes(
     return annotated(image, predictions, class_names)
 
   monkeypatch.setattr(drawing, "annotated", noted)
-  images[5:10, 0, 0] = 255
-  images[[*range(5), *range(10, 20)], 0, 0] = 0
-  film = write(tmp_path / "odd.mkv", images[:, :47, :45])
+  frames[5:10, 0, 0] = 255
+  frames[[*range(5), *range(10, 20)], 0, 0] = 0
+  film = write_video(tmp_path / "odd.mkv", frames[:, :47, :45])
   finder = Predictor(predictor.trained, detector=bright)
   video.predict_video(
     finder, film, sampling=Sampling(every=5), annotate=tmp_path / "out"
@@ -183,32 +150,15 @@ def test_the_annotated_video_is_as_long_and_holds_its_boxes(
   assert np.abs(pictures[7][200, 0] - yellow).max() > 60
 
 
-def test_frames_are_turned_as_a_player_shows_them(images, tmp_path):
-  images[:, :24, :24] = 255
-  path = write(tmp_path / "a.mp4", images[:3], "libx264", "yuv420p", turn=90)
+def test_frames_are_turned_as_a_player_shows_them(frames, tmp_path):
+  frames[:, :24, :24] = 255
+  path = write_video(
+    tmp_path / "a.mp4", frames[:3], "libx264", "yuv420p", turn=90
+  )
   _, (first, *_) = decoded(path)
-  expected = np.rot90(images[0])
+  expected = np.rot90(frames[0])
   assert np.abs(first.astype(float) - expected).mean() < 12
-  assert np.abs(first.astype(float) - images[0]).mean() > 30
-
-
-def test_what_is_no_video_is_named(predictor, tmp_path, film):
-  (tmp_path / "no.mp4").write_bytes(b"not a video" * 99)
-  (tmp_path / "notes.txt").write_text("hello\n" * 99)
-  (tmp_path / "empty.mp4").touch()
-  write(tmp_path / "none.mkv", np.zeros((0, 48, 48, 3), np.uint8))
-  names = {
-    "no.mp4": "is no video that can be read: Invalid data",
-    "notes.txt": "is no video that can be read: it has no pictures",
-    "empty.mp4": "is no video that can be read",
-    "none.mkv": "none.mkv",
-    "missing.mp4": "missing.mp4 is no file",
-    ".": "is no file",
-  }
-  for name, message in names.items():
-    with pytest.raises(UserError, match=message) as e:
-      video.predict_video(predictor, tmp_path / name)
-    assert "\n" not in str(e.value)
+  assert np.abs(first.astype(float) - frames[0]).mean() > 30
 
 
 def test_a_damaged_video_is_answered_in_part(
@@ -294,43 +244,3 @@ def test_a_slow_model_passes_frames_over(
   counts = video.predict_camera(predictor, as_json=True)
   assert [line["frame"] for line in lines(capsys)] == list(range(0, FRAMES, 3))
   assert counts.seen == 7
-
-
-def test_a_video_by_url_is_predicted(film, predictor, capsys, monkeypatch):
-  monkeypatch.setenv("no_proxy", "127.0.0.1")
-  handler = functools.partial(QuietHandler, directory=str(film.parent))
-  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-      url = f"http://127.0.0.1:{server.server_port}/film.mkv"
-      counts = video.predict_video(predictor, url, as_json=True)
-      with pytest.raises(UserError, match="is no video that can be read"):
-        video.predict_video(predictor, url + ".none")
-    finally:
-      server.shutdown()
-      thread.join()
-  assert counts.faces == FRAMES
-  assert {line["source"] for line in lines(capsys)} == {url}
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-  """Serves files without a log."""
-
-  def log_message(self, *args):
-    """Says nothing."""
-
-
-def test_a_live_stream_that_is_not_there_is_named(predictor):
-  with pytest.raises(UserError, match="is no video that can be read"):
-    video.predict_video(predictor, "rtsp://127.0.0.1:9/camera")
-
-
-def test_a_playlist_leads_nowhere_else(film, predictor, tmp_path):
-  playlist = tmp_path / "film.m3u8"
-  playlist.write_text(
-    "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n"
-    "#EXT-X-ENDLIST\n"
-  )
-  with pytest.raises(UserError, match="is no video that can be read"):
-    video.predict_video(predictor, playlist)

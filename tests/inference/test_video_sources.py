@@ -1,0 +1,89 @@
+"""Videos from other places: URLs, streams, and files that are none."""
+
+import functools
+import http.server
+import json
+import threading
+
+import numpy as np
+import pytest
+import tiny_run
+import trained_run
+from video_files import FRAMES, write_video
+
+from fer_jax.errors import UserError
+from fer_jax.inference import video
+from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.trained_model import TrainedModel
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+  tiny_run.register(monkeypatch)
+
+
+@pytest.fixture
+def predictor():
+  trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
+  return Predictor(trained)
+
+
+def test_what_is_no_video_is_named(predictor, tmp_path, film):
+  (tmp_path / "no.mp4").write_bytes(b"not a video" * 99)
+  (tmp_path / "notes.txt").write_text("hello\n" * 99)
+  (tmp_path / "empty.mp4").touch()
+  write_video(tmp_path / "none.mkv", np.zeros((0, 48, 48, 3), np.uint8))
+  names = {
+    "no.mp4": "is no video that can be read: Invalid data",
+    "notes.txt": "is no video that can be read: it has no pictures",
+    "empty.mp4": "is no video that can be read",
+    "none.mkv": "none.mkv",
+    "missing.mp4": "missing.mp4 is no file",
+    ".": "is no file",
+  }
+  for name, message in names.items():
+    with pytest.raises(UserError, match=message) as e:
+      video.predict_video(predictor, tmp_path / name)
+    assert "\n" not in str(e.value)
+
+
+def test_a_video_by_url_is_predicted(film, predictor, capsys, monkeypatch):
+  monkeypatch.setenv("no_proxy", "127.0.0.1")
+  handler = functools.partial(QuietHandler, directory=str(film.parent))
+  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+      url = f"http://127.0.0.1:{server.server_port}/film.mkv"
+      counts = video.predict_video(predictor, url, detect=False, as_json=True)
+      with pytest.raises(UserError, match="is no video that can be read"):
+        video.predict_video(predictor, url + ".none")
+    finally:
+      server.shutdown()
+      thread.join()
+  assert counts.faces == FRAMES
+  out = capsys.readouterr().out.splitlines()
+  said = [json.loads(line) for line in out]
+  assert {line["source"] for line in said} == {url}
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+  """Serves files without a log."""
+
+  def log_message(self, *args):
+    """Says nothing."""
+
+
+def test_a_live_stream_that_is_not_there_is_named(predictor):
+  with pytest.raises(UserError, match="is no video that can be read"):
+    video.predict_video(predictor, "rtsp://127.0.0.1:9/camera")
+
+
+def test_a_playlist_leads_nowhere_else(film, predictor, tmp_path):
+  playlist = tmp_path / "film.m3u8"
+  playlist.write_text(
+    "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n"
+    "#EXT-X-ENDLIST\n"
+  )
+  with pytest.raises(UserError, match="is no video that can be read"):
+    video.predict_video(predictor, playlist)
