@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, UInt8
 from fer_jax.errors import UserError, choose, require
 
 NORMALIZATIONS = ("unit", "mean_std")
-# Of red, green and blue in grey: Rec. ITU-R BT.601, section 2.5.1.
+# Of red, green and blue in gray: Rec. ITU-R BT.601, section 2.5.1.
 LUMA = (0.299, 0.587, 0.114)
 
 Statistic = float | Iterable[float]
@@ -51,7 +51,7 @@ def to_float(
 
   Args:
     images: as stored, 1 or 3 channels.
-    channels: 1 (color is converted to grey) or 3 (grey is repeated).
+    channels: 1 (color is converted to gray) or 3 (gray is repeated).
 
   Raises:
     UserError: the stored channels cannot be converted to `channels`.
@@ -140,7 +140,7 @@ def check(
   )
   must = "be a number of pixels, 1 or more"
   require(ok, "input.image_size", image_size, must)
-  require(channels in (1, 3), "input.channels", channels, "be 1 (grey) or 3")
+  require(channels in (1, 3), "input.channels", channels, "be 1 (gray) or 3")
   if _normalization(normalization) == "mean_std":
     _statistic("mean", mean, channels)
     _statistic("std", std, channels)

@@ -1,8 +1,9 @@
 """Finds and reads CK+ in any form of its release.
 
 The official tree of sequences, unpacked; CK+48, the last three frames of each
-labelled sequence cut to 48x48 pixels, as folders or zipped; and ckextended.csv,
-a table of one face a sequence in FER2013's columns, without subjects.
+labeled sequence cropped to 48x48 pixels, as folders or zipped; and
+ckextended.csv, a table of one face per sequence in FER2013's columns, without
+subjects.
 
 Lucey et al., "The Extended Cohn-Kanade Dataset (CK+): A complete dataset for
 action unit and emotion-specified expression", CVPR Workshops 2010

@@ -125,7 +125,7 @@ def read_votes(places: Iterable[Path]) -> Int[np.ndarray, "n 10"]:
 
   Returns:
     Votes for each column of `class_names.FERPLUS_COLUMNS`; row `i` is on row
-    `i` of fer2013.csv, which is what `row` is in the data sets fer2013 (unless
+    `i` of fer2013.csv, which is what `row` is in the datasets fer2013 (unless
     prepared from folders of images) and ferplus.
 
   Raises:

@@ -1,7 +1,7 @@
 """Writing of prepared examples: array_record files, shard by shard.
 
 A shard that is complete stays where the preparation is interrupted, and the
-next preparation from the same files goes on behind it.
+next preparation from the same files continues after it.
 """
 
 import dataclasses

@@ -14,7 +14,7 @@ from fer_jax.output_folder import write_output
 # A group's title, and its images with the caption of each, of any lines.
 Group = tuple[str, Sequence[tuple[UInt8[np.ndarray, "h w c"], str]]]
 
-# Pixels of a sheet. An image is scaled by a whole number, so that its pixels
+# Pixels of a sheet. An image is scaled by an integer, so that its pixels
 # stay sharp squares, to at most TILE, or shrunk to it.
 TILE = 96
 _GAP = 4

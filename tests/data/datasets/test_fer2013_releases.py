@@ -308,3 +308,20 @@ def test_what_was_found_instead_of_a_release_is_said(tmp_path, name, message):
   assert fer2013_releases.find([tmp_path]) == []
   error = fer2013_releases.missing([tmp_path], given=True)
   assert message in str(error) and "\n" not in str(error)
+
+
+def test_names_in_archives_never_leave_them(tmp_path):
+  """Members are read by name, and nothing is ever extracted."""
+  face = image_files(all_faces()[:1])
+  ((name, content),) = face.items()
+  hostile = {f"../../{name}": content, "/etc/train/angry/x": b"?"}
+  write_files(tmp_path / "in", {"archive.zip": zipped(hostile)})
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.raises(UserError, match="archive.zip: holds neither"):
+    list(fer2013_releases.read(tmp_path / "in/archive.zip"))
+  table = FORMS["csv"](all_faces())["fer2013.csv"]
+  members = {"/fer2013.csv.bak": b"?", "../fer2013/fer2013.csv": table}
+  write_files(tmp_path / "in", {"fer2013.tar.gz": tarred(members, "w:gz")})
+  before.append(tmp_path / "in/fer2013.tar.gz")
+  assert len(list(fer2013_releases.read(before[-1]))) == 42
+  assert sorted(tmp_path.rglob("*")) == sorted(before)
