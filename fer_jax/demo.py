@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   model_flags.start()
   web_app, server = load_serving()
-  from fer_jax.serving.image_api import Answerer
+  from fer_jax.serving.image_api import ImageApi
 
   with server.listen(given.host, given.port) as listener:
     loopback = server.is_loopback(listener)
@@ -43,17 +43,17 @@ def main(argv: Sequence[str]) -> None:
         " use the model, unencrypted and without a password",
         file=sys.stderr,
       )
-    answerer = Answerer.load(given.workdir, given.checkpoint)
+    image_api = ImageApi.load(given.workdir, given.checkpoint)
     print("compiling ...", flush=True)
-    answerer.warm_up()
-    if not answerer.finds_faces:
+    image_api.warm_up()
+    if not image_api.finds_faces:
       print(
         "faces cannot be found, so each picture is taken as one face: pip"
         " install 'fer_jax[faces]'"
       )
     print(f"open {server.url(given.host, listener)} (Ctrl-C ends)", flush=True)
     names = server.names(given.host, loopback)
-    server.serve(web_app.make_app(answerer, names), listener)
+    server.serve(web_app.make_app(image_api, names), listener)
 
 
 def load_serving() -> tuple[ModuleType, ModuleType]:

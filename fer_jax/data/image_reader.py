@@ -60,7 +60,9 @@ class UnknownFormatError(UnreadableError):
   """No image, or one of a format that is not read."""
 
 
-def read(source: Source, *, color: bool = False) -> UInt8[np.ndarray, "h w c"]:
+def read(
+  source: Source, *, color: bool = False, max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "h w c"]:
   """Reads an image of any size and kind.
 
   Of several pictures in a file, the first.
@@ -70,12 +72,13 @@ def read(source: Source, *, color: bool = False) -> UInt8[np.ndarray, "h w c"]:
       image, or an array `[h w]` or `[h w 1|3|4]` of uint8, uint16 (0..65535) or
       floats (0..1).
     color: three channels (RGB) instead of one (ITU-R 601-2 luma).
+    max_pixels: images of more are not decoded.
 
   Raises:
-    UnreadableError: it is no image, damaged, or larger than `MAX_PIXELS` or
+    UnreadableError: it is no image, damaged, or larger than `max_pixels` or
       `MAX_BYTES`.
   """
-  return _array(_load(source, color))
+  return _array(_load(source, color, max_pixels))
 
 
 def read_square(
@@ -126,7 +129,9 @@ def _fit(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size c"]:
   )
 
 
-def _load(source: Source, color: bool) -> Image.Image:
+def _load(
+  source: Source, color: bool, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
   """Returns an image upright, of mode L or RGB."""
   mode = "RGB" if color else "L"
   try:
@@ -134,16 +139,16 @@ def _load(source: Source, color: bool) -> Image.Image:
       if isinstance(source, Image.Image):
         if source.format == "EPS":  # whose pixels Ghostscript would make
           raise UnknownFormatError("EPS is not read")
-        return _converted(source, mode)
+        return _converted(source, mode, max_pixels)
       if isinstance(source, str | os.PathLike):
         with _open_regular(source) as file:
-          return _decoded(file, mode)
+          return _decoded(file, mode, max_pixels)
       if isinstance(source, bytes | bytearray | memoryview):
-        return _decoded(io.BytesIO(source), mode)
+        return _decoded(io.BytesIO(source), mode, max_pixels)
       if hasattr(source, "read"):
-        return _decoded(cast(IO[bytes], source), mode)
+        return _decoded(cast(IO[bytes], source), mode, max_pixels)
       pixels = image_arrays.eight_bits(source)
-      return _converted(image_arrays.to_pillow(pixels), mode)
+      return _converted(image_arrays.to_pillow(pixels), mode, max_pixels)
   except UnreadableError:
     raise
   except UserError as e:
@@ -169,7 +174,7 @@ def _open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
   return os.fdopen(descriptor, "rb")
 
 
-def _decoded(file: IO[bytes], mode: str) -> Image.Image:
+def _decoded(file: IO[bytes], mode: str, max_pixels: int) -> Image.Image:
   start = file.read(32)
   file.seek(-len(start), os.SEEK_CUR)
   if not isinstance(start, bytes):
@@ -182,16 +187,16 @@ def _decoded(file: IO[bytes], mode: str) -> Image.Image:
     formats += ("HEIF",) if b"avif" not in start else ()
   try:
     with Image.open(file, formats=formats) as image:
-      return _converted(image, mode)
+      return _converted(image, mode, max_pixels)
   except UnidentifiedImageError as e:
     what = "empty" if not start else f"not an image ({', '.join(FORMATS)})"
     raise UnknownFormatError(what) from e
   except Image.DecompressionBombError as e:
-    raise TooLargeError(_too_large(str(e))) from e
+    raise TooLargeError(_too_large(str(e), max_pixels)) from e
 
 
-def _converted(image: Image.Image, mode: str) -> Image.Image:
-  _check_size(image)
+def _converted(image: Image.Image, mode: str, max_pixels: int) -> Image.Image:
+  _check_size(image, max_pixels)
   # A copy only where EXIF asks for a turn: images may be large.
   if image.getexif().get(0x0112, 1) != 1:
     image = ImageOps.exif_transpose(image)
@@ -207,19 +212,20 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
   return image if image.mode == mode else image.convert(mode)
 
 
-def _check_size(image: Image.Image) -> None:
+def _check_size(image: Image.Image, max_pixels: int) -> None:
   width, height = image.size
   if not width or not height:
     raise UnreadableError(f"{width} x {height} pixels")
   pixels = width * height
   size = pixels * _BYTES_PER_PIXEL.get(image.mode, 4)
-  if pixels > MAX_PIXELS or size > MAX_BYTES:
-    raise TooLargeError(_too_large(f"{width:,} x {height:,} pixels"))
+  if pixels > max_pixels or size > MAX_BYTES:
+    what = f"{width:,} x {height:,} pixels"
+    raise TooLargeError(_too_large(what, max_pixels))
 
 
-def _too_large(what: str) -> str:
+def _too_large(what: str, max_pixels: int) -> str:
   return (
-    f"{what}: at most {MAX_PIXELS // 10**6} megapixels are read; scale it down"
+    f"{what}: at most {max_pixels // 10**6} megapixels are read; scale it down"
   )
 
 

@@ -1,4 +1,4 @@
-// The webcam, and frames of it as the person sees them: mirrored.
+// The webcam; its frames are mirrored, as people see themselves.
 
 const REASONS = {
   NotAllowedError: "The browser was not allowed to use the webcam: allow it for this page, then try again.",
@@ -22,7 +22,7 @@ export class Camera {
 
   async start() {
     if (!navigator.mediaDevices?.getUserMedia) {
-      throw new Error("Browsers give a webcam only to pages at localhost or over https: open this page so, or choose a picture.");
+      throw new Error("Browsers allow a webcam only on localhost or over https: open this page that way, or choose a picture.");
     }
     let stream;
     try {

@@ -1,4 +1,4 @@
-"""Keeps other people's pages away from a server on this machine."""
+"""Keeps other sites' pages away from a server on this machine."""
 
 import ipaddress
 import urllib.parse
@@ -8,8 +8,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The page loads nothing but its own files and pictures it was given or made
-# itself, and cannot be put into another page.
+# The page loads nothing but its own files and images that it was given or made
+# itself, and cannot be embedded in another page.
 _HEADERS = {
   "Content-Security-Policy": (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src"
@@ -24,17 +24,17 @@ _HEADERS = {
 }
 
 
-class Guard:
-  """Refuses what does not come from the app's own page; adds headers.
+class HostCheck:
+  """Refuses requests that do not come from the app's own page; adds headers.
 
-  A page elsewhere can have its name resolve to 127.0.0.1 and so pass for this
-  server's own in a browser (DNS rebinding), but the Host header tells: it has
-  that name. Addresses cannot be rebound. A page that merely posts here is
-  told by Sec-Fetch-Site.
+  Another site can have its name resolve to 127.0.0.1 and so pass for this
+  server in a browser (DNS rebinding), but then the Host header has that name.
+  Addresses cannot be rebound. A page that merely posts here is recognized by
+  Sec-Fetch-Site, or in browsers that do not send it by Origin.
 
   Args:
-    app: what is guarded.
-    names: what the server may be called in a browser besides its addresses.
+    app: the application.
+    names: host names of the server besides its addresses.
   """
 
   def __init__(self, app: ASGIApp, names: Collection[str] = ("localhost",)):
@@ -50,22 +50,22 @@ class Guard:
       await send(message)
 
     headers, app = Headers(scope=scope), self._app
-    if not is_own(headers.get("host", ""), self._names):
+    if not is_own_host(headers.get("host", ""), self._names):
       app = _refusal(
-        400, "This server is not called so: open the address it has printed."
+        400, "Invalid Host header: open the address that the demo has printed."
       )
-    elif headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-      app = _refusal(403, "Other pages cannot use this server.")
+    elif not is_own_page(headers):
+      app = _refusal(403, "Pages of other sites cannot use this server.")
     await app(scope, receive, send_with_headers)
 
 
-def is_own(host: str, names: Collection[str]) -> bool:
-  """Whether a Host header is an address or one of some names, with any port.
+def is_own_host(host: str, names: Collection[str]) -> bool:
+  """Returns whether a Host header is an address or a name, with any port.
 
-  >>> is_own("127.0.0.1:8000", ()), is_own("[::1]", ())
-  (True, True)
-  >>> is_own("LOCALHOST:80", {"localhost"}), is_own("evil.example", ())
+  >>> is_own_host("127.0.0.1:8000", ()), is_own_host("evil.example", ())
   (True, False)
+  >>> is_own_host("LOCALHOST:80", {"localhost"}), is_own_host("[::1]", ())
+  (True, True)
   """
   try:
     name = urllib.parse.urlsplit(f"//{host}").hostname or ""
@@ -75,6 +75,24 @@ def is_own(host: str, names: Collection[str]) -> bool:
   except ValueError:
     return False
   return True
+
+
+def is_own_page(headers: Headers) -> bool:
+  """Returns whether a request comes from a page of this server, or from none.
+
+  >>> is_own_page(Headers({"host": "a:1", "origin": "http://a:1"}))
+  True
+  >>> is_own_page(Headers({"host": "a:1", "origin": "http://b:1"}))
+  False
+  """
+  site = headers.get("sec-fetch-site")
+  if site is not None:
+    return site in ("none", "same-origin")
+  origin = headers.get("origin")
+  if origin is None:  # No browser, or a page opened by its address.
+    return True
+  host = origin.partition("://")[2]
+  return host != "" and host.lower() == headers.get("host", "").lower()
 
 
 def _refusal(status: int, error: str) -> ASGIApp:

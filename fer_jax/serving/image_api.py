@@ -1,4 +1,4 @@
-"""Answers about one picture, as JSON: its faces, what they express, and why."""
+"""Analyzes one image: its faces, their expressions, and Grad-CAM, as JSON."""
 
 import base64
 import io
@@ -19,15 +19,17 @@ from fer_jax.inference.gradcam import GradCam
 from fer_jax.inference.predictor import Prediction, Predictor
 from fer_jax.pretrained import released
 
-# Faces classified at once: a picture has few, and each call pays for all.
+# Faces classified at once: an image has few, and each call costs the same.
 _BATCH_SIZE = 8
+# Images are decoded one at a time; 4 bytes per pixel, and as much again.
+MAX_PIXELS = 50_000_000
 
 
-class RefusedError(Exception):
-  """A picture that gets no answer.
+class RequestError(Exception):
+  """A request that is refused.
 
   Attributes:
-    status: of HTTP.
+    status: HTTP status code.
     message: one sentence for the page: what is wrong, and the way out.
   """
 
@@ -37,12 +39,12 @@ class RefusedError(Exception):
     self.message = message
 
 
-class Answerer:
-  """Answers about pictures, with programs compiled once.
+class ImageApi:
+  """Analyzes images, with programs compiled once.
 
   Args:
-    predictor: classifies, and finds faces.
-    finds_faces: whether it can: without the extra `faces` it cannot.
+    predictor: finds and classifies faces.
+    finds_faces: whether it has a detector: that needs the extra `faces`.
   """
 
   def __init__(self, predictor: Predictor, finds_faces: bool = True):
@@ -71,13 +73,13 @@ class Answerer:
     return cls(Predictor(trained, detector))
 
   def warm_up(self) -> None:
-    """Compiles, so that the first answer is as quick as the others."""
+    """Compiles, so that the first analysis is as fast as the others."""
     file = io.BytesIO()
     Image.new("L", (96, 96)).save(file, "PNG")
-    self.answer(file.getvalue(), detect=False)
+    self.analyze(file.getvalue(), detect=False)
 
   def describe(self) -> dict[str, Any]:
-    """What the page says of the model, fit for JSON."""
+    """Returns what the page shows of the model, as JSON values."""
     trained = self._predictor.trained
     return {
       "name": trained.config.model.name,
@@ -88,32 +90,32 @@ class Answerer:
       "detection": self.finds_faces,
     }
 
-  def answer(
+  def analyze(
     self, content: bytes, *, detect: bool = True, explain: bool = True
   ) -> dict[str, Any]:
-    """Answers about one picture.
+    """Analyzes one image.
 
     Args:
       content: of its file.
-      detect: whether to look for faces; otherwise it is one.
-      explain: whether to say where the model looks.
+      detect: whether to detect faces; otherwise the image is one face.
+      explain: whether to compute Grad-CAM.
 
     Returns:
-      Fit for JSON: `width` and `height` in pixels, upright; `seconds`; and of
+      JSON values: `width` and `height` in pixels, upright; `seconds`; and for
       each face, the largest first, `label`, `probability`, `probabilities`,
-      `box` and `score` as a `Prediction` has them, `crop` and `gradcam` as
-      PNGs in data URLs, and `located`, whether any place speaks for the label
-      (`gradcam` and `located` are None if not asked for).
+      `box` and `score` as in `Prediction`, `crop` and `gradcam` as PNGs in data
+      URLs, and `located`, whether any region supports the label (`gradcam` and
+      `located` are None without `explain`).
 
     Raises:
-      RefusedError: it cannot be read, or faces cannot be found here.
+      RequestError: it cannot be read, or there is no face detector.
     """
     started = time.monotonic()
     if detect and not self.finds_faces:
-      raise RefusedError(
+      raise RequestError(
         422,
-        "Finding faces needs the optional extra: pip install -e '.[faces]' and"
-        " start again, or turn it off.",
+        "Detecting faces needs an optional extra: pip install"
+        " 'fer_jax[faces]' and restart the demo, or turn it off.",
       )
     pixels = self._read(content)
     crops = self._predictor.crops(pixels, detect)
@@ -132,29 +134,31 @@ class Answerer:
 
   def _read(self, content: bytes) -> UInt8[np.ndarray, "h w c"]:
     if not content:
-      raise RefusedError(400, "The file is empty: choose another picture.")
+      raise RequestError(400, "The file is empty: choose another picture.")
     color = self._predictor.trained.image_shape[-1] == 3
     try:
-      return image_reader.read(io.BytesIO(content), color=color)
+      return image_reader.read(content, color=color, max_pixels=MAX_PIXELS)
     except image_reader.UnreadableError as e:
       if isinstance(e, image_reader.UnknownFormatError):
-        raise RefusedError(
+        raise RequestError(
           415,
           "This is not a picture that can be read here: choose a JPEG, PNG,"
           " WebP, GIF, BMP or TIFF file.",
         ) from e
       if isinstance(e, image_reader.TooLargeError):
-        raise RefusedError(
-          422, "The picture has too many pixels: choose a smaller one."
+        raise RequestError(
+          422,
+          f"The picture has more than {MAX_PIXELS // 10**6} megapixels: choose"
+          " a smaller one.",
         ) from e
-      raise RefusedError(
+      raise RequestError(
         422, f"The picture is damaged ({e}): choose another one."
       ) from e
 
   def _maps(
     self, found: Sequence[Prediction]
   ) -> Iterable[Float32[np.ndarray, "h w"]]:
-    """How much each place of each face speaks for its label."""
+    """Returns how much each region of each face supports its label."""
     if not found:
       return []
     names = self._predictor.class_names
@@ -172,8 +176,8 @@ def _face(
   fields |= {"crop": _data_url(prediction.crop), "gradcam": None}
   fields["located"] = None
   if values is not None:
-    look = explanation_sheets.overlay(prediction.crop, values)
-    fields |= {"gradcam": _data_url(look), "located": bool(values.any())}
+    overlay = explanation_sheets.overlay(prediction.crop, values)
+    fields |= {"gradcam": _data_url(overlay), "located": bool(values.any())}
   return fields
 
 

@@ -1,6 +1,6 @@
-// The page: where pictures come from, asking about them, what is said.
+// The page: sources of pictures, requests to the server, messages.
 
-import { draw, fitLabels, summary } from "./answers.js";
+import { draw, fitLabels, summary } from "./results.js";
 import { Camera } from "./camera.js";
 
 const $ = (id) => document.getElementById(id);
@@ -9,8 +9,8 @@ const SMALL = 320; // pixels; smaller pictures are shown enlarged
 
 let view = "empty"; // or "picture", "camera", "taken": a frame of the webcam
 let model = { max_bytes: Infinity };
-let last = null; // the picture that is shown, to ask about it again
-let asking = null; // stops the question under way
+let last = null; // the picture that is shown, to analyze it again
+let asking = null; // aborts the request under way
 let turns = 0; // of the live switch
 
 const camera = new Camera($("video"), () => {
@@ -34,7 +34,7 @@ function show(next) {
 }
 
 function say(text) {
-  // Only changes are read out.
+  // Screen readers read changes only.
   if ($("status").textContent !== text) $("status").textContent = text;
   $("error").hidden = $("instead").hidden = true;
 }
@@ -50,7 +50,7 @@ function drawAnswer(answer) {
   draw(answer, $("boxes"), $("answers"));
 }
 
-// Stops the question under way, and takes its answer off the page.
+// Aborts the request under way and removes its results from the page.
 function clear() {
   asking?.abort();
   asking = null;
@@ -75,7 +75,7 @@ async function ask(picture, signal) {
   return answer;
 }
 
-// Asks about a picture and shows the answer; whether there was one.
+// Analyzes a picture and shows the results; returns whether there were any.
 async function look(picture) {
   asking?.abort();
   const own = (asking = new AbortController());
@@ -99,7 +99,7 @@ async function look(picture) {
     return true;
   } catch (error) {
     if (!own.signal.aborted) {
-      // What cannot even be shown is no picture.
+      // The browser cannot show it either: not a picture.
       if (!$("unseen").hidden) show("empty");
       drawAnswer(NOTHING);
       fail(error.message);
@@ -189,7 +189,7 @@ async function take() {
   }
 }
 
-// One frame after the answer about the one before; none while the page is
+// One frame after the results of the previous one; none while the page is
 // hidden, when there are no animation frames.
 async function live() {
   const turn = ++turns;
@@ -242,7 +242,7 @@ document.addEventListener("drop", (event) => {
   if (event.dataTransfer.files.length) {
     usePicture(event.dataTransfer.files[0]);
   } else {
-    fail("That was no file: save the picture first, then drop its file.");
+    fail("That was not a file: save the picture first, then drop its file.");
   }
 });
 

@@ -1,4 +1,4 @@
-"""The demo's server: an address of its own, served until Ctrl-C."""
+"""The demo's server: listens at an address and serves until Ctrl-C."""
 
 import contextlib
 import ipaddress
@@ -9,21 +9,20 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from fer_jax.errors import UserError
+from fer_jax.serving.connection_limits import LimitedProtocol
 
-# Requests at once; each may hold a picture in memory.
-_MOST_REQUESTS = 64
-_SECONDS_TO_END = 3
+_SHUTDOWN_SECONDS = 3
 
 
 def listen(host: str, port: int) -> socket.socket:
-  """Takes an address, before anything slow is begun.
+  """Listens at an address, before anything slow starts.
 
   Args:
-    host: an address of this machine, or a name of it.
-    port: 0 is any that is free.
+    host: an address or a name of this machine.
+    port: 0 is any free one.
 
   Raises:
-    UserError: the address is not this machine's, or the port is taken.
+    UserError: the address is not this machine's, or the port is in use.
   """
   try:
     family, _, _, _, address = socket.getaddrinfo(
@@ -32,24 +31,24 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address[:2], family=family)
   except socket.gaierror as e:
     raise UserError(
-      f"--host={host} is not known: 127.0.0.1 is this machine alone, 0.0.0.0"
-      " all that reach it"
+      f"host={host} is unknown: 127.0.0.1 serves this machine alone, 0.0.0.0"
+      " every machine that reaches it"
     ) from e
   except OSError as e:
     reason = os.strerror(e.errno) if e.errno else e  # Without the address.
     raise UserError(
-      f"cannot listen on --host={host} --port={port}: {reason}; give another,"
-      " or --port=0 for any that is free"
+      f"cannot listen on host={host} port={port}: {reason}; give another, or"
+      " port=0 for any free one"
     ) from e
 
 
 def is_loopback(listener: socket.socket) -> bool:
-  """Whether only this machine reaches a listener."""
+  """Returns whether only this machine reaches a listener."""
   return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 def names(host: str, loopback: bool) -> set[str]:
-  """What a server may be called in a browser, besides its addresses."""
+  """Returns the host names of a server, besides its addresses."""
   known = {"localhost", host.lower()}
   if not loopback:
     machine = socket.gethostname().lower()
@@ -58,7 +57,7 @@ def names(host: str, loopback: bool) -> set[str]:
 
 
 def url(host: str, listener: socket.socket) -> str:
-  """Where a browser finds it; by the machine's name if it has any address."""
+  """Returns the URL, with the machine's name if it listens everywhere."""
   address, port = listener.getsockname()[:2]
   if ipaddress.ip_address(address).is_unspecified:
     host = socket.gethostname()
@@ -76,13 +75,13 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
       ws="none",
       server_header=False,
       proxy_headers=False,
-      limit_concurrency=_MOST_REQUESTS,
-      timeout_graceful_shutdown=_SECONDS_TO_END,
+      http=LimitedProtocol,
+      timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
   )
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
-  """Serves until Ctrl-C, which is how it is meant to end."""
+  """Serves until Ctrl-C."""
   with contextlib.suppress(KeyboardInterrupt):
     make_server(app).run(sockets=[listener])

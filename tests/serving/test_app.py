@@ -1,4 +1,4 @@
-"""The demo over HTTP: its answers, its limits, and what it refuses."""
+"""The demo over HTTP: its results, its limits, and what it refuses."""
 
 import asyncio
 import base64
@@ -11,9 +11,8 @@ import urllib.request
 
 import numpy as np
 import pytest
-import tiny_run
-import trained_run
 from PIL import Image
+from sample_images import encoded, picture
 
 pytest.importorskip("starlette", reason="needs the extra `demo`")
 pytest.importorskip("httpx2", reason="needs httpx2")
@@ -22,50 +21,18 @@ from starlette.testclient import TestClient
 
 from fer_jax import demo
 from fer_jax.errors import UserError
-from fer_jax.faces.detection import Face
 from fer_jax.inference import explanation_sheets, gradcam
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.serving import app, server
-from fer_jax.serving.image_api import Answerer
+from fer_jax.serving import image_api as image_api_module
+from fer_jax.serving.image_api import ImageApi
 
 LOCAL = "http://127.0.0.1:8000"
 
 
-def left_half(image):
-  """Finds one face in any picture but a black one."""
-  h, w, _ = image.shape
-  return [Face((0, 0, w / 2, h), None, None, 0.9)] if image.any() else []
-
-
-@pytest.fixture(scope="module")
-def trained():
-  with pytest.MonkeyPatch.context() as patch:
-    tiny_run.register(patch)
-    return TrainedModel.load(trained_run.workdir(), batch_size=8)
-
-
-@pytest.fixture(scope="module")
-def answerer(trained):
-  made = Answerer(Predictor(trained, left_half))
-  made.warm_up()
-  return made
-
-
 @pytest.fixture
-def client(answerer):
-  return TestClient(app.make_app(answerer), base_url=LOCAL)
-
-
-def encoded(pixels, kind="PNG"):
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, kind)
-  return file.getvalue()
-
-
-def picture(height=60, width=100):
-  rng = np.random.default_rng(0)
-  return rng.integers(1, 256, size=(height, width, 3), dtype=np.uint8)
+def client(image_api):
+  return TestClient(app.make_app(image_api), base_url=LOCAL)
 
 
 def pixels_of(data_url):
@@ -77,7 +44,7 @@ def pixels_of(data_url):
 def test_the_page_and_its_files_are_served(client):
   page = client.get("/")
   assert page.headers["content-type"].startswith("text/html")
-  for name in ("page.css", "page.js", "answers.js", "camera.js"):
+  for name in ("page.css", "page.js", "results.js", "camera.js"):
     assert client.get(f"/{name}").status_code == 200
   assert client.get("/app.py").status_code == 404
   assert client.get("/predict").status_code == 405
@@ -98,7 +65,7 @@ def test_the_model_is_described(client):
   assert said["detection"] is True and said["max_bytes"] == 10 * 2**20
 
 
-def test_a_picture_is_answered(client, trained):
+def test_an_image_is_analyzed(client, trained):
   answer = client.post("/predict", content=encoded(picture())).json()
   assert (answer["width"], answer["height"]) == (100, 60)
   assert answer["seconds"] > 0
@@ -118,7 +85,7 @@ def test_a_picture_is_answered(client, trained):
   assert face["located"] == values.any()
 
 
-def test_less_is_done_if_less_is_asked_for(client):
+def test_options_do_less(client):
   content = encoded(picture(48, 48)[..., 0])
   answer = client.post("/predict?detect=0&explain=0", content=content).json()
   (face,) = answer["faces"]
@@ -134,8 +101,8 @@ def test_a_picture_without_faces_has_none(client):
   assert answer["faces"] == [] and answer["width"] == 100
 
 
-def test_nothing_compiles_after_warming_up(client, answerer, monkeypatch):
-  steps = [answerer._gradcam._step, answerer._predictor.trained._step("none")]
+def test_nothing_compiles_after_warming_up(client, image_api, monkeypatch):
+  steps = [image_api._gradcam._step, image_api._predictor.trained._step("none")]
   before = [step._cache_size() for step in steps]
   for shape in ((60, 100), (30, 31)):
     client.post("/predict", content=encoded(picture(*shape)))
@@ -153,7 +120,7 @@ def test_nothing_compiles_after_warming_up(client, answerer, monkeypatch):
     (413, "larger than 10 MiB", bytes(app.MAX_BYTES + 1)),
   ],
 )
-def test_what_is_no_picture_is_refused(client, status, sentence, content):
+def test_what_is_not_an_image_is_refused(client, status, sentence, content):
   response = client.post("/predict", content=content)
   assert response.status_code == status
   (error,) = response.json().values()
@@ -161,13 +128,13 @@ def test_what_is_no_picture_is_refused(client, status, sentence, content):
 
 
 def test_too_many_pixels_are_refused(client, monkeypatch):
-  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+  monkeypatch.setattr(image_api_module, "MAX_PIXELS", 1000)
   response = client.post("/predict", content=encoded(picture()))
   assert response.status_code == 422
-  assert "too many pixels" in response.json()["error"]
+  assert "megapixels" in response.json()["error"]
 
 
-def test_an_upload_is_cut_off_at_the_limit(answerer):
+def test_an_upload_is_cut_off_at_the_limit(image_api):
   received, sent = [], []
 
   async def receive():
@@ -185,7 +152,7 @@ def test_an_upload_is_cut_off_at_the_limit(answerer):
     "query_string": b"",
     "headers": [(b"host", b"localhost")],
   }
-  asyncio.run(app.make_app(answerer)(scope, receive, send))
+  asyncio.run(app.make_app(image_api)(scope, receive, send))
   assert sent[0]["status"] == 413
   assert sum(received) == app.MAX_BYTES + 2**20
 
@@ -209,7 +176,7 @@ def test_switches_are_checked(client):
     ("[", 400),
   ],
 )
-def test_a_server_of_another_name_is_not_this_one(client, host, status):
+def test_other_host_names_are_refused(client, host, status):
   response = client.get("/model", headers={"host": host})
   assert response.status_code == status
 
@@ -220,6 +187,27 @@ def test_other_pages_cannot_post(client):
     headers = {"sec-fetch-site": site}
     response = client.post("/predict", content=content, headers=headers)
     assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+  "origin, status",
+  [
+    (LOCAL, 200),
+    ("http://127.0.0.1:9000", 403),
+    ("https://evil.example", 403),
+    ("null", 403),
+    ("", 403),
+  ],
+)
+def test_browsers_without_sec_fetch_site_are_checked_by_origin(
+  client, origin, status
+):
+  response = client.post(
+    "/predict?detect=0&explain=0",
+    content=encoded(picture()),
+    headers={"origin": origin},
+  )
+  assert response.status_code == status
 
 
 _opened: list[str] | None = None
@@ -242,21 +230,21 @@ def test_nothing_is_stored(client, monkeypatch):
 
 
 def test_without_the_detector_whole_pictures_are_faces(trained):
-  answerer = Answerer(Predictor(trained), finds_faces=False)
-  client = TestClient(app.make_app(answerer), base_url=LOCAL)
+  image_api = ImageApi(Predictor(trained), finds_faces=False)
+  client = TestClient(app.make_app(image_api), base_url=LOCAL)
   assert client.get("/model").json()["detection"] is False
   content = encoded(picture())
   refused = client.post("/predict", content=content)
   assert refused.status_code == 422
-  assert "pip install -e '.[faces]'" in refused.json()["error"]
+  assert "pip install 'fer_jax[faces]'" in refused.json()["error"]
   answer = client.post("/predict?detect=0", content=content).json()
   assert len(answer["faces"]) == 1
 
 
-def test_a_fault_of_ours_is_one_sentence(answerer, monkeypatch):
+def test_an_internal_error_is_one_sentence(image_api, monkeypatch):
   monkeypatch.setattr(Predictor, "crops", lambda *args: 1 / 0)
   client = TestClient(
-    app.make_app(answerer), base_url=LOCAL, raise_server_exceptions=False
+    app.make_app(image_api), base_url=LOCAL, raise_server_exceptions=False
   )
   response = client.post("/predict", content=encoded(picture()))
   assert response.status_code == 500
@@ -266,9 +254,9 @@ def test_a_fault_of_ours_is_one_sentence(answerer, monkeypatch):
 def test_a_port_in_use_is_named():
   with server.listen("127.0.0.1", 0) as taken:
     port = taken.getsockname()[1]
-    with pytest.raises(UserError, match=f"--port={port}: .*--port=0"):
+    with pytest.raises(UserError, match=f"port={port}: .*port=0"):
       server.listen("127.0.0.1", port)
-  with pytest.raises(UserError, match="--host=256.1.1.1"):
+  with pytest.raises(UserError, match="host=256.1.1.1"):
     server.listen("256.1.1.1", 0)
 
 
@@ -285,7 +273,7 @@ def test_addresses_are_told_apart():
   assert len(server.names("0.0.0.0", False)) > 2
 
 
-def test_ctrl_c_ends_it(answerer):
+def test_ctrl_c_ends_it(image_api):
   with server.listen("127.0.0.1", 0) as listener:
     found = []
 
@@ -296,7 +284,7 @@ def test_ctrl_c_ends_it(answerer):
 
     visitor = threading.Thread(target=visit)
     visitor.start()
-    server.serve(app.make_app(answerer), listener)
+    server.serve(app.make_app(image_api), listener)
     visitor.join()
   assert found == [200]
 
@@ -305,5 +293,5 @@ def test_a_missing_package_is_named(monkeypatch):
   monkeypatch.setitem(sys.modules, "uvicorn", None)
   monkeypatch.delitem(sys.modules, "fer_jax.serving.server")
   monkeypatch.delattr("fer_jax.serving.server")
-  with pytest.raises(UserError, match=r"uvicorn: pip install -e '.\[demo\]'"):
+  with pytest.raises(UserError, match=r"uvicorn: pip install 'fer_jax.demo.'"):
     demo.load_serving()

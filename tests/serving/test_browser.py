@@ -6,8 +6,6 @@ import threading
 import headless
 import numpy as np
 import pytest
-import tiny_run
-import trained_run
 from PIL import Image
 
 pytest.importorskip("uvicorn", reason="needs the extra `demo`")
@@ -15,28 +13,13 @@ pytest.importorskip("playwright", reason="needs playwright")
 
 from playwright import sync_api
 
-from fer_jax.faces.detection import Face
-from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.serving import app, server
-from fer_jax.serving.image_api import Answerer
-
-
-def left_half(image):
-  """Finds one face in any picture but a black one."""
-  h, w, _ = image.shape
-  return [Face((0, 0, w / 2, h), None, None, 0.9)] if image.any() else []
 
 
 @pytest.fixture(scope="module")
-def address():
-  with pytest.MonkeyPatch.context() as patch:
-    tiny_run.register(patch)
-    trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
-  answerer = Answerer(Predictor(trained, left_half))
-  answerer.warm_up()
+def address(image_api):
   with server.listen("127.0.0.1", 0) as listener:
-    running = server.make_server(app.make_app(answerer))
+    running = server.make_server(app.make_app(image_api))
     thread = threading.Thread(target=running.run, args=([listener],))
     thread.start()
     yield server.url("127.0.0.1", listener)

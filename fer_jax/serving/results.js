@@ -1,10 +1,10 @@
-// Draws an answer: boxes on the picture, and a card for each face.
+// Draws results: boxes on the picture, and a card for each face.
 
 const MANY = 6; // faces that a sentence names
 
 const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}\u00a0%`;
 
-// Shows faces in place of those shown before. Cards are kept where they can be,
+// Shows faces in place of the previous ones. Cards are reused where possible,
 // so that bars move and the focus stays while a webcam is live.
 export function draw(answer, boxes, cards) {
   const { faces } = answer;
@@ -21,7 +21,7 @@ export function draw(answer, boxes, cards) {
   fitLabels(boxes);
 }
 
-// Leaves only the numbers of the boxes where labels would cover each other.
+// Shortens the labels to numbers if they would cover each other.
 export function fitLabels(boxes) {
   boxes.classList.remove("short");
   const labels = [...boxes.children].map((box) => box.firstElementChild.getBoundingClientRect());
@@ -71,14 +71,14 @@ function fillCard(card, face, number) {
   find("number").textContent = number;
   find("label").textContent = face.label;
   find("probability").textContent = percent(face.probability);
-  find("score").textContent = face.score === null ? "" : `a face with ${percent(face.score, 1)} certainty`;
+  find("score").textContent = face.score === null ? "" : `detected with ${percent(face.score, 1)} confidence`;
   find("crop").src = face.crop;
   find("crop").alt = `Face ${number}, as the model sees it`;
   find("look").hidden = face.gradcam === null;
   if (face.gradcam) {
     find("gradcam").src = face.gradcam;
-    find("gradcam").alt = `What in face ${number} speaks for ${face.label}: brighter is more`;
-    find("why").textContent = face.located ? "what speaks for it" : "no place speaks for it";
+    find("gradcam").alt = `Regions of face ${number} that support ${face.label}: brighter is more`;
+    find("why").textContent = face.located ? "what supports the label" : "no region supports the label";
   }
   const rows = card.querySelector("tbody");
   const classes = Object.entries(face.probabilities);
