@@ -36,22 +36,20 @@ def main(argv: Sequence[str]) -> None:
   if not given.workdir:
     raise UserError("workdir= names no run: give a folder of `fer-jax train`")
   model_flags.start()
-  from fer_jax.evaluation import predictions, report
-  from fer_jax.pretrained import released
+  from fer_jax.api import evaluate_model
 
-  trained = [
-    released.load_model(name, given.checkpoint) for name in given.workdir
-  ]
-  results = report.results_of(
-    predictions.predict(
-      trained, given.split, given.tta, given.manual_dir, given.data_dir
-    ),
+  folder = Path(given.output or Path(given.workdir[0]) / "report").expanduser()
+  results = evaluate_model(
+    given.workdir,
+    given.split,
     given.tta,
+    checkpoint=given.checkpoint,
+    output=folder,
+    manual_dir=given.manual_dir,
+    data_dir=given.data_dir,
   )
   print(results)
-  folder = Path(given.output or trained[0].workdir / "report").expanduser()
-  *_, page = report.write(results, trained, folder)
-  print(f"wrote {page} with its plots and tables")
+  print(f"wrote {folder / 'index.html'} with its plots and tables")
 
 
 COMMAND = app.Command("evaluate", __doc__, define_flags, main)

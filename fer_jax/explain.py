@@ -42,28 +42,24 @@ def main(argv: Sequence[str]) -> None:
   if output.suffix.lower() != ".png":
     raise UserError(f"output={output} must end in .png")
   model_flags.start()
-  import numpy as np
-
+  from fer_jax.api import explain_model, load_model
   from fer_jax.data.image_inputs import list_inputs
-  from fer_jax.evaluation.predictions import open_dataset
-  from fer_jax.inference import explanation_sheets
   from fer_jax.output_folder import check_output, write_output
-  from fer_jax.pretrained import released
 
-  trained = released.load_model(given.workdir, given.checkpoint)
+  model = load_model(given.workdir, checkpoint=given.checkpoint)
   names = [Path(name).expanduser() for name in argv[1:]]
   inputs = list_inputs(names).images if names else {}
   check_output(output, inputs)
-  if inputs:
-    images, targets = _read(trained, inputs), None
-  else:
-    dataset = open_dataset(trained, given.manual_dir, given.data_dir)
-    split = dataset.split(given.split)
-    order = np.random.default_rng(given.seed).permutation(len(split))
-    examples = split.read(np.sort(order[: given.count]))
-    images, targets = examples["image"], examples["target"]
-  sheet = explanation_sheets.explain(
-    trained, images, targets, layer=given.layer, attention=given.attention
+  sheet = explain_model(
+    model,
+    _read(model.trained, inputs) if inputs else None,
+    split=given.split,
+    count=given.count,
+    seed=given.seed,
+    layer=given.layer,
+    attention=given.attention,
+    manual_dir=given.manual_dir,
+    data_dir=given.data_dir,
   )
   with write_output(output, inputs) as temporary:
     sheet.save(temporary, "PNG")

@@ -4,7 +4,6 @@ fer-jax export [--workdir=W] [--format=onnx] [--output=DIR]
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -23,13 +22,16 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   model_flags.start()
-  from fer_jax.inference import exporting
-  from fer_jax.pretrained import released
+  from fer_jax.api import export_model
 
-  trained = released.load_model(given.workdir, given.checkpoint)
-  folder = Path(given.output or trained.workdir / "export").expanduser()
-  for path in exporting.export(trained, folder, given.format):
-    print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB")
+  print(
+    export_model(
+      given.workdir,
+      given.output or None,
+      given.format,
+      checkpoint=given.checkpoint,
+    )
+  )
 
 
 COMMAND = app.Command("export", __doc__, define_flags, main)

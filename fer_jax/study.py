@@ -9,12 +9,11 @@ trained again. WORKDIR/report holds tables and plots on one page.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
 from fer_jax.cli import app, config_overrides, model_flags
-from fer_jax.errors import UserError, choose
+from fer_jax.errors import UserError
 
 
 def define_flags() -> None:
@@ -36,31 +35,19 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   model_flags.start()
-  from fer_jax.studies import (
-    comparison,
-    plan,
-    run_results,
-    study_report,
-    training,
-  )
+  from fer_jax.studies.run_study import run_study
 
-  folder = Path(given.workdir).expanduser()
-  runs = plan.plan(
+  study = run_study(
     given.configs,
     _seeds(given.seeds),
+    given.workdir,
     config_overrides.texts(given),
-    folder,
-    given.all_folds,
+    split=given.split,
+    baseline=given.baseline,
+    processes=given.processes,
+    all_folds=given.all_folds,
   )
-  if given.baseline:
-    choose("baseline", given.baseline, {run.recipe for run in runs})
-  training.train(runs, given.processes)
-  recipes = comparison.compare(
-    run_results.gather(runs, given.split), given.baseline
-  )
-  page = study_report.write(recipes, given.split, folder / "report")
-  print((page.parent / "tables.md").read_text())
-  print(f"wrote {page} with its plots and tables")
+  print(f"{study}\nwrote {study.page} with its plots and tables")
 
 
 def _seeds(given: Sequence[str]) -> list[int]:

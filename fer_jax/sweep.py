@@ -40,22 +40,29 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   recipe = recipe_flags.read_flags()
   try:
-    from fer_jax.sweeps import plan, search
+    from fer_jax.sweeps.run_sweep import run_sweep
   except ModuleNotFoundError as e:
     raise UserError(
       f"a sweep needs the package {e.name}: pip install 'fer_jax[sweep]'"
     ) from e
-  planned = plan.plan(
+  sweep = run_sweep(
     recipe.config,
     given.space,
-    recipe.overrides,
     recipe.workdir,
-    storage=given.storage,
+    num_trials=given.trials,
     sampler=given.sampler,
     pruner=given.pruner,
-    num_trials=given.trials,
+    workers=given.workers,
+    storage=given.storage,
+    fixed=recipe.overrides,
   )
-  search.search(planned, given.workers)
+  print(f"\n{sweep}\nwrote {sweep.page} with its plots and tables")
+  if sweep.best:
+    place = recipe.workdir / "best"
+    print(
+      f"train the best: fer-jax train --config={sweep.best_config}"
+      f" --workdir={place}"
+    )
 
 
 COMMAND = app.Command("sweep", __doc__, define_flags, main)

@@ -48,6 +48,8 @@ class Results:
       f" {self.leak_free.loss:.4f}"
     )
 
+  __repr__ = __str__
+
   def to_json(self) -> dict[str, Any]:
     """Returns the scores as dictionaries that can be written as JSON."""
     found = {

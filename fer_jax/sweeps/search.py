@@ -2,21 +2,27 @@
 
 import contextlib
 import functools
+import pathlib
 
 from fer_jax.errors import UserError
-from fer_jax.sweeps import best_config, plan, processes, sweep_report
+from fer_jax.sweeps import plan, processes, sweep_report
 from fer_jax.sweeps.trial_store import TrialStore
-from fer_jax.sweeps.trials import FAILED, RUNNING, best_trial
+from fer_jax.sweeps.trials import FAILED, RUNNING, Trial
 from fer_jax.sweeps.worker import work
 
 
-def search(planned: plan.Plan, workers: int = 1) -> None:
+def search(
+  planned: plan.Plan, workers: int = 1
+) -> tuple[list[Trial], pathlib.Path]:
   """Trains what is left of a sweep and writes its report.
 
   Args:
     planned: the sweep.
     workers: 1 trains in this process; more, each in a process of its own,
       which share the devices.
+
+  Returns:
+    All trials, and the page of the report.
 
   Raises:
     UserError: bad input, or every trial failed.
@@ -32,11 +38,14 @@ def search(planned: plan.Plan, workers: int = 1) -> None:
         processes.run(plan.check_experiments, planned, 1)
         train = functools.partial(work, log_to_file=True)
         processes.run(train, planned, workers)
-    finish(store)
+    return finish(store)
 
 
-def finish(store: TrialStore) -> None:
-  """Writes the report and prints the table.
+def finish(store: TrialStore) -> tuple[list[Trial], pathlib.Path]:
+  """Writes the report.
+
+  Returns:
+    All trials, and the page of the report.
 
   Raises:
     UserError: every trial failed.
@@ -48,12 +57,7 @@ def finish(store: TrialStore) -> None:
       f"all {len(trials)} trials failed, the first: {failed[0].reason}"
     )
   folder = planned.workdir / "report"
-  page = sweep_report.write(planned, trials, folder)
-  print("\n" + (folder / "trials.md").read_text())
-  print(f"wrote {page} with its plots and tables")
-  if best_trial(trials, planned.sign):
-    command = best_config.command_of(planned, folder / best_config.NAME)
-    print(f"train the best: {command}")
+  return trials, sweep_report.write(planned, trials, folder)
 
 
 def _opening(store: TrialStore) -> str:

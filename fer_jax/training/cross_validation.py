@@ -67,6 +67,8 @@ class Folds:
     )
     return "\n".join(lines)
 
+  __repr__ = __str__
+
 
 def cross_validate(
   config: ConfigDict, workdir: str | os.PathLike[str]
@@ -81,6 +83,11 @@ def cross_validate(
   Raises:
     UserError: the dataset has no folds, or as `train_and_evaluate`.
     Interrupted: SIGINT or SIGTERM was received; the state is saved.
+
+  Example:
+    config = fer_jax.get_config("jiang_ri:ckplus", num_epochs=1)
+    folds = fer_jax.run_cross_validation(config, "runs/folds")
+    print(folds.accuracy, folds)
   """
   must = "be 0 in cross-validation, which needs held-out examples"
   require(not config.overfit, "overfit", config.overfit, must)

@@ -72,6 +72,10 @@ def load(
   Raises:
     UserError: the name or an option is unknown, or the release is missing or
       wrong.
+
+  Example:
+    dataset = fer_jax.load_dataset("synthetic_faces", num_train=64)
+    images = dataset.split("train").arrays()["image"]  # uint8 [64, 48, 48, 1]
   """
   options = {key: value for key, value in options.items() if value is not None}
   view = {key: options.pop(key) for key in views.OPTIONS if key in options}

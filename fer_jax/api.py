@@ -1,0 +1,213 @@
+"""Functions on trained models: load, evaluate, explain, export."""
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from fer_jax.evaluation import predictions, report
+from fer_jax.inference import explanation_sheets, exporting
+from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.pretrained import released
+
+Source = str | os.PathLike[str]
+
+
+def load_model(
+  source: Source | None = None,
+  *,
+  checkpoint: str = "best",
+  batch_size: int = 0,
+  tta: str = "none",
+  detector: Any = None,
+) -> Predictor:
+  """Loads a released model, or one that you trained.
+
+  Args:
+    source: a name that `list_released` returns, or the workdir of a run; None
+      is the default released model.
+    checkpoint: of a run, "best" or "latest".
+    batch_size: faces per compiled call; 0 is the model's own.
+    tta: test-time augmentation: "none", "flip" or "ten_crop".
+    detector: finds faces; the default one if None, see
+      `fer_jax.faces.detection.create_detector`.
+
+  Returns:
+    A predictor with `predict`, `annotate`, `explain` and `stream`.
+
+  Raises:
+    UserError: there is no such model, or it cannot be read.
+
+  Example:
+    model = fer_jax.load_model("runs/example")
+    image = np.zeros([48, 48], np.uint8)
+    for face in model.predict(image, detect=False):
+      print(face.label, face.probability)
+  """
+  trained = released.load_model(source, checkpoint, batch_size)
+  return Predictor(trained, detector, tta=tta)
+
+
+def load(workdir: Source, **options: Any) -> Predictor:
+  """Loads a model; the former name of `load_model`.
+
+  Args:
+    workdir: as `load_model`'s `source`.
+    **options: as in `load_model`.
+  """
+  warnings.warn(
+    "fer_jax.load is now fer_jax.load_model", FutureWarning, stacklevel=2
+  )
+  return load_model(workdir, **options)
+
+
+def evaluate_model(
+  models: Source | Predictor | Sequence[Source | Predictor],
+  split: str = "test",
+  tta: str = "none",
+  *,
+  checkpoint: str = "best",
+  output: Source | None = None,
+  manual_dir: str | None = None,
+  data_dir: str | None = None,
+) -> report.Results:
+  """Evaluates a model, or an ensemble of several, on the dataset it is for.
+
+  Args:
+    models: workdirs of runs, names of released models, or loaded models;
+      several are an ensemble, the mean of their probabilities.
+    split: "train", "validation", "test", or several joined by "+".
+    tta: test-time augmentation: "none", "flip" or "ten_crop".
+    checkpoint: of runs, "best" or "latest".
+    output: the folder of a report with plots, tables and a page; None writes
+      none.
+    manual_dir: where the dataset's release lies, if it has moved.
+    data_dir: where prepared data lie, if they have moved.
+
+  Returns:
+    Predictions and scores with 95 % intervals; printed, it is a table.
+
+  Raises:
+    UserError: there is no such model, dataset or split.
+
+  Example:
+    results = fer_jax.evaluate_model("runs/example", split="validation")
+    print(results.scores.accuracy, results.scores.intervals["accuracy"])
+  """
+  is_one = isinstance(models, str | os.PathLike | Predictor)
+  listed: Any = [models] if is_one else models
+  trained = [_trained(model, checkpoint) for model in listed]
+  results = report.results_of(
+    predictions.predict(trained, split, tta, manual_dir, data_dir), tta
+  )
+  if output is not None:
+    report.write(results, trained, Path(output).expanduser())
+  return results
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedModel:
+  """The files of an exported model; printed, they are listed with their sizes.
+
+  Attributes:
+    folder: where they are.
+    files: their paths.
+  """
+
+  folder: Path
+  files: tuple[Path, ...]
+
+  def __str__(self) -> str:
+    return "\n".join(
+      f"{path}  {path.stat().st_size / 1e6:,.2f} MB" for path in self.files
+    )
+
+
+def export_model(
+  model: Source | Predictor | None = None,
+  output: Source | None = None,
+  format: str = "stablehlo",
+  *,
+  checkpoint: str = "best",
+) -> ExportedModel:
+  """Writes a model as files that run without this package.
+
+  Args:
+    model: a workdir, the name of a released model, or a loaded model.
+    output: the folder to write; None is `export` in the workdir.
+    format: "stablehlo" (programs for JAX) or "onnx".
+    checkpoint: of a run, "best" or "latest".
+
+  Raises:
+    UserError: there is no such model, or the files cannot be written.
+
+  Example:
+    print(fer_jax.export_model("runs/example", "exported"))
+  """
+  trained = _trained(model, checkpoint)
+  folder = Path(output or trained.workdir / "export").expanduser()
+  return ExportedModel(folder, tuple(exporting.export(trained, folder, format)))
+
+
+def explain_model(
+  model: Source | Predictor | None = None,
+  images: UInt8[np.ndarray, "n h w c"] | None = None,
+  *,
+  split: str = "validation",
+  count: int = 24,
+  seed: int = 0,
+  layer: str = "",
+  attention: bool = False,
+  checkpoint: str = "best",
+  manual_dir: str | None = None,
+  data_dir: str | None = None,
+) -> Image.Image:
+  """Draws faces beside the places that speak for their class (Grad-CAM).
+
+  For photos in which faces are to be found, use `load_model(...).explain`.
+
+  Args:
+    model: a workdir, the name of a released model, or a loaded model.
+    images: faces of the size that the model takes; None draws some of a split.
+    split: where images are drawn from.
+    count: how many are drawn.
+    seed: draws them.
+    layer: the layer whose feature maps are used; "" is a suitable one.
+    attention: whether to show the model's own CBAM maps instead.
+    checkpoint: of a run, "best" or "latest".
+    manual_dir: where the dataset's release lies, if it has moved.
+    data_dir: where prepared data lie, if they have moved.
+
+  Returns:
+    A picture, which notebooks show and `save` writes.
+
+  Raises:
+    UserError: there is no such model, dataset, split or layer.
+
+  Example:
+    sheet = fer_jax.explain_model("runs/example", count=4)
+    sheet.save("explained.png")
+  """
+  trained, targets = _trained(model, checkpoint), None
+  if images is None:
+    dataset = predictions.open_dataset(trained, manual_dir, data_dir)
+    examples = dataset.split(split)
+    order = np.random.default_rng(seed).permutation(len(examples))
+    drawn = examples.read(np.sort(order[:count]))
+    images, targets = drawn["image"], drawn["target"]
+  return explanation_sheets.explain(
+    trained, images, targets, layer=layer, attention=attention
+  )
+
+
+def _trained(model: Source | Predictor | None, checkpoint: str) -> TrainedModel:
+  if isinstance(model, Predictor):
+    return model.trained
+  return released.load_model(model, checkpoint)

@@ -1,0 +1,79 @@
+"""A whole study: trains recipes with seeds, compares them, writes a report."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fer_jax.errors import choose
+from fer_jax.studies import (
+  comparison,
+  plan,
+  run_results,
+  study_report,
+  training,
+)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class StudyResult:
+  """The recipes of a study, compared; printed, they are tables.
+
+  Attributes:
+    recipes: means over seeds, intervals and tests, in the order given.
+    page: the report, a page of HTML.
+  """
+
+  recipes: list[comparison.Recipe]
+  page: Path
+
+  def __repr__(self) -> str:
+    return (self.page.parent / "tables.md").read_text()
+
+
+def run_study(
+  recipes: Sequence[str],
+  seeds: Sequence[int] = (0,),
+  workdir: str | os.PathLike[str] = "runs/study",
+  overrides: Mapping[str, Any] | None = None,
+  *,
+  split: str = "validation",
+  baseline: str = "",
+  processes: int = 0,
+  all_folds: bool = False,
+) -> StudyResult:
+  """Trains every recipe with every seed, and compares them.
+
+  Finished runs are not trained again: the same call resumes a study, and
+  recipes or seeds can be added later.
+
+  Args:
+    recipes: names of recipes, or files; ":CHOICE" may follow.
+    seeds: of the runs of each recipe.
+    workdir: runs go to `runs` there, the report to `report`.
+    overrides: fields of every recipe, by dotted name.
+    split: what is compared: "validation", "test", or both joined by "+".
+    baseline: the recipe that others are tested against; "" is the first.
+    processes: 0 trains in this process; more, so many runs at once, each in a
+      process of its own.
+    all_folds: whether to train a run for each fold, of a dataset with folds.
+
+  Raises:
+    UserError: a recipe or field is wrong, or a run failed.
+    Interrupted: SIGINT or SIGTERM was received; the state is saved.
+
+  Example:
+    fields = {"num_epochs": 1, "dataset.name": "synthetic_faces"}
+    study = fer_jax.run_study(["resnet18", "pan:resnet34"], [0], "s", fields)
+    print(study)
+  """
+  folder = Path(workdir).expanduser()
+  runs = plan.plan(recipes, seeds, overrides or {}, folder, all_folds)
+  if baseline:
+    choose("baseline", baseline, {run.recipe for run in runs})
+  training.train(runs, processes)
+  outcomes = run_results.gather(runs, split)
+  compared = comparison.compare(outcomes, baseline)
+  page = study_report.write(compared, split, folder / "report")
+  return StudyResult(compared, page)

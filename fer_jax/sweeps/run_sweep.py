@@ -1,0 +1,88 @@
+"""A whole sweep as one call."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fer_jax.sweeps import best_config, plan, search
+from fer_jax.sweeps.trials import Trial, best_trial
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SweepResult:
+  """The trials of a sweep; printed, they are a table.
+
+  Attributes:
+    trials: all of them, by number.
+    best: the one with the best score; None if no trial has one.
+    best_config: a recipe of the best, for `get_config` and `fer-jax train`.
+    page: the report, a page of HTML.
+  """
+
+  trials: list[Trial]
+  best: Trial | None
+  best_config: Path
+  page: Path
+
+  def __repr__(self) -> str:
+    return (self.page.parent / "trials.md").read_text()
+
+
+def run_sweep(
+  config: ConfigDict,
+  space: str,
+  workdir: str | os.PathLike[str] = "runs/sweep",
+  *,
+  num_trials: int = 0,
+  sampler: str = "tpe",
+  pruner: str = "median",
+  workers: int = 1,
+  storage: str = "",
+  fixed: Mapping[str, Any] | None = None,
+) -> SweepResult:
+  """Searches a space of configurations for the best validation score.
+
+  The same call resumes a sweep that was interrupted.
+
+  Args:
+    config: what all trials share.
+    space: a space by name ("lewis"), or a file with `get_space`; ":CHOICE" may
+      follow.
+    workdir: trials go to `trials` there, the report to `report`.
+    num_trials: how many in total; 0 is all points of a finite space.
+    sampler: "tpe" (Bayesian), "grid" or "random".
+    pruner: "median", "hyperband" or "none".
+    workers: trials at once, each in a process if more than 1.
+    storage: Optuna's database URL, or a file; "" is a journal in `workdir`.
+    fixed: fields of `config` that are set on purpose, and not searched.
+
+  Raises:
+    UserError: the space or a field is wrong, or every trial failed.
+    Interrupted: SIGINT or SIGTERM was received; the state is saved.
+
+  Example:
+    config = fer_jax.get_config("resnet18")
+    sweep = fer_jax.run_sweep(config, "lewis", "sweep", num_trials=2)
+    print(sweep.best, sweep)
+  """
+  planned = plan.plan(
+    config,
+    space,
+    fixed or {},
+    Path(workdir).expanduser(),
+    storage=storage,
+    sampler=sampler,
+    pruner=pruner,
+    num_trials=num_trials,
+  )
+  trials, page = search.search(planned, workers)
+  return SweepResult(
+    trials=trials,
+    best=best_trial(trials, planned.sign),
+    best_config=page.parent / best_config.NAME,
+    page=page,
+  )

@@ -1,0 +1,168 @@
+"""The public API: what `import fer_jax` offers, and its docstrings' examples.
+
+The examples run in the order of a user's work, on a network of one block and
+images made for the tests.
+"""
+
+import importlib
+import inspect
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import test_cross_validation
+import tiny_run
+
+import fer_jax
+from fer_jax import config as configs
+from fer_jax import recipes
+from fer_jax.data.datasets import registry
+
+FUNCTIONS = [
+  "load_dataset",
+  "train_and_evaluate",
+  "load_model",
+  "evaluate_model",
+  "export_model",
+  "explain_model",
+  "run_study",
+  "run_sweep",
+  "run_cross_validation",
+]
+TINY = {
+  "model.name": "tiny",
+  "dataset.name": "bars",
+  "init_from": "",
+  "input.image_size": 24,
+  "input.channels": 1,
+  "input.mean": (0.5,),
+  "input.std": (0.25,),
+  "augment.resized_crop": 0.0,
+  "parallel": "jit",
+  "batch_size": 32,
+  "eval_batch_size": 32,
+  "num_epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+  """Where the examples run, with recipes made tiny."""
+  folder = tmp_path_factory.mktemp("api")
+  load = recipes.load_recipe
+
+  def tiny(recipe: str) -> Any:
+    config = load(recipe)
+    folds = "ckplus" in recipe
+    fields = TINY | {"dataset.name": "folded" if folds else "bars"}
+    with config.unlocked():
+      for section in ("model", "dataset"):  # Their options are others'.
+        for option in [*config[section]]:
+          if f"{section}.{option}" not in configs.flatten(_default()):
+            del config[section][option]
+      config.update_from_flattened_dict(fields)
+      config.dataset.data_dir = str(folder / "prepared")
+    return configs.lock(config)
+
+  with pytest.MonkeyPatch.context() as patch:
+    tiny_run.register(patch)
+    patch.setitem(
+      registry.DATASETS, "folded", f"{test_cross_validation.__name__}:Folded"
+    )
+    patch.setattr(recipes, "load_recipe", tiny)
+    patch.setattr("fer_jax.studies.plan.load_recipe", tiny)
+    patch.chdir(folder)
+    yield folder
+
+
+def _default() -> Any:
+  from fer_jax.configs import default
+
+  return default.get_config()
+
+
+def example_of(name: str) -> str:
+  """Returns the example of a function's docstring."""
+  text = inspect.getdoc(getattr(fer_jax, name)) or ""
+  _, found, example = text.partition("\nExample:\n")
+  assert found, f"{name} has no example"
+  return textwrap.dedent(example)
+
+
+# In one test, since each example uses what those before it have left.
+def test_examples_of_docstrings_run(folder):
+  space: dict[str, Any] = {"fer_jax": fer_jax, "np": np}
+  for name in FUNCTIONS:
+    exec(compile(example_of(name), name, "exec"), space)
+  result = space["result"]
+  assert result.num_epochs == 1 and result.best_checkpoint.is_dir()
+  assert f"{space['results'].scores.accuracy:.2%}" in repr(space["results"])
+  assert (folder / "exported" / "model_cpu.stablehlo").stat().st_size > 0
+  assert np.asarray(space["sheet"]).std() > 0
+  assert {recipe.name for recipe in space["study"].recipes} == {
+    "resnet18",
+    "pan:resnet34",
+  }
+  assert "resnet18" in repr(space["study"])
+  assert len(space["sweep"].trials) == 2 and space["sweep"].best
+  assert "learning_rate" in repr(space["sweep"])
+  assert len(space["folds"].folds) == 3 and "pooled" in repr(space["folds"])
+
+
+def test_an_ensemble_is_evaluated_and_reported(folder):
+  loaded = fer_jax.load_model("runs/example")
+  one = fer_jax.evaluate_model(loaded, output="report")
+  two = fer_jax.evaluate_model([loaded, "runs/example"])
+  assert two.scores.accuracy == one.scores.accuracy
+  assert (folder / "report" / "index.html").is_file()
+
+
+def test_load_is_the_former_name_of_load_model(folder):
+  with pytest.warns(FutureWarning, match="load is now fer_jax.load_model"):
+    assert "tiny" in repr(fer_jax.load("runs/example"))
+
+
+def test_every_public_name_is_there_and_documented():
+  assert set(fer_jax.__all__) == {"__version__", *fer_jax._PUBLIC}
+  assert set(fer_jax.__all__) <= set(dir(fer_jax))
+  for name in fer_jax._PUBLIC:
+    value = getattr(fer_jax, name)
+    assert len(inspect.getdoc(value) or "") > 20, name
+    # A module of the same name would take its place once it is imported.
+    assert importlib.util.find_spec(f"fer_jax.{name}") is None
+  with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    fer_jax.nothing  # noqa: B018
+
+
+def test_type_checkers_see_every_public_name():
+  source = inspect.getsource(fer_jax)
+  block = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
+  for name in fer_jax._PUBLIC:
+    assert re.search(rf"\b{name}\b", block), name
+  assert pathlib.Path(fer_jax.__file__).with_name("py.typed").is_file()
+
+
+def test_importing_is_quick():
+  code = (
+    "import sys, fer_jax, fer_jax.cli.main, fer_jax.train, fer_jax.predict;"
+    "sys.exit(bool({'jax', 'numpy', 'flax'} & set(sys.modules)))"
+  )
+  assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_lists_and_configs():
+  assert "resnet50" in fer_jax.list_models()
+  assert "synthetic_faces" in fer_jax.list_datasets()
+  assert {"resnet50", "jiang_ri"} <= set(fer_jax.list_configs())
+  model = fer_jax.create_model("resnet18", num_classes=7, stem="small")
+  assert model.num_classes == 7
+  with pytest.raises(fer_jax.UserError, match="mean resnet50"):
+    fer_jax.get_config("resnet5")
+  with pytest.raises(fer_jax.UserError, match="mean batch_size"):
+    fer_jax.get_config("resnet50", batch_sise=3)

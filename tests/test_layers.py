@@ -1,0 +1,135 @@
+"""Who may import whom: nothing imports upward, and nothing in a circle."""
+
+import ast
+import pathlib
+
+import fer_jax
+
+ROOT = pathlib.Path(fer_jax.__file__).parent
+# From the lowest layer up; a layer imports itself and what is below it.
+LAYERS = [
+  {
+    "errors",
+    "files",
+    "fonts",
+    "output_folder",
+    "renamed_fields",
+    "text_output",
+    "configs",
+    "__init__",
+  },
+  {"ops"},
+  {"models", "data", "faces"},
+  {"config", "config_fields", "recipes"},
+  {"evaluation", "inference", "training", "pretrained"},
+  {"studies", "sweeps", "serving"},
+  {"api"},
+  {"cli"},
+]
+LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
+COMMANDS = len(LAYERS)  # every other module of the package itself
+# configs/sweeps describes spaces in the terms of fer_jax.sweeps.
+EXCEPTIONS = {("fer_jax.configs.sweeps", "fer_jax.sweeps")}
+
+
+def modules() -> dict[str, ast.Module]:
+  """Returns every module's source, by name."""
+  return {
+    ".".join(["fer_jax", *path.relative_to(ROOT).with_suffix("").parts]): (
+      ast.parse(path.read_text())
+    )
+    for path in ROOT.rglob("*.py")
+  }
+
+
+def imports(tree: ast.AST, everywhere: bool) -> set[str]:
+  """Returns the modules of the package that a module imports.
+
+  Args:
+    tree: the module.
+    everywhere: whether to count imports in functions, too. Imports for type
+      checkers and of entry points (`if ...:`) never count.
+  """
+  found: set[str] = set()
+  for node in ast.iter_child_nodes(tree):
+    if isinstance(node, ast.If):
+      continue
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    elif everywhere or not isinstance(
+      node, ast.FunctionDef | ast.AsyncFunctionDef
+    ):
+      found |= imports(node, everywhere)
+  return {name for name in found if name.startswith("fer_jax.")}
+
+
+def level(module: str) -> int:
+  """Returns the layer of a module, from 0."""
+  return LEVELS.get(module.split(".")[1], COMMANDS)
+
+
+def test_nothing_imports_upward():
+  upward = [
+    f"{module} imports {imported}"
+    for module, tree in modules().items()
+    for imported in imports(tree, everywhere=True)
+    if level(imported) > level(module)
+    and not imported.startswith("fer_jax.__")
+    and not any(
+      module.startswith(a) and imported.startswith(b) for a, b in EXCEPTIONS
+    )
+  ]
+  assert not upward
+
+
+def test_no_one_imports_a_command():
+  commands = {
+    f"fer_jax.{path.stem}"
+    for path in ROOT.glob("*.py")
+    if path.stem not in LEVELS
+  }
+  assert "fer_jax.train" in commands
+  importers = [
+    f"{module} imports {imported}"
+    for module, tree in modules().items()
+    for imported in imports(tree, everywhere=True)
+    if ".".join(imported.split(".")[:2]) in commands
+  ]
+  assert not importers
+
+
+def test_models_and_data_do_not_know_each_other():
+  for module, tree in modules().items():
+    if module.startswith(("fer_jax.models", "fer_jax.ops")):
+      others = ("fer_jax.data", "fer_jax.faces")
+    elif module.startswith("fer_jax.data"):
+      others = ("fer_jax.models", "fer_jax.ops")
+    else:
+      continue
+    assert not [i for i in imports(tree, True) if i.startswith(others)], module
+
+
+def test_no_module_imports_itself_in_a_circle():
+  names = modules()
+  graph = {
+    module: {
+      imported if imported in names else imported.rpartition(".")[0]
+      for imported in imports(tree, everywhere=False)
+    }
+    - {module}
+    for module, tree in names.items()
+  }
+  done: set[str] = set()
+
+  def visit(module: str, path: list[str]) -> None:
+    assert module not in path, " -> ".join([*path, module])
+    if module in done:
+      return
+    for imported in graph.get(module, ()):
+      visit(imported, [*path, module])
+    done.add(module)
+
+  for module in graph:
+    visit(module, [])
