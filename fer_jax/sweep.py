@@ -19,7 +19,7 @@ from fer_jax.errors import UserError
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  recipe_flags.define_flags("runs/sweep", "trials go to trials/ there")
+  recipe_flags.define_flags("runs/sweep", "Folder of all trials.")
   flags.DEFINE_string(
     "space", None, "Search space, by name or file.", required=True
   )

@@ -101,7 +101,7 @@ def test_examples_of_docstrings_run(folder):
   for name in FUNCTIONS:
     exec(compile(example_of(name), name, "exec"), space)
   result = space["result"]
-  assert result.num_epochs == 1 and result.best_checkpoint.is_dir()
+  assert result.num_epochs == 2 and result.best_checkpoint.is_dir()
   assert f"{space['results'].scores.accuracy:.2%}" in repr(space["results"])
   assert (folder / "exported" / "model_cpu.stablehlo").stat().st_size > 0
   assert np.asarray(space["sheet"]).std() > 0

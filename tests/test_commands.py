@@ -277,7 +277,7 @@ SWEEP = "sweep --config=recipe.py --space=space.py"
 
 # What a user does, and what the one line must have: thing, value, way out.
 MISTAKES = [
-  ("evaluate --workdir=", "--workdir= names no run", "fer_jax.train"),
+  ("evaluate --workdir=", "--workdir= names no run", "fer-jax train"),
   ("evaluate --workdir=run --split=test+test", "--split=test+test", "twice"),
   *(
     (f"{name} --workdir=nowhere x.png", "workdir=nowhere", "of a run")
@@ -297,15 +297,20 @@ MISTAKES = [
     for name in COMMANDS
   ),
   *(
-    (f"{name} --workdir=run --checkpoint=9", "--checkpoint=9", "best|latest")
+    (
+      f"{name} --workdir=run --checkpoint=9"
+      + (" images" if name == "predict" else ""),
+      "--checkpoint '9'",
+      "best, latest",
+    )
     for name in COMMANDS
   ),
   ("evaluate --workdir=run --split=tset", "split 'tset'", "validation, test"),
   ("explain --workdir=run --split=tset", "split 'tset'", "validation, test"),
-  ("evaluate --workdir=run --tta=all", "--tta=all", "none|flip|ten_crop"),
+  ("evaluate --workdir=run --tta=all", "--tta 'all'", "flip, none, ten_crop"),
   ("evaluate --workdir=run validation", "'validation'", "--name=value"),
   ("export --workdir=run programs", "'programs'", "--name=value"),
-  ("predict --workdir=run", "name images"),
+  ("predict --workdir=run", "give images"),
   ("predict --workdir=run none.png", "none.png does not exist", "name images"),
   ("predict --workdir=run hollow", "no images in hollow", ".jpg"),
   ("predict --workdir=run file --batch-size=0", "--batch_size=0", "positive"),
@@ -316,13 +321,17 @@ MISTAKES = [
   ("explain --workdir=run --attention", "leaky_cnn", "cbam_resnet"),
   ("explain --workdir=run --output=maps.jpg", "maps.jpg", ".png"),
   ("export --workdir=run --output=file", "cannot write", "another output"),
-  ("export --workdir=run --format=tflite", "--format=tflite", "onnx"),
+  ("export --workdir=run --format=tflite", "--format 'tflite'", "onnx"),
   ("sweep --config=recipe.py", "--space is missing", "--help"),
   ("sweep --space=space.py", "--config is missing", "--help"),
-  (f"{SWEEP} --workdir=swept --sampler=best", "--sampler=best", "tpe|grid"),
+  (
+    f"{SWEEP} --workdir=swept --sampler=best",
+    "--sampler 'best'",
+    "grid, random, tpe",
+  ),
   (f"{SWEEP} --workdir=swept --workers=0", "--workers=0", "positive"),
-  (f"{SWEEP} --workdir=swept --space=none.py", "--space=none.py", "lewis.py"),
-  (f"{SWEEP} --workdir=swept --config=none.py", "--config=none.py", "configs/"),
+  (f"{SWEEP} --workdir=swept --space=none.py", "--space=none.py", "lewis:grid"),
+  (f"{SWEEP} --workdir=swept --config=none.py", "--config=none.py", "resnet50"),
   (f"{SWEEP} --workdir=run", "--workdir=run holds a run", "another"),
   (f"{SWEEP} --workdir=file", "--workdir=file", "another"),
   (f"{SWEEP} --workdir=swept --config.num_epoch=2", "num_epoch", "num_epochs"),

@@ -55,7 +55,7 @@ def _is_own(name: str, values: flags.FlagValues) -> bool:
 
 def _row(flag: flags.Flag) -> tuple[str, str]:
   """Returns how a flag is typed, and what it does."""
-  text = str(flag.help or "")
+  text = str(flag.help or "").partition("\n")[0].removesuffix(";")
   if flag.name == FLAG:
     return "--config.FIELD=VALUE", text
   kind = flag.flag_type()

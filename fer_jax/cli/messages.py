@@ -12,6 +12,7 @@ _NAME = re.compile(
   r"(?<![\w./=\-])(?:([a-z_]\w*(?:\.[a-z_]\w*)*)=(?!=)"
   r"|([a-z_]\w*\.[a-z_]\w*)(?![\w.(/]))"
 )
+_UNKNOWN = re.compile(r"unknown ([a-z_]\w*(?:\.[a-z_]\w*)*)(?= ')")
 
 
 def with_flags(message: str, values: flags.FlagValues) -> str:
@@ -28,7 +29,10 @@ def with_flags(message: str, values: flags.FlagValues) -> str:
       return f"{_flag(match[1], values)}="
     return _flag(match[2], values) if _is_field(match[2]) else match[2]
 
-  return _NAME.sub(replace, message)
+  def replace_unknown(match: re.Match[str]) -> str:
+    return f"unknown {_flag(match[1], values)}"
+
+  return _UNKNOWN.sub(replace_unknown, _NAME.sub(replace, message))
 
 
 def _flag(name: str, values: flags.FlagValues) -> str:
@@ -47,8 +51,12 @@ def _flag(name: str, values: flags.FlagValues) -> str:
 
 
 def _is_field(name: str) -> bool:
-  from fer_jax.configs import default  # Only errors need it.
+  from ml_collections import ConfigDict  # Only errors need it.
+
+  from fer_jax.configs import default
 
   section, _, option = name.partition(".")
   config = default.get_config()
-  return section in config and (not option or option in config[section])
+  if section not in config or not isinstance(config[section], ConfigDict):
+    return section in config and not option
+  return option in config[section]

@@ -26,17 +26,18 @@ class Recipe(NamedTuple):
 
 
 def define_flags(
-  workdir: str = "", note: str = "default runs/RECIPE-DATASET"
+  workdir: str = "",
+  help_text: str = "Folder of the run; default runs/RECIPE-DATASET.",
 ) -> None:
   """Defines --config, --config.FIELD and --workdir.
 
   Args:
     workdir: the default.
-    note: what --help says about the default.
+    help_text: describes --workdir.
   """
   flags.DEFINE_string("config", None, "Recipe, by name or file.", required=True)
   config_overrides.define()
-  flags.DEFINE_string("workdir", workdir, f"Folder of the run; {note}.")
+  flags.DEFINE_string("workdir", workdir, help_text)
 
 
 def read_flags() -> Recipe:

@@ -85,7 +85,7 @@ def test_a_killed_sweep_is_resumed_by_two_processes(folder):
     assert epochs == list(range(1, 5))
 
   train = next(line for line in out.splitlines() if "train the best: " in line)
-  arguments = train.partition("fer_jax.train ")[2].split()
+  arguments = train.partition("fer-jax train ")[2].split()
   done = start(folder, "train", *arguments)
   out, err = done.communicate()
   assert done.returncode == 0, err

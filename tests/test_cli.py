@@ -1,0 +1,116 @@
+"""The command `fer-jax`: its commands, their help, and errors as flags."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from fer_jax.cli import config_overrides, main, messages
+
+MODULES = {
+  name: module
+  for group in main.COMMANDS.values()
+  for name, (module, _) in group.items()
+}
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+  return subprocess.run(
+    [sys.executable, "-m", "fer_jax.cli.main", *arguments],
+    capture_output=True,
+    text=True,
+  )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_without_a_command_it_lists_them(arguments):
+  done = run(*arguments)
+  assert (done.returncode, done.stderr) == (0, "")
+  assert all(f"\n  {name} " in done.stdout for name in MODULES)
+  assert len(done.stdout.splitlines()) <= 24
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help_fits_a_screen(name):
+  done = run(name, "--help")
+  assert (done.returncode, done.stderr) == (0, "")
+  lines = done.stdout.splitlines()
+  assert len(lines) <= 28 and max(map(len, lines)) <= 80
+  assert not any(line.endswith("...") for line in lines), "cut off"
+  assert f"fer-jax {name}" in done.stdout
+
+
+def test_helpfull_lists_the_fields():
+  done = run("train", "--helpfull")
+  assert done.returncode == 0 and "optimizer.weight_decay=0.0" in done.stdout
+
+
+def test_a_mistyped_command_suggests_the_nearest():
+  done = run("trian", "--config=resnet50")
+  assert done.returncode == 1
+  assert done.stderr.startswith("error: unknown command 'trian' (did you mean")
+  assert "train" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  "module",
+  [
+    "fer_jax.data.audit",
+    "fer_jax.data.contact_sheet",
+    "fer_jax.data.align",
+    "fer_jax.pretrained.convert",
+  ],
+)
+def test_former_modules_still_run(module):
+  done = subprocess.run(
+    [sys.executable, "-m", module, "--help"], capture_output=True, text=True
+  )
+  assert done.returncode == 0 and "fer-jax" in done.stdout
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_is_a_module(name):
+  command = importlib.import_module(MODULES[name]).COMMAND
+  assert command.name == name and command.doc
+
+
+@pytest.mark.parametrize(
+  ("given", "taken"),
+  [
+    (["--config.a=1", "x"], ["a=1"]),
+    (["--config.a", "1"], ["a=1"]),
+    (["--config.a", "-1"], ["a=-1"]),
+    (["--config.a.b", "--workdir=w"], ["a.b=true"]),
+    (["--noconfig.a"], ["a=false"]),
+    (["-config.a=x=y"], ["a=x=y"]),
+  ],
+)
+def test_fields_are_taken_from_the_command_line(given, taken):
+  arguments = config_overrides.take_overrides(given)
+  prefix = f"--{config_overrides.FLAG}="
+  fields = [a.removeprefix(prefix) for a in arguments if a.startswith(prefix)]
+  assert fields == taken
+
+
+@pytest.mark.parametrize(
+  ("message", "shown"),
+  [
+    ("batch_size=3 must be 4", "--config.batch_size=3 must be 4"),
+    ("leave dataset.manual_dir out", "leave --config.dataset.manual_dir out"),
+    ("model.stem=None removes it", "--config.model.stem=None removes it"),
+    ("workdir=x has no run", "--workdir=x has no run"),
+    ("unknown loss.name 'x'", "unknown --config.loss.name 'x'"),
+    ("unknown model 'x'", "unknown model 'x'"),
+    ("cannot read runs/seed=3/x.png", "cannot read runs/seed=3/x.png"),
+    ("use --config.seed=1", "use --config.seed=1"),
+    ("see train.py, or fer_jax.data.audit", ""),
+    ("seed==1", ""),
+  ],
+)
+def test_messages_name_flags(message, shown):
+  values = flags.FlagValues()
+  config_overrides.define(values)
+  flags.DEFINE_string("workdir", "", "", flag_values=values)
+  assert messages.with_flags(message, values) == (shown or message)
