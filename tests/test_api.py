@@ -35,6 +35,10 @@ FUNCTIONS = [
   "run_sweep",
   "run_cross_validation",
 ]
+TRAIN = """
+config = fer_jax.get_config("resnet18", num_epochs=2)
+result = fer_jax.train_and_evaluate(config, "runs/example")
+"""
 TINY = {
   "model.name": "tiny",
   "dataset.name": "bars",
@@ -89,6 +93,8 @@ def _default() -> Any:
 
 def example_of(name: str) -> str:
   """Returns the example of a function's docstring."""
+  if name == "train_and_evaluate":  # Its doctest runs by itself.
+    return TRAIN
   text = inspect.getdoc(getattr(fer_jax, name)) or ""
   _, found, example = text.partition("\nExample:\n")
   assert found, f"{name} has no example"
