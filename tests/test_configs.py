@@ -239,7 +239,7 @@ def test_recipes_are_packaged():
   ("field", "value", "message"),
   [
     ("model.name", "resnet20", "unknown model 'resnet20'.*resnet18"),
-    ("dataset.name", "fer", "unknown data set 'fer'.*fer2013"),
+    ("dataset.name", "fer", "unknown dataset 'fer'.*fer2013"),
     ("data_loader", "pipe", "data_loader.*in_memory, streaming"),
     ("dtype", "float16", "dtype.*bfloat16, float32"),
     ("batch_size", 0, "^batch_size=0"),
