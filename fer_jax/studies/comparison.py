@@ -1,4 +1,4 @@
-"""Recipes side by side: means over seeds, intervals, paired tests."""
+"""Compares recipes: means over seeds, intervals, paired tests."""
 
 import dataclasses
 import itertools
@@ -16,28 +16,28 @@ _NUM_RESAMPLES = 9_999
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """A number of several seeds.
+  """A quantity over several seeds.
 
   Attributes:
-    values: of each seed.
+    values: one per seed.
   """
 
   values: tuple[float, ...]
 
   @property
   def mean(self) -> float:
-    """Over seeds."""
+    """Mean over seeds."""
     return float(np.mean(self.values))
 
   @property
   def std(self) -> float:
-    """Standard deviation over seeds (n - 1); nan of one seed."""
+    """Standard deviation over seeds (n - 1); NaN for one seed."""
     if len(self.values) < 2:
       return float("nan")
     return float(np.std(self.values, ddof=1))
 
   def format(self, form: str, scale: float = 1.0) -> str:
-    """The mean, and the deviation where there is one.
+    """Formats the mean, and the standard deviation of several seeds.
 
     >>> Figure((0.5, 0.6)).format(".1f", 100)
     '55.0 ± 7.1'
@@ -50,22 +50,23 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Versus:
-  """A recipe against the baseline, in the rows that both predict.
+  """A recipe compared with the baseline, on the examples that both predict.
 
   Attributes:
-    baseline: its name.
+    baseline: the baseline's name.
     difference: of mean accuracy over seeds.
-    interval: of the difference, by resampling rows and seeds in pairs.
-    p_rows: of the difference being chance of the rows alone, by flipping the
-      sign of each row's difference (for one seed, McNemar's test).
-    p_seeds: of it being chance of the seeds alone, paired t-test; None of
-      fewer than two common seeds.
+    interval: 95 % interval of the difference, by resampling examples and seeds
+      in pairs.
+    p_images: p-value over the choice of images, by flipping the sign of each
+      image's difference (for one seed, McNemar's test).
+    p_seeds: p-value over seeds, by the paired t-test; None for fewer than two
+      common seeds.
   """
 
   baseline: str
   difference: float
   interval: Interval
-  p_rows: float
+  p_images: float
   p_seeds: float | None
 
 
@@ -74,9 +75,9 @@ class Recipe:
   """All seeds of a recipe.
 
   Attributes:
-    name: in tables.
-    outcomes: one a seed.
-    versus: against the baseline; None for the baseline itself.
+    name: its name in tables.
+    outcomes: one per seed.
+    versus: comparison with the baseline; None for the baseline itself.
   """
 
   name: str
@@ -84,14 +85,15 @@ class Recipe:
   versus: Versus | None = None
 
   def figure(self, of: Callable[[Outcome], float]) -> Figure:
-    """A number of each seed."""
+    """Returns a quantity of each seed."""
     return Figure(tuple(of(outcome) for outcome in self.outcomes))
 
   @property
   def interval(self) -> Interval:
-    """Of accuracy, 95 %.
+    """95 % confidence interval of accuracy.
 
-    Of several seeds, Student's t over seeds; of one, the bootstrap over rows.
+    For several seeds, Student's t over seeds; for one, the bootstrap over
+    images.
     """
     from scipy import stats
 
@@ -104,11 +106,11 @@ class Recipe:
 
 
 def compare(outcomes: Sequence[Outcome], baseline: str = "") -> list[Recipe]:
-  """Puts outcomes together by recipe, and each against the baseline.
+  """Groups outcomes by recipe and compares each with the baseline.
 
   Args:
     outcomes: in order of recipes.
-    baseline: a recipe's name; "" is the first.
+    baseline: a recipe's name; "" is the first recipe.
 
   Raises:
     UserError: there is no such recipe.
@@ -121,7 +123,7 @@ def compare(outcomes: Sequence[Outcome], baseline: str = "") -> list[Recipe]:
   baseline = baseline or recipes[0].name
   if baseline not in known:
     raise UserError(
-      f"--baseline={baseline} is none of the recipes {', '.join(known)}"
+      f"baseline={baseline} is none of the recipes {', '.join(known)}"
     )
   return [
     recipe
@@ -132,7 +134,7 @@ def compare(outcomes: Sequence[Outcome], baseline: str = "") -> list[Recipe]:
 
 
 def _versus(recipe: Recipe, baseline: Recipe) -> Versus | None:
-  """None where the two share no task, no rows or no seeds."""
+  """Returns None if the two share no task, no examples or no seeds."""
   from scipy import stats
 
   pairs = [
@@ -143,14 +145,14 @@ def _versus(recipe: Recipe, baseline: Recipe) -> Versus | None:
   ]
   if not pairs:
     return None
-  rows = sorted(
-    set.intersection(*(set(one.rows) for pair in pairs for one in pair))
+  examples = sorted(
+    set.intersection(*(set(one.example_ids) for pair in pairs for one in pair))
   )
-  if not rows:
+  if not examples:
     return None
-  # [seed, row]: 1 where only the recipe is right, -1 where only the baseline.
+  # [seed, example]: 1 if only the recipe is right, -1 if only the baseline.
   differences = np.stack(
-    [_right(one, rows) - _right(other, rows) for one, other in pairs]
+    [_right(one, examples) - _right(other, examples) for one, other in pairs]
   )
   rng = np.random.default_rng(0)
   p_seeds = None
@@ -161,24 +163,27 @@ def _versus(recipe: Recipe, baseline: Recipe) -> Versus | None:
     baseline=baseline.name,
     difference=float(differences.mean()),
     interval=_interval(differences, rng),
-    p_rows=sign_flip_test(differences.mean(axis=0), rng),
+    p_images=sign_flip_test(differences.mean(axis=0), rng),
     p_seeds=p_seeds,
   )
 
 
-def _right(outcome: Outcome, rows: Sequence[str]) -> Float[np.ndarray, " n"]:
-  places = {row: i for i, row in enumerate(outcome.rows)}
-  return outcome.correct[[places[row] for row in rows]].astype(np.float64)
+def _right(
+  outcome: Outcome, examples: Sequence[str]
+) -> Float[np.ndarray, " n"]:
+  positions = {example: i for i, example in enumerate(outcome.example_ids)}
+  correct = outcome.correct[[positions[example] for example in examples]]
+  return correct.astype(np.float64)
 
 
 def _interval(
   differences: Float[np.ndarray, "s n"], rng: np.random.Generator
 ) -> Interval:
-  """The middle 95 % of the mean, seeds and rows drawn anew."""
-  num_seeds, num_rows = differences.shape
+  """Returns the bootstrap interval of the mean over seeds and examples."""
+  num_seeds, num_examples = differences.shape
   means = [
     differences[rng.integers(num_seeds, size=num_seeds)]
-    .mean(axis=0)[rng.integers(num_rows, size=num_rows)]
+    .mean(axis=0)[rng.integers(num_examples, size=num_examples)]
     .mean()
     for _ in range(1_000)
   ]
@@ -190,11 +195,13 @@ def _interval(
 def sign_flip_test(
   differences: Float[np.ndarray, " n"], rng: np.random.Generator
 ) -> float:
-  """Two-sided p of a mean this far from 0 were every sign a coin's.
+  """Returns the two-sided p-value of a mean of paired differences.
+
+  The signs of the differences are flipped at random.
 
   Args:
-    differences: paired.
-    rng: of the coins.
+    differences: paired differences.
+    rng: draws the signs.
   """
   differences = differences[differences != 0]
   if not len(differences):

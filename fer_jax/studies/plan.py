@@ -1,4 +1,4 @@
-"""What a study trains: every recipe with every seed, and every fold."""
+"""The runs of a study: every recipe with every seed, and every fold."""
 
 import dataclasses
 import pathlib
@@ -21,10 +21,10 @@ class Run:
 
   Attributes:
     recipe: its name in tables, "resnet50" or "sutton_alexnet:A".
-    seed: of the parameters, the order and the augmentation.
-    fold: of cross-validation; None without.
-    config: what it is trained by.
-    workdir: where.
+    seed: random seed of parameters, batch order and augmentation.
+    fold: cross-validation fold; None without.
+    config: its configuration.
+    workdir: its folder.
   """
 
   recipe: str
@@ -45,17 +45,17 @@ def plan(
   folder: pathlib.Path,
   all_folds: bool = False,
 ) -> list[Run]:
-  """Lists the runs of a study, recipe by recipe; all are checked.
+  """Returns the runs of a study, recipe by recipe, after checking all.
 
   Args:
     recipes: names of recipes, or files; ":CHOICE" may follow.
-    seeds: one run each.
+    seeds: one run of each recipe for each.
     overrides: fields of every configuration, by dotted name, also as text.
-    folder: the runs go to `runs` there.
-    all_folds: a run for every fold of a data set that has folds.
+    folder: the study's; runs go to `runs` in it.
+    all_folds: one run for every fold, for datasets that have folds.
 
   Raises:
-    UserError: a recipe is not there or named twice, or a field is wrong.
+    UserError: a recipe does not exist or is named twice, or a field is wrong.
   """
   for kind, given in (("configs", recipes), ("seeds", seeds)):
     if not given or len(set(given)) < len(given):
@@ -81,8 +81,8 @@ def plan(
   names = [run.workdir for run in runs]
   if len(set(names)) < len(names):
     raise UserError(
-      f"configs={','.join(recipes)} has two recipes of one name: rename a"
-      " file, since names tell runs apart"
+      f"configs={','.join(recipes)} has two recipes of the same name: rename a"
+      " file, since runs are named after recipes"
     )
   return runs
 

@@ -1,4 +1,4 @@
-"""What became of the runs of a study, gathered by recipe and seed."""
+"""Results of the runs of a study, gathered by recipe and seed."""
 
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ from fer_jax.data.views import labels_of
 from fer_jax.evaluation import predictions, report
 from fer_jax.evaluation.scorecard import Scores
 from fer_jax.evaluation.scores import score
+from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
 from fer_jax.studies.plan import Run
@@ -24,23 +25,23 @@ from fer_jax.training.logging import metric_writer
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outcome:
-  """One recipe with one seed; of all folds together where there are folds.
+  """Results of one recipe with one seed, over all folds if there are folds.
 
   Attributes:
     recipe: its name in tables.
-    seed: of the run.
-    class_names: what columns of probabilities stand for.
-    probabilities: of every row, by the run's best epoch.
+    seed: random seed of the runs.
+    class_names: the columns of `probabilities`.
+    probabilities: of every example, by the best epoch of its run.
     targets: labels or distributions.
-    rows: what tells rows apart, "validation 28709".
-    leaks: which images also stand in the training split.
-    epochs: the records of every epoch, run by run (one run a fold).
-    best_epochs: of every run.
-    num_parameters: of the model.
-    macs: multiply-accumulates of one image, forward.
-    seconds: of training, all runs.
-    images_per_second: of training, the median epoch of the first run.
-    workdirs: of the runs.
+    example_ids: split and position in the release, "validation 28709".
+    leaks: which images are in the training split too.
+    epochs: the records of every epoch, by run (one run per fold).
+    best_epochs: number of each run's best epoch.
+    num_parameters: number of the model's parameters.
+    macs: multiply-accumulates of one image's forward pass.
+    seconds: training time of all runs.
+    images_per_second: training speed, the median epoch of the first run.
+    workdirs: folders of the runs.
   """
 
   recipe: str
@@ -48,7 +49,7 @@ class Outcome:
   class_names: tuple[str, ...]
   probabilities: Float32[np.ndarray, "n k"]
   targets: np.ndarray
-  rows: np.ndarray
+  example_ids: np.ndarray
   leaks: Bool[np.ndarray, " n"]
   epochs: list[list[dict[str, Any]]]
   best_epochs: list[int]
@@ -60,12 +61,12 @@ class Outcome:
 
   @functools.cached_property
   def scores(self) -> Scores:
-    """Of all rows."""
+    """Scores over all examples."""
     return score(self.probabilities, self.targets, self.class_names)
 
   @functools.cached_property
   def leak_free_accuracy(self) -> float:
-    """Of the rows whose image is not in the training split too."""
+    """Accuracy without the images that are in the training split too."""
     return (
       float(self.correct[~self.leaks].mean())
       if self.leaks.any()
@@ -79,11 +80,11 @@ class Outcome:
 
   @functools.cached_property
   def correct(self) -> Bool[np.ndarray, " n"]:
-    """Which rows are right."""
+    """Which examples are classified correctly."""
     return self.probabilities.argmax(axis=1) == self.labels
 
   def at_best(self, field: str) -> float:
-    """A field of the best epoch's record, the mean over folds."""
+    """Returns a field of the best epoch's record, averaged over folds."""
     values = [
       epochs[best - 1][field]
       for epochs, best in zip(self.epochs, self.best_epochs, strict=True)
@@ -92,17 +93,17 @@ class Outcome:
 
 
 def gather(runs: Sequence[Run], split: str) -> list[Outcome]:
-  """Evaluates what has not been evaluated yet, and gathers all.
+  """Evaluates runs that were not evaluated yet, and gathers all results.
 
-  Every run's own report is written beside it. Predictions are kept there, so
-  that a second call computes nothing.
+  Every run's own report is written to its workdir. Predictions are stored
+  there, so that a second call computes nothing.
 
   Args:
-    runs: all trained, in order.
-    split: what they are compared on.
+    runs: trained ones, in order of recipes and seeds.
+    split: the split they are compared on.
 
   Raises:
-    UserError: a run cannot be loaded, or the split has no rows.
+    UserError: a run cannot be loaded, or the split is empty.
   """
   groups = itertools.groupby(runs, lambda run: (run.recipe, run.seed))
   return [_outcome(list(group), split) for _, group in groups]
@@ -124,7 +125,10 @@ def _outcome(runs: list[Run], split: str) -> Outcome:
     recipe=runs[0].recipe,
     seed=runs[0].seed,
     class_names=tuple(sizes["class_names"]),
-    **joined,
+    probabilities=joined["probabilities"],
+    targets=joined["targets"],
+    example_ids=joined["rows"],
+    leaks=joined["leaks"],
     epochs=epochs,
     best_epochs=[summary["best_epoch"] for summary in summaries],
     num_parameters=sizes["num_parameters"],
@@ -136,7 +140,7 @@ def _outcome(runs: list[Run], split: str) -> Outcome:
 
 
 def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
-  """The arrays of a run's predictions, kept or computed."""
+  """Returns the arrays of a run's predictions, stored or computed."""
   path = run.workdir / "report" / f"{split}_predictions.npz"
   metrics = run.workdir / metric_writer.FILE
   try:
@@ -144,7 +148,7 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
       with np.load(path, allow_pickle=False) as kept:
         return dict(kept)
   except (OSError, ValueError, zipfile.BadZipFile):
-    pass  # Not there, or half written.
+    pass  # Missing or damaged: computed again.
   print(f"evaluating {run} on {split}", flush=True)
   trained = TrainedModel.load(run.workdir)
   predicted = predictions.predict(
@@ -172,7 +176,6 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
       )
     ),
   }
-  draft = path.with_name(path.name + ".tmp.npz")
-  np.savez(draft, **arrays)
-  draft.replace(path)
+  with atomic_write(path) as temporary:
+    np.savez(temporary, **arrays)
   return arrays

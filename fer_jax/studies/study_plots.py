@@ -1,4 +1,4 @@
-"""The pictures of a study; each for a white page or a dark one."""
+"""The plots of a study, each for a light or a dark page."""
 
 import itertools
 import math
@@ -19,8 +19,8 @@ def curves(
 ) -> Figure:
   """Draws loss or accuracy of all recipes over the epochs (Pan's Figure 2).
 
-  Training at the left, validation at the right. Of several seeds and folds the
-  line is the mean of those that got so far, the band all of them.
+  Training is on the left, validation on the right. For several seeds or folds
+  the line is the mean of the runs that reached an epoch, the band their range.
 
   Args:
     recipes: to draw.
@@ -77,7 +77,7 @@ def curves(
 def accuracies(
   recipes: Sequence[Recipe], split: str, *, dark: bool = False
 ) -> Figure:
-  """Draws accuracy with its interval; every seed is a small dot."""
+  """Draws accuracy with its interval, and a small dot per seed."""
   theme = theme_of(dark)
   figure = theme.figure(7, 1.2 + 0.5 * len(recipes))
   axes = figure.subplots()
@@ -120,7 +120,7 @@ def accuracies(
 def cost(
   recipes: Sequence[Recipe], split: str, *, dark: bool = False
 ) -> Figure:
-  """Draws accuracy against training speed; a dot's area is the parameters."""
+  """Draws accuracy against training speed; dot area shows parameters."""
   theme = theme_of(dark)
   figure = theme.figure(6.4, 4.2)
   axes = figure.subplots()
@@ -136,7 +136,7 @@ def cost(
     axes.annotate(
       f"{recipe.name} ({recipe.outcomes[0].num_parameters / 1e6:.1f} M)",
       (speed, accuracy),
-      # Above and below in turn, so that near ones do not overlap.
+      # Alternately above and below, so that labels do not overlap.
       (0, (7 + 12 * math.sqrt(size)) * (-1) ** place),
       textcoords="offset points",
       ha="center",
@@ -154,9 +154,9 @@ def cost(
 
 
 def confusion(recipe: Recipe, *, dark: bool = False) -> Figure:
-  """Draws the matrix of a recipe, all seeds together, classes by alphabet.
+  """Draws the confusion matrix of a recipe, all seeds pooled.
 
-  That is the order in which papers on FER2013 print it.
+  Classes are in alphabetical order, as in papers on FER2013.
   """
   names = recipe.outcomes[0].class_names
   total = sum(outcome.scores.confusion for outcome in recipe.outcomes)
@@ -166,9 +166,9 @@ def confusion(recipe: Recipe, *, dark: bool = False) -> Figure:
 
 
 def _cut_off(train: Axes, validation: Axes) -> None:
-  """Leaves out validation losses far above all training losses.
+  """Limits the axis to exclude validation losses far above training losses.
 
-  Young BatchNorm statistics make them, and they would flatten all else.
+  Early BatchNorm statistics cause them, and they would flatten the rest.
   """
   highest = max(
     float(np.nanmax(np.asarray(line.get_ydata()))) for line in train.lines
@@ -193,7 +193,7 @@ def _cut_off(train: Axes, validation: Axes) -> None:
 def _band(
   lines: Sequence[Sequence[float | None]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Lowest, mean and highest at each epoch of lines of any length."""
+  """Returns minimum, mean and maximum per epoch of lines of any length."""
   length = max(map(len, lines))
   columns: list[list[float]] = [[] for _ in range(length)]
   for line in lines:

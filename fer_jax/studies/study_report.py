@@ -1,4 +1,4 @@
-"""What a study leaves: tables, pictures and a page of all of it."""
+"""The report of a study: tables, plots and one page."""
 
 import os
 import pathlib
@@ -13,15 +13,15 @@ from fer_jax.studies.comparison import Recipe
 def write(
   recipes: Sequence[Recipe], split: str, folder: pathlib.Path
 ) -> pathlib.Path:
-  """Writes everything anew.
+  """Writes the report, replacing an older one.
 
   Args:
-    recipes: with their outcomes.
-    split: what they are compared on.
-    folder: where to; made if it is not there.
+    recipes: with their results.
+    split: the split they are compared on.
+    folder: is created if it does not exist.
 
   Returns:
-    The page.
+    The path of the page.
 
   Raises:
     UserError: the folder cannot be written.
@@ -31,20 +31,19 @@ def write(
 
 
 def notes(recipes: Sequence[Recipe]) -> str:
-  """Says what the numbers of the first table mean."""
+  """Explains the numbers of the first table."""
   several = len(recipes[0].outcomes) > 1
   text = (
     "Intervals: Student's t over seeds."
     if several
-    else "Intervals: bootstrap over images; one seed says nothing of how much"
-    " another training would differ."
+    else "Intervals: bootstrap over images; one seed does not show how much"
+    " another training run would differ."
   )
   text += (
-    " Leak-free: images that do not stand in the training split too."
-    " Differences are paired, image by image; p (rows) is of the choice of"
-    " images, p (seeds) of the seeds, neither corrected for the number of"
-    " comparisons. images/s and minutes are this machine's, with what else ran"
-    " on it."
+    " Leak-free: without images that are in the training split too."
+    " Differences are paired by image; p (images) tests the choice of images,"
+    " p (seeds) the seeds, neither corrected for the number of comparisons."
+    " images/s and minutes depend on this machine and its load."
   )
   return text
 
@@ -67,7 +66,7 @@ def _write(
     outcomes=[{"links": _links(one, folder)} for one in outcomes],
     num_runs=sum(len(one.workdirs) for one in outcomes),
     num_seeds=max(len(recipe.outcomes) for recipe in recipes),
-    num_rows=len(outcomes[0].rows),
+    num_rows=len(outcomes[0].example_ids),
     split=split,
     tables=found,
     notes=notes(recipes),
@@ -80,7 +79,7 @@ def _write(
 
 
 def _drawings(recipes: Sequence[Recipe], split: str) -> dict[str, Any]:
-  """What is drawn: name -> a function of whether the page is dark."""
+  """Returns drawing functions by name, given whether the page is dark."""
   return {
     "loss_curves": lambda dark: study_plots.curves(recipes, "loss", dark=dark),
     "accuracy_curves": lambda dark: study_plots.curves(
@@ -102,7 +101,7 @@ def _matrices(recipes: Sequence[Recipe]) -> dict[str, Any]:
 
 
 def _links(outcome: Any, folder: pathlib.Path) -> list[dict[str, Any]]:
-  """The reports of a recipe's runs, from where the page lies."""
+  """Returns links to the reports of the runs, relative to the page."""
   return [
     {
       "name": workdir.name,

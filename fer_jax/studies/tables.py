@@ -17,13 +17,13 @@ from fer_jax.tables import format_markdown
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Cells as they are read.
+  """A table of formatted cells.
 
   Attributes:
-    name: of the file.
-    title: what it shows, a line.
+    name: of its file.
+    title: one line on what it shows.
     header: names of the columns.
-    rows: the first cell names the row.
+    rows: cells; the first names the row.
   """
 
   name: str
@@ -32,12 +32,12 @@ class Table:
   rows: tuple[tuple[str, ...], ...]
 
   def to_markdown(self) -> str:
-    """A table of GitHub's Markdown, columns lined up."""
+    """Returns the table as GitHub's Markdown, with aligned columns."""
     lines = format_markdown(self.header, self.rows)
     return f"{self.title}\n\n" + "\n".join(lines) + "\n"
 
   def to_csv(self) -> str:
-    """The same cells, for spreadsheets."""
+    """Returns the same cells as CSV."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([self.header, *self.rows])
@@ -45,7 +45,7 @@ class Table:
 
 
 def tables(recipes: Sequence[Recipe], split: str) -> list[Table]:
-  """All tables, those that a reader looks for first in front."""
+  """Returns all tables, the most important first."""
   return [
     comparison(recipes, split),
     losses(recipes),
@@ -55,7 +55,7 @@ def tables(recipes: Sequence[Recipe], split: str) -> list[Table]:
 
 
 def comparison(recipes: Sequence[Recipe], split: str) -> Table:
-  """Accuracy beside cost, and against the baseline (Jiang's tables)."""
+  """Accuracy, cost, and the difference to the baseline (Jiang's tables)."""
   rows = []
   for recipe in recipes:
     one = recipe.outcomes[0]
@@ -63,7 +63,7 @@ def comparison(recipes: Sequence[Recipe], split: str) -> Table:
     if versus:
       cells = [
         f"{100 * versus.difference:+.2f} {_interval(versus.interval, '+.2f')}",
-        _p(versus.p_rows),
+        _p(versus.p_images),
         "-" if versus.p_seeds is None else _p(versus.p_seeds),
       ]
     rows.append(
@@ -81,10 +81,10 @@ def comparison(recipes: Sequence[Recipe], split: str) -> Table:
       )
     )
   baselines = [r.versus.baseline for r in recipes if r.versus]
-  against = f"against {baselines[0]}" if baselines else "against the baseline"
+  against = f"vs {baselines[0]}" if baselines else "vs baseline"
   return Table(
     "comparison",
-    f"Accuracy on {split} in per cent, and what it costs",
+    f"Accuracy on {split} in percent, and its cost",
     (
       "recipe",
       "parameters",
@@ -94,7 +94,7 @@ def comparison(recipes: Sequence[Recipe], split: str) -> Table:
       "leak-free",
       "loss",
       against,
-      "p (rows)",
+      "p (images)",
       "p (seeds)",
       "images/s",
       "minutes",
@@ -138,7 +138,7 @@ def scores(recipes: Sequence[Recipe], split: str) -> Table:
   ]
   return Table(
     "scores",
-    f"Scores on {split} in per cent",
+    f"Scores on {split} in percent",
     ("recipe", *of),
     tuple(rows),
   )
@@ -154,7 +154,7 @@ def per_class(recipes: Sequence[Recipe], split: str) -> Table:
   rows = []
   for recipe in recipes:
     if recipe.outcomes[0].class_names != names:
-      continue  # Another task; its own report has it.
+      continue  # Another task: see its own report.
     for label, of in kinds.items():
       cells = [
         _percent(recipe, functools.partial(_of_class, k, of))
@@ -163,7 +163,7 @@ def per_class(recipes: Sequence[Recipe], split: str) -> Table:
       rows.append((f"{recipe.name}, {label}", *cells))
   return Table(
     "per_class",
-    f"Each class on {split}, in per cent",
+    f"Each class on {split}, in percent",
     ("recipe", *names),
     tuple(rows),
   )

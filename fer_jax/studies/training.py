@@ -18,28 +18,28 @@ from fer_jax.training.runtime import startup
 from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.workdir import read_config
 
-_LOG = "log.txt"  # what a run in a process of its own says
+_LOG = "log.txt"  # output of a run in a process of its own
 
 
 def train(runs: Sequence[Run], processes: int = 0) -> None:
-  """Trains what is not done yet; what was begun is gone on with.
+  """Trains the runs that are not finished; interrupted ones are resumed.
 
   Args:
     runs: of the study.
-    processes: 0 trains one after the other in this process; more, each in a
-      process of its own, so many at once, whose words go to `log.txt` in its
-      workdir. They share the devices.
+    processes: number of processes that train at once and share the devices;
+      the output of each goes to `log.txt` in the run's workdir. 0 trains one
+      run after the other in this process.
 
   Raises:
-    UserError: a run failed, or its workdir holds another configuration. The
-      others are finished first where they are trained at once.
-    Interrupted: SIGINT or SIGTERM came; what was trained is saved.
+    UserError: a run failed, or its workdir holds another configuration. With
+      `processes`, the other runs are finished first.
+    Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
   """
   left = [run for run in runs if not is_done(run)]
   done = len(runs) - len(left)
-  print(f"{len(runs)} runs, {done} done before", flush=True)
+  print(f"{len(runs)} runs, {done} finished before", flush=True)
   if processes:
-    _raise_if_any(_train_apart(left, processes), len(left))
+    _raise_if_any(_train_in_processes(left, processes), len(left))
     return
   for i, run in enumerate(left, done + 1):
     print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
@@ -47,7 +47,7 @@ def train(runs: Sequence[Run], processes: int = 0) -> None:
 
 
 def is_done(run: Run) -> bool:
-  """Whether a run has ended, as it is configured now.
+  """Returns whether a run is finished, with the present configuration.
 
   Raises:
     UserError: the workdir holds a run of another configuration.
@@ -60,28 +60,28 @@ def is_done(run: Run) -> bool:
   except (OSError, ValueError) as e:
     raise UserError(
       f"{run.workdir} has no readable config.json ({e}): remove the folder, or"
-      " give another --workdir to the study"
+      " give the study another workdir"
     ) from e
   changed = configs.differences(before, run.config)
   if changed:
     raise UserError(
       f"{run.workdir} holds a run of another configuration"
-      f" ({'; '.join(changed)}): give another --workdir to the study"
+      f" ({'; '.join(changed)}): give the study another workdir"
     )
   return True
 
 
 def _raise_if_any(failures: Sequence[str], num_runs: int) -> None:
-  """Raises UserError where runs failed."""
+  """Raises UserError if runs failed."""
   if failures:
     raise UserError(
       f"{len(failures)} of {num_runs} runs failed, the first: {failures[0]};"
-      " the same command tries these again"
+      " rerun the command to try them again"
     )
 
 
-def _train_apart(runs: Sequence[Run], processes: int) -> list[str]:
-  """Trains each run in a process of its own; what went wrong."""
+def _train_in_processes(runs: Sequence[Run], processes: int) -> list[str]:
+  """Trains each run in a process of its own; returns the failures."""
   failures = []
   with concurrent.futures.ProcessPoolExecutor(
     processes,
@@ -89,9 +89,9 @@ def _train_apart(runs: Sequence[Run], processes: int) -> list[str]:
     max_tasks_per_child=1,
   ) as pool:
     futures = {
-      pool.submit(_train_here, configs.to_json(run.config), str(run.workdir)): (
-        run
-      )
+      pool.submit(
+        _train_in_child, configs.to_json(run.config), str(run.workdir)
+      ): (run)
       for run in runs
     }
     try:
@@ -101,17 +101,17 @@ def _train_apart(runs: Sequence[Run], processes: int) -> list[str]:
         if failure:
           failures.append(f"{run}: {failure}")
     except (KeyboardInterrupt, Interrupted):
-      # The children had the signal too; each saves and ends.
+      # The children received the signal too; each saves and ends.
       pool.shutdown(cancel_futures=True)
       raise Interrupted(
-        "interrupted; saved: the same command goes on from there",
+        "interrupted; saved: rerun the command to resume",
         signal.SIGINT,
       ) from None
   return failures
 
 
-def _train_here(fields: dict[str, Any], workdir: str) -> str:
-  """Trains in a child process; returns what went wrong, or ""."""
+def _train_in_child(fields: dict[str, Any], workdir: str) -> str:
+  """Trains in a child process; returns why it failed, or ""."""
   config = configs.from_json(fields)
   startup.start(config.compilation_cache, config.cuda_graphs)
   path = pathlib.Path(workdir)
@@ -125,7 +125,7 @@ def _train_here(fields: dict[str, Any], workdir: str) -> str:
       train_loop.train_and_evaluate(config, path)
   except (UserError, Interrupted) as e:
     return str(e)
-  except Exception as e:  # The parent says it; the rest stands in the log.
+  except Exception as e:  # The parent prints one line; the log has the rest.
     with open(path / _LOG, "a") as log:
       traceback.print_exc(file=log)
     return f"{type(e).__name__}: {e} (see {path / _LOG})"

@@ -162,8 +162,8 @@ def test_the_report_holds_tables_pictures_and_a_page(runs, folder):
   assert [row["recipe"] for row in rows] == ["tiny", "tiny:0.01"]
   mean = 100 * recipes[1].figure(lambda one: one.scores.accuracy).mean
   assert rows[1]["accuracy"] == f"{mean:.2f}"
-  assert rows[0]["against tiny"] == ""
-  assert float(rows[1]["p (rows)"].removeprefix("< ")) <= 1
+  assert rows[0]["vs tiny"] == ""
+  assert float(rows[1]["p (images)"].removeprefix("< ")) <= 1
   assert rows[1]["p (seeds)"] == "-"
   text = page.read_text()
   for name in ("losses", "scores", "comparison", "per_class"):
@@ -225,7 +225,7 @@ def outcome(correct, seed=0, recipe="a", num_rows=None):
       np.float32
     ),
     targets=np.zeros(n, int),
-    rows=np.array([f"test {i}" for i in range(n)]),
+    example_ids=np.array([f"test {i}" for i in range(n)]),
     leaks=np.zeros(n, bool),
     epochs=[[{"train_loss": 1.0, "validation_loss": 2.0}]],
     best_epochs=[1],
@@ -249,7 +249,7 @@ def test_the_paired_test_agrees_with_mcnemar():
   versus = new.versus
   assert versus is not None
   assert versus.difference == pytest.approx(0.10)
-  assert versus.p_rows == pytest.approx(0.0414, abs=0.008)
+  assert versus.p_images == pytest.approx(0.0414, abs=0.008)
   assert versus.p_seeds is None
   low, high = versus.interval.low, versus.interval.high
   # Normal approximation: 0.10 +- 1.96 * sqrt((0.20 - 0.10 ** 2) / 100).
@@ -262,7 +262,7 @@ def test_equal_outcomes_do_not_differ():
   _, other = comparison.compare([one, outcome([True, False, True], recipe="b")])
   assert other.versus is not None
   assert other.versus.difference == 0
-  assert other.versus.p_rows == 1
+  assert other.versus.p_images == 1
 
 
 def test_seeds_are_tested_in_pairs():
@@ -285,7 +285,7 @@ def test_recipes_of_other_classes_are_not_tested_against():
 
 
 def test_a_baseline_must_be_a_recipe():
-  with pytest.raises(UserError, match="--baseline=b is none of the recipes a"):
+  with pytest.raises(UserError, match="baseline=b is none of the recipes a"):
     comparison.compare([outcome([True, False])], "b")
 
 
