@@ -1,4 +1,4 @@
-"""What a sweep is to do, checked before anything trains."""
+"""The plan of a sweep, checked before anything trains."""
 
 import dataclasses
 import pathlib
@@ -15,7 +15,7 @@ from fer_jax.training import config_check, experiment
 
 SAMPLERS = ("tpe", "grid", "random")
 PRUNERS = ("median", "hyperband", "none")
-TRIALS = "trials"  # the folder of trials' workdirs, in the sweep's
+TRIALS = "trials"  # folder of the trials' workdirs, in the sweep's
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,13 +23,13 @@ class Plan:
   """A sweep.
 
   Attributes:
-    config: what all trials share.
-    space: what they do not.
-    workdir: where everything goes.
-    storage: of optuna: a URL, or a journal's file.
+    config: the configuration that all trials share.
+    space: the fields that are searched.
+    workdir: folder of the sweep.
+    storage: Optuna's: a database URL, or the path of a journal.
     sampler: one of SAMPLERS.
     pruner: one of PRUNERS.
-    num_trials: in all, those done before included; None is all of the space.
+    num_trials: in total, finished ones included; None is all of the space.
   """
 
   config: ConfigDict
@@ -42,49 +42,49 @@ class Plan:
 
   @property
   def metric(self) -> str:
-    """What is searched for the best of: `config.best_metric`."""
+    """The metric that is optimized: `config.best_metric`."""
     return str(self.config.best_metric)
 
   @property
   def sign(self) -> int:
-    """1 where the highest score is best, -1 where the lowest is."""
+    """1 if the highest score is best, -1 if the lowest is."""
     return -1 if self.metric == "validation_loss" else 1
 
   @property
   def direction(self) -> Literal["maximize", "minimize"]:
-    """The same in optuna's words."""
+    """The same in Optuna's terms."""
     return "maximize" if self.sign > 0 else "minimize"
 
   @property
   def goal(self) -> int:
-    """How many trials there will be in all, at most."""
+    """Number of trials in total, at most."""
     ends = [self.num_trials, self.space.num_points]
     return min(end for end in ends if end is not None)
 
   @property
   def max_epochs(self) -> int:
-    """Of any trial."""
+    """Number of epochs of the longest trial."""
     epochs = self.space.parameters.get("num_epochs")
     if epochs:
       return int(max(epochs.ends))
     return int(self.space.fixed.get("num_epochs", self.config.num_epochs))
 
   def configure(self, point: Point) -> ConfigDict:
-    """The configuration of a point."""
+    """Returns the configuration of a point."""
     return self.space.configure(self.config, point)
 
   def folder(self, number: int) -> pathlib.Path:
-    """The workdir of a trial."""
+    """Returns the workdir of a trial."""
     return self.workdir / TRIALS / f"{number:04d}"
 
   def to_child(self) -> dict[str, Any]:
-    """What another process can be given."""
+    """Returns the plan in a form that can be sent to another process."""
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     return fields | {"config": configs.to_json(self.config)}
 
   @classmethod
   def from_child(cls, fields: dict[str, Any]) -> "Plan":
-    """What `to_child` made."""
+    """Returns the plan that `to_child` was called on."""
     return cls(**fields | {"config": configs.from_json(fields["config"])})
 
 
@@ -99,21 +99,21 @@ def plan(
   pruner: str = "median",
   num_trials: int = 0,
 ) -> Plan:
-  """Reads a space and checks each of its fields and values by itself.
+  """Reads a search space and checks each of its fields and values.
 
   Args:
-    config: what all trials share.
+    config: the configuration that all trials share.
     space_file: a space of configs/sweeps/ by name, or a file; ":CHOICE" may
       follow.
-    given: fields set on the command line, which are not searched.
-    workdir: where everything goes.
-    storage: of optuna: a URL or a file; "" is a journal in the workdir.
+    given: fields that the user has set, which are not searched.
+    workdir: folder of the sweep.
+    storage: a database URL or a journal's path; "" is a journal in the workdir.
     sampler: one of SAMPLERS.
     pruner: one of PRUNERS.
-    num_trials: in all; 0 is all of a space that ends.
+    num_trials: in total; 0 is all of a finite space.
 
   Raises:
-    UserError: something in these is wrong.
+    UserError: an argument, a field or a value is wrong.
   """
   choose("sampler", sampler, SAMPLERS)
   choose("pruner", pruner, PRUNERS)
@@ -123,13 +123,13 @@ def plan(
   for field, values in fields.items():
     _check_field(config, field, values)
   for field, parameter in space.parameters.items():
-    endless = isinstance(parameter, Uniform)
-    if endless and sampler == "grid":
+    infinite = isinstance(parameter, Uniform)
+    if infinite and sampler == "grid":
       raise UserError(
-        f"sampler=grid cannot go through all of {field}, {parameter}: give"
-        " sampler=tpe, or a Choice"
+        f"sampler=grid cannot enumerate {field}, {parameter}: use sampler=tpe,"
+        " or a Choice"
       )
-    if endless and not num_trials:
+    if infinite and not num_trials:
       raise UserError(
         f"num_trials is missing: {field}, {parameter}, has infinitely many"
         " values: give a number, such as num_trials=20"
@@ -149,13 +149,13 @@ def plan(
 
 
 def check_experiments(planned: Plan) -> None:
-  """Builds, once for every value, what a run of it needs: data, schedules.
+  """Creates the experiment of every value once: data, model, schedules.
 
-  Data sets are prepared and weights downloaded here, before several processes
-  would.
+  Datasets are prepared and weights are downloaded here, before several
+  processes would do so.
 
   Raises:
-    UserError: something in the configuration or the data set is wrong.
+    UserError: the configuration or the dataset is wrong.
   """
   for i, point in enumerate(_neighbours(planned.space)):
     parts = experiment.create_experiment(planned.configure(point))
@@ -164,7 +164,7 @@ def check_experiments(planned: Plan) -> None:
 
 
 def _neighbours(space: Space) -> Iterator[Point]:
-  """A point, and for every other value one that differs in it alone."""
+  """Yields a point, and for every other value one that differs in it only."""
   first = {field: values.ends[0] for field, values in space.parameters.items()}
   yield first
   for field, values in space.parameters.items():
@@ -173,7 +173,7 @@ def _neighbours(space: Space) -> Iterator[Point]:
 
 
 def _check_field(config: ConfigDict, field: str, values: Any) -> None:
-  """Checks that there is such a field, and that it takes such values.
+  """Checks that the field exists and accepts the values.
 
   Raises:
     UserError: it does not.

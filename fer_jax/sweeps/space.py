@@ -1,7 +1,7 @@
-"""What a sweep searches: fields of a configuration, and their values.
+"""Search spaces: fields of a configuration and their possible values.
 
 A space is a file of `configs/sweeps/` whose `get_space()` returns a mapping
-from fields, by dotted name, to what they may be:
+from fields, by dotted name, to their possible values:
 
     {
       "optimizer.name": Choice(("sgd", "adamw")),
@@ -25,15 +25,15 @@ from ml_collections import ConfigDict
 from fer_jax import config_fields
 from fer_jax.errors import UserError
 
-Point = dict[str, Any]  # a value of every field that is searched
+Point = dict[str, Any]  # a value for every searched field
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """One of some values, of any type that a field has.
+  """One of several values, of any type that a field has.
 
   Attributes:
-    values: each once.
+    values: distinct values.
   """
 
   values: tuple[Any, ...]
@@ -45,17 +45,17 @@ class Choice:
 
   @property
   def ends(self) -> tuple[Any, ...]:
-    """The values that are checked."""
+    """The values that are checked before the sweep starts."""
     return tuple(self.values)
 
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-  """A real number, all of a range alike.
+  """A real number, uniformly distributed.
 
   Attributes:
-    low: the least.
-    high: the greatest.
+    low: lower bound.
+    high: upper bound.
   """
 
   low: float
@@ -67,13 +67,13 @@ class Uniform:
 
   @property
   def ends(self) -> tuple[Any, ...]:
-    """The values that are checked."""
+    """The values that are checked before the sweep starts."""
     return float(self.low), float(self.high)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform(Uniform):
-  """A real number, all orders of magnitude of a range alike."""
+  """A real number whose logarithm is uniformly distributed."""
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -82,12 +82,12 @@ class LogUniform(Uniform):
 
 @dataclasses.dataclass(frozen=True)
 class Integer:
-  """A whole number of a range.
+  """An integer of a range.
 
   Attributes:
-    low: the least.
-    high: the greatest, if steps lead there.
-    step: between neighbours.
+    low: lower bound.
+    high: upper bound; included if a whole number of steps leads to it.
+    step: difference of adjacent values.
   """
 
   low: int
@@ -97,16 +97,16 @@ class Integer:
   def __post_init__(self) -> None:
     whole = all(type(n) is int for n in (self.low, self.high, self.step))
     ok = whole and self.low < self.high and self.step >= 1
-    _require(ok, self, "be whole numbers, low < high and step at least 1")
+    _require(ok, self, "be integers, low < high and step at least 1")
 
   @property
   def values(self) -> range:
-    """All of them."""
+    """All values."""
     return range(self.low, self.high + 1, self.step)
 
   @property
   def ends(self) -> tuple[Any, ...]:
-    """The values that are checked."""
+    """The values that are checked before the sweep starts."""
     return self.values[0], self.values[-1]
 
 
@@ -115,11 +115,11 @@ Parameter = Choice | Uniform | Integer
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-  """What is searched, and what is set.
+  """Searched fields and fixed ones.
 
   Attributes:
-    parameters: two values or more each, by dotted field.
-    fixed: the value of other fields in every trial.
+    parameters: searched fields by dotted name; each has two values or more.
+    fixed: fields with the same value in every trial.
   """
 
   parameters: Mapping[str, Parameter]
@@ -127,11 +127,11 @@ class Space:
 
   @classmethod
   def of(cls, fields: Mapping[str, Any], given: Mapping[str, Any]) -> "Space":
-    """Sorts the fields of a file into searched and fixed ones.
+    """Separates the fields of a file into searched and fixed ones.
 
     Args:
-      fields: of the file.
-      given: fields set on the command line, which are not searched.
+      fields: the file's.
+      given: fields that the user has set, which are not searched.
     """
     parameters, fixed = {}, {}
     for field, values in fields.items():
@@ -147,7 +147,7 @@ class Space:
 
   @property
   def num_points(self) -> int | None:
-    """How many points there are; None where a range has no end of them.
+    """Number of points; None if it is infinite.
 
     >>> Space.of({"seed": Integer(0, 4), "dtype": "float32"}, {}).num_points
     5
@@ -160,7 +160,7 @@ class Space:
     return math.prod(sizes)
 
   def points(self) -> Iterator[Point]:
-    """All points of a space that ends, the last field's values in turn."""
+    """Yields all points of a finite space; the last field varies fastest."""
     values = []
     for parameter in self.parameters.values():
       assert not isinstance(parameter, Uniform)
@@ -169,22 +169,22 @@ class Space:
       yield dict(zip(self.parameters, combination, strict=True))
 
   def configure(self, config: ConfigDict, point: Point) -> ConfigDict:
-    """The configuration of a point.
+    """Returns the configuration of a point.
 
     Raises:
-      UserError: there is no such field, or a value is not of its type.
+      UserError: a field does not exist, or a value is not of its type.
     """
     configured = config.copy_and_resolve_references()
     return config_fields.set_fields(configured, {**self.fixed, **point})
 
   def describe(self) -> dict[str, str]:
-    """Every field of the file as text."""
+    """Returns every field of the file as text."""
     every = {**self.parameters, **self.fixed}
     return {field: repr(values) for field, values in every.items()}
 
 
 def format_point(point: Point) -> str:
-  """A point as it is read; fields by short names.
+  """Formats a point, with short names of fields.
 
   >>> format_point({"optimizer.learning_rate": 0.0001, "seed": 3})
   'learning_rate 0.0001, seed 3'
@@ -196,7 +196,7 @@ def format_point(point: Point) -> str:
 
 
 def format_value(value: Any) -> str:
-  """A value as it is read.
+  """Formats a value.
 
   >>> format_value(0.000123456), format_value("sgd"), format_value(3)
   ('0.0001235', 'sgd', '3')
@@ -205,7 +205,7 @@ def format_value(value: Any) -> str:
 
 
 def short_names(fields: list[str]) -> dict[str, str]:
-  """What a column is called: the last part of a dotted name, if that is enough.
+  """Returns column names: the last part of a dotted name if it is unique.
 
   >>> list(short_names(["model.name", "a.seed", "b.seed"]).values())
   ['model', 'a.seed', 'b.seed']

@@ -91,11 +91,11 @@ def test_a_field_on_the_command_line_is_not_searched(tmp_path):
     ('{"seed": Choice("ab")}', {}, "name at least one value, as a tuple"),
     ('{"ema_decay": Uniform(0.5, 0.1)}', {}, "low < high"),
     ('{"ema_decay": LogUniform(0, 0.1)}', {}, "a low above 0"),
-    ('{"seed": Integer(0, 2.5)}', {}, "be whole numbers"),
+    ('{"seed": Integer(0, 2.5)}', {}, "be integers"),
     (
       '{"ema_decay": Uniform(0.1, 0.5)}',
       {"sampler": "grid", "num_trials": 3},
-      "sampler=grid cannot go through all of ema_decay",
+      "sampler=grid cannot enumerate ema_decay",
     ),
     (
       '{"ema_decay": Uniform(0.1, 0.5)}',
