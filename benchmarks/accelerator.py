@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> None:
       if table.has(task):
         print(f"{task.name}: measured before")
       elif left < min(task.limit, 20):
-        reporting.left_out(task.name, "no time left")
+        reporting.skip(task.name, "no time left")
       else:
         reporting.progress(f"{task.name} ({left:.0f} s left) ...")
         row = run(task, min(task.limit, left), Path(given.output))

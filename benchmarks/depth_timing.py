@@ -1,14 +1,14 @@
-r"""Times training and inference of every depth.
+r"""Times training and inference of ResNets of every depth, and other models.
 
 python benchmarks/depth_timing.py [--models=resnet18,mobilenet*] \
   [--batch_sizes=64] [--dtypes=float32] [--image_sizes=48] [--devices=1,2] \
   [--turns=5] [--steps=3] [--output=benchmarks/results] [--dump_hlo=DIR]
 
-Each row is measured in a process of its own: the whole training step of
-fer_jax.train (forward, backward, Adam, batch taken from the resident data),
-its compilation with an empty cache and with a full one, and inference. Times
-are medians of turns, with the fastest and the slowest; operations are counted
-layer by layer (`fer_jax.models.summary`), and beside that by XLA.
+Each case is measured in a separate process: the training step of `fer-jax
+train` (forward, backward, Adam, batch gathered from data on the device), its
+compilation with an empty and with a full cache, and inference. Times are
+medians over repetitions, with the fastest and the slowest; operations are
+counted per layer (`fer_jax.models.summary`) and, for comparison, by XLA.
 """
 
 import itertools
@@ -30,25 +30,31 @@ from fer_jax.cli import app
 
 DEPTHS = "resnet18,resnet34,resnet50,resnet101,resnet152"
 DTYPES = ("float32", "bfloat16")
-EPOCHS, ROWS = 50, 28_709  # Pan's study: epochs, and FER2013's training rows
+EPOCHS, NUM_IMAGES = 50, 28_709  # Pan's study on FER2013's training split
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_list("models", DEPTHS, "Names or patterns of models.")
-  flags.DEFINE_list("batch_sizes", "64", "Over all devices.")
-  flags.DEFINE_list("dtypes", "float32", "float32, bfloat16 or both.")
-  flags.DEFINE_list("image_sizes", "48", "Pixels.")
-  flags.DEFINE_list("devices", [], "How many, simulated on CPU; all there are.")
-  flags.DEFINE_enum("channels", "1", ["1", "3"], "Of the images.")
-  flags.DEFINE_integer("turns", 5, "Measurements of each row.", lower_bound=1)
-  flags.DEFINE_integer("steps", 3, "Steps of each turn.", lower_bound=1)
-  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
-  flags.DEFINE_string("dump_hlo", "", "A folder for XLA's programs.")
+  flags.DEFINE_list(
+    "models", DEPTHS, "Model names or patterns, comma-separated."
+  )
+  flags.DEFINE_list("batch_sizes", "64", "Global batch sizes, comma-separated.")
+  flags.DEFINE_list(
+    "dtypes", "float32", "Compute dtypes: float32, bfloat16 or both."
+  )
+  flags.DEFINE_list("image_sizes", "48", "Image sizes in pixels.")
+  flags.DEFINE_list("devices", [], "Numbers of devices (simulated on CPU).")
+  flags.DEFINE_enum("channels", "1", ["1", "3"], "Image channels.")
+  flags.DEFINE_integer("turns", 5, "Repetitions per case.", lower_bound=1)
+  flags.DEFINE_integer("steps", 3, "Steps per repetition.", lower_bound=1)
+  flags.DEFINE_string(
+    "output", "benchmarks/results", "Folder of the CSV file and plot."
+  )
+  flags.DEFINE_string("dump_hlo", "", "Folder for the HLO programs.")
 
 
 def main(argv: Sequence[str]) -> None:
-  """Measures all cases that the flags name."""
+  """Measures all cases given by the flags."""
   del argv
   given = flags.FLAGS
   names = reporting.named_models(given.models)
@@ -84,25 +90,25 @@ def main(argv: Sequence[str]) -> None:
     try:
       row = measure(case)
     except workers.WorkerError as e:
-      reporting.left_out(f"{case['model']}, batch {case['batch_size']}", e)
+      reporting.skip(f"{case['model']}, batch {case['batch_size']}", e)
       continue
     reporting.progress("")
     table.add([row])
   reporting.progress("")
-  for text in answers(table.rows):
+  for text in study_minutes(table.rows):
     print(text)
   table.finish(picture)
 
 
 def measure(case: dict[str, Any]) -> Row:
-  """Measures a case in a process of its own, with a cache of its own.
+  """Measures a case in a separate process with an empty compilation cache.
 
   Args:
-    case: as `depth_worker.measure` takes it, but `cache`; `devices`, 0 for all
-      there are.
+    case: as for `depth_worker.measure`, without `cache`; `devices` is the
+      number of devices, 0 for all.
 
   Raises:
-    WorkerError: it cannot be measured.
+    WorkerError: the case cannot be measured.
   """
   environment = workers.with_devices(case["devices"])
   with (
@@ -115,24 +121,24 @@ def measure(case: dict[str, Any]) -> Row:
   return row | reporting.machine()
 
 
-def answers(rows: Sequence[Row]) -> list[str]:
-  """How long Pan's study takes at each depth: a line for each setting."""
+def study_minutes(rows: Sequence[Row]) -> list[str]:
+  """Returns how long Pan's study takes at each depth, one line per setting."""
   lines = []
   for setting, of in _by_setting(rows).items():
     minutes = ", ".join(f"{row['model']} {_minutes(row):,.1f}" for row in of)
     lines.append(
-      f"minutes for {EPOCHS} epochs of FER2013 ({ROWS:,} images),"
+      f"minutes for {EPOCHS} epochs of FER2013 ({NUM_IMAGES:,} images),"
       f" {setting}: {minutes}"
     )
   return lines
 
 
 def _minutes(row: Row) -> float:
-  return EPOCHS * ROWS / row["images_per_second"] / 60
+  return EPOCHS * NUM_IMAGES / row["images_per_second"] / 60
 
 
 def _by_setting(rows: Sequence[Row]) -> dict[str, list[Row]]:
-  """The rows of different models under equal settings, by what those are."""
+  """Groups rows by their settings, which differ in the model only."""
   settings: dict[str, list[Row]] = {}
   for row in rows:
     name = (
@@ -176,64 +182,66 @@ COLUMNS = (
     lambda row: f"{row['training_gflop_per_image']:.3f} ({_xla(row)})",
   ),
   Column("GFLOP/s", 7, lambda row: f"{row['gflops_per_second']:,.0f}"),
-  Column("of peak", 7, lambda row: f"{row['share_of_peak']:.0%}"),
+  Column("utilization", 11, lambda row: f"{row['share_of_peak']:.0%}"),
   Column(f"{EPOCHS} epochs", 9, lambda row: f"{_minutes(row):,.0f} min"),
 )
 
 
 def picture(rows: Sequence[Row]) -> Figure:
-  """Draws images/s and the share of the machine's peak, model by model."""
+  """Draws images/s and the utilization of the machine, per model."""
   settings = _by_setting(rows)
   names = list(dict.fromkeys(row["model"] for row in rows))
   figure = Figure(
     figsize=(max(9, 4 + 0.9 * len(names)), 4.5), layout="constrained"
   )
-  speed, share = figure.subplots(1, 2)
-  colours = matplotlib.colormaps["viridis"]
+  speed, utilization = figure.subplots(1, 2)
+  colors = matplotlib.colormaps["viridis"]
   for i, (setting, of) in enumerate(settings.items()):
-    places = [names.index(row["model"]) for row in of]
+    positions = [names.index(row["model"]) for row in of]
     rates = [row["images_per_second"] for row in of]
     style: dict[str, Any] = {
-      "color": colours(0.15 + 0.7 * i / max(len(settings) - 1, 1)),
+      "color": colors(0.15 + 0.7 * i / max(len(settings) - 1, 1)),
       "label": setting,
       "marker": "o",
       "linestyle": "none",
       "capsize": 3,
     }
-    # Of the same images, the slowest turn has the lowest rate.
+    # The slowest repetition has the lowest rate.
     below = [row["step_ms"] / row["step_ms_high"] for row in of]
     above = [row["step_ms"] / row["step_ms_low"] for row in of]
     for axes, heights in (
       (speed, rates),
-      (share, [100 * row["share_of_peak"] for row in of]),
+      (utilization, [100 * row["share_of_peak"] for row in of]),
     ):
       spread = [
         [h * (1 - b) for h, b in zip(heights, below, strict=True)],
         [h * (a - 1) for h, a in zip(heights, above, strict=True)],
       ]
-      axes.errorbar(places, heights, yerr=spread, **style)
+      axes.errorbar(positions, heights, yerr=spread, **style)
       for depths in _families(of):
         axes.plot(
-          [places[j] for j in depths],
+          [positions[j] for j in depths],
           [heights[j] for j in depths],
           color=style["color"],
         )
     if len(settings) == 1:
-      for place, rate in zip(places, rates, strict=True):
+      for position, rate in zip(positions, rates, strict=True):
         speed.annotate(
           f"{rate:,.0f}",
-          (place, rate),
+          (position, rate),
           textcoords="offset points",
           xytext=(7, 5),
         )
-  speed.set(title="Training, images per second", ylim=(0, None))
-  share.set(title="Share of the matrix-product peak, %", ylim=(0, 100))
-  for axes in (speed, share):
+  speed.set(title="Training throughput (images/s)", ylim=(0, None))
+  utilization.set(
+    title="Utilization (% of the matrix-product peak)", ylim=(0, 100)
+  )
+  for axes in (speed, utilization):
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.1)
-  share.legend(frameon=False)
+  utilization.legend(frameon=False)
   figure.suptitle(
     f"{rows[0]['machine']}, {rows[0]['device']}, jax {rows[0]['jax']},"
     f" {rows[0]['date']}",
@@ -243,7 +251,7 @@ def picture(rows: Sequence[Row]) -> Figure:
 
 
 def _families(rows: Sequence[Row]) -> list[list[int]]:
-  """Rows of models that differ in a number: a line may join them."""
+  """Groups the indices of models that differ in a number, joined by a line."""
   families: dict[str, list[int]] = {}
   for i, row in enumerate(rows):
     families.setdefault(row["model"].rstrip("0123456789"), []).append(i)

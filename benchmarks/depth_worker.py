@@ -1,4 +1,4 @@
-"""One row of depth_timing: measured in a process of its own."""
+"""The process that measures one case of depth_timing."""
 
 import pathlib
 from typing import Any
@@ -25,7 +25,7 @@ from fer_jax.training.train_state import RunInputs
 from fer_jax.training.train_step import TrainStep
 
 NUM_CLASSES = 7
-NUM_ROWS = 1024  # images on the device
+NUM_IMAGES = 1024  # on the device
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
@@ -33,25 +33,25 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
   Args:
     case: `model`, `batch_size`, `dtype`, `image_size`, `channels`, `devices`
-      (how many there must be; 0 for any), `turns`, `steps` of a turn, `cache`
-      (an empty folder), `dump_hlo` ("" for none).
+      (required number of devices; 0 for any), `turns` (repetitions), `steps`
+      per repetition, `cache` (an empty folder), `dump_hlo` ("" for none).
 
   Returns:
-    The row, fit for JSON.
+    The row of the table, as JSON values.
   """
   startup.start(case["cache"])  # before JAX begins
   if case["devices"] not in (0, jax.device_count()):
     raise UserError(
-      f"--devices={case['devices']} are not here: there are"
+      f"devices={case['devices']} are not available: there are"
       f" {jax.device_count()}"
     )
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
   peak = timing.matmul_peak(case["dtype"])
-  if jax.default_backend() != "cpu":  # whose devices share the cores
+  if jax.default_backend() != "cpu":  # CPU devices share the cores
     peak *= jax.device_count()
   cold, _ = _compiled(case)
-  del _  # The memory that counts is the next run's.
+  del _  # The peak memory is measured in the next run.
   jax.clear_caches()
   memory.reset_peak()
   cached, run = _compiled(case)
@@ -66,7 +66,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     run.train_step.model,
     (case["image_size"], case["image_size"], case["channels"]),
   )
-  # A call may be several steps.
+  # A call can be several steps.
   rate = case["batch_size"] * run.steps_per_call / step.median
   flops = rate * summary.training_flops
   if case["dump_hlo"]:
@@ -101,7 +101,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 def _milliseconds(
   name: str, of: timing.Timing, steps: int = 1
 ) -> dict[str, float]:
-  """A step's median, fastest and slowest turn."""
+  """Returns the median, the fastest and the slowest repetition of a step."""
   return {
     f"{name}{ending}": round(1e3 * seconds / steps, 3)
     for ending, seconds in (
@@ -116,8 +116,8 @@ class Run:
   """A training step and an inference step on random images.
 
   Args:
-    case: as `measure` takes it; where they are given, also `options` of the
-      model, `parallel`, `optimizer` and `steps_per_call`, as in configs.
+    case: as for `measure`; optionally also `options` of the model, `parallel`,
+      `optimizer` and `steps_per_call`, as in configs.
   """
 
   def __init__(self, case: dict[str, Any]):
@@ -146,8 +146,8 @@ class Run:
     shape = (case["image_size"], case["image_size"], case["channels"])
     rng = np.random.default_rng(0)
     data = {
-      "image": rng.integers(256, size=(NUM_ROWS, *shape), dtype=np.uint8),
-      "target": rng.integers(NUM_CLASSES, size=NUM_ROWS, dtype=np.int32),
+      "image": rng.integers(256, size=(NUM_IMAGES, *shape), dtype=np.uint8),
+      "target": rng.integers(NUM_CLASSES, size=NUM_IMAGES, dtype=np.int32),
     }
     self.data = self.parallel.replicate(data)
     key = jax.random.key(0)
@@ -160,8 +160,8 @@ class Run:
     self.metrics = self.parallel.replicate(Metrics.zeros())
     self.stacked = self.steps_per_call > 1
     size = (self.steps_per_call, self.batch_size)
-    index = rng.integers(NUM_ROWS, size=size, dtype=np.int32)
-    share = self.batch_size // jax.process_count()  # what this process feeds
+    index = rng.integers(NUM_IMAGES, size=size, dtype=np.int32)
+    share = self.batch_size // jax.process_count()  # this process's part
     start = share * jax.process_index()
     index = index[:, start : start + share]
     index = index if self.stacked else index[0]
@@ -180,32 +180,34 @@ class Run:
     )
 
   def step(self) -> Any:
-    """Trains; several steps where a call is several."""
+    """Runs one training call, which can be several steps."""
     self.state, self.metrics = self.train(
       self.state, self.metrics, self.data, self.batch, self.inputs
     )
     return self.metrics
 
   def inference(self) -> Any:
-    """Evaluates a batch."""
+    """Evaluates one batch."""
     variables = self.state.eval_variables()
     return self.evaluate(variables, self.metrics, self.data, self.eval_batch)
 
   def lowered(self) -> Any:
-    """The program of one step's gradients, before XLA works on it."""
+    """Returns the lowered program of one step's gradients."""
     share = self.batch_size // jax.process_count()
     batch = self.parallel.shard({"index": np.zeros(share, np.int32)})
 
-    def gradients(*args: Any) -> Any:  # traced anew, for whatever rules hold
+    def gradients(
+      *args: Any,
+    ) -> Any:  # a new function, so that it is traced again
       return self.train_step.gradients(*args)
 
     arguments = self.state, self.metrics, self.data, batch, self.inputs
     return self.parallel.jit(gradients, 3).lower(*arguments)
 
   def xla_gflop_per_image(self) -> float | None:
-    """What XLA counts for the gradients; None where it does not.
+    """Returns XLA's count for the gradients; None if it has none.
 
-    Of its own convolutions: it cannot look into kernels of ours.
+    It is for XLA's convolutions, since XLA cannot analyze our kernels.
     """
     with convolution.use_xla():
       cost = self.lowered().cost_analysis() or {}
@@ -213,7 +215,7 @@ class Run:
     return round(flops / self.batch_size / 1e9, 4) if flops > 0 else None
 
   def dump(self, folder: str) -> None:
-    """Writes the program of the gradients, as lowered and as compiled."""
+    """Writes the lowered and the compiled program of the gradients."""
     path = pathlib.Path(folder)
     case, lowered = self._case, self.lowered()
     name = "{model}_{batch_size}_{dtype}_{image_size}px".format(**case)
@@ -222,11 +224,11 @@ class Run:
       (path / f"{name}.stablehlo.txt").write_text(lowered.as_text())
       (path / f"{name}.hlo.txt").write_text(lowered.compile().as_text())
     except OSError as e:
-      raise UserError(f"cannot write --dump_hlo={path}: {e.strerror}") from e
+      raise UserError(f"cannot write dump_hlo={path}: {e.strerror}") from e
 
 
 def _compiled(case: dict[str, Any]) -> tuple[float, Run]:
-  """A run whose programs are compiled, and the seconds that took."""
+  """Returns the compilation time in seconds, and the compiled run."""
   run = Run(case)
   first = timing.once(run.step)
   steady = timing.once(run.step)

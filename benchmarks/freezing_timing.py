@@ -1,10 +1,10 @@
-r"""Times training steps with layers frozen, against the whole model's.
+r"""Times training steps with frozen layers relative to the whole model.
 
 python benchmarks/freezing_timing.py [--model=resnet18] \
   [--frozen='conv1,layer1;backbone'] [--batch_size=64] [--turns=7]
 
-Beside the time: what XLA counts as the operations of the step's gradients by
-its own convolutions, and the bytes of the optimizer's state.
+Also prints XLA's count of the operations of the gradients, with XLA's
+convolutions, and the size of the optimizer's state.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ from fer_jax.training.train_state import Tree
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_string("model", "resnet18", "Which.")
+  flags.DEFINE_string("model", "resnet18", "Model.")
   flags.DEFINE_string(
     "frozen",
     "conv1,layer1;conv1,layer1,layer2;backbone",
-    "Values of --config.freeze.patterns, by semicolons.",
+    "Values of freeze.patterns, separated by semicolons.",
   )
-  flags.DEFINE_enum("optimizer", "adam", optimizers.NAMES, "Which.")
-  flags.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
-  flags.DEFINE_integer("turns", 7, "Measurements of each.", lower_bound=3)
-  flags.DEFINE_integer("steps", 3, "Steps a measurement.", lower_bound=1)
+  flags.DEFINE_enum("optimizer", "adam", optimizers.NAMES, "Optimizer.")
+  flags.DEFINE_integer("batch_size", 64, "Images per step.", lower_bound=1)
+  flags.DEFINE_integer("turns", 7, "Repetitions per case.", lower_bound=3)
+  flags.DEFINE_integer("steps", 3, "Steps per repetition.", lower_bound=1)
 
 
 class _Case:
@@ -66,7 +66,7 @@ class _Case:
     self.num_bytes = sum(leaf.nbytes for leaf in leaves)
 
   def step(self) -> Tree:
-    """Trains on the same batch again."""
+    """Trains one step on the same batch."""
     self._state, sums = self._train(
       self._state, Metrics.zeros(), self._data, self._batch, self._inputs
     )
@@ -87,8 +87,8 @@ def main(argv: Sequence[str]) -> None:
     calls_per_turn=given.steps,
   )
   whole = timings["nothing"].median
-  print(f"{given.model}, batch {given.batch_size}, {given.turns} turns")
-  print("  ms a step (low-high)     share  GFLOP  optimizer MB  frozen")
+  print(f"{given.model}, batch {given.batch_size}, {given.turns} repetitions")
+  print("  ms/step (low-high)    relative  GFLOP  optimizer MB  frozen")
   for name, of in timings.items():
     low, high = f"{of.low * 1e3:.1f}", f"{of.high * 1e3:.1f}"
     print(

@@ -1,13 +1,13 @@
-r"""Times what the training loop costs beside the compiled step.
+r"""Measures the overhead of the training loop on the host.
 
 python benchmarks/host_overhead.py [--steps=2000] [--turns=5] \
   [--steps_per_call=1,50] [--batch_size=1] [--output=benchmarks/results]
 
-A network of one dense layer, so small that its step is nearly free, is trained
-by the real loop: resident feed, logging, and progress on a terminal (a pseudo
-terminal here). Beside it the compiled call is called alone with one batch. The
-difference is what the host adds a step. Each turn is a run of two epochs, of
-which the second is timed: the first compiles.
+The training loop, with data in memory, logging and progress on a (pseudo)
+terminal, trains a network of a single dense layer, whose step takes almost no
+time. The overhead is the difference to calling the compiled step alone, with
+the same batch. Each repetition is a run of two epochs, of which the second is
+timed: the first compiles.
 """
 
 import contextlib
@@ -44,12 +44,12 @@ from fer_jax.training.metrics import Metrics
 from fer_jax.training.runtime import startup
 
 MODEL = "one_layer"
-TARGETS_US = {1: 300.0}  # a step, by steps a call
-TARGET_SCANNED_US = 20.0  # of several steps a call
+TARGETS_US = {1: 300.0}  # per step, by steps per call
+TARGET_SCANNED_US = 20.0  # per step, for several steps per call
 
 
 class OneLayer(nn.Module):
-  """A dense layer on the mean rows of the images; see `registry.create`."""
+  """A dense layer on the images' mean rows."""
 
   num_classes: int
   dtype: Any = jnp.float32
@@ -64,11 +64,15 @@ class OneLayer(nn.Module):
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_integer("steps", 2000, "Of an epoch.", lower_bound=2)
-  flags.DEFINE_integer("batch_size", 1, "Images a step.", lower_bound=1)
-  flags.DEFINE_list("steps_per_call", "1,50", "Steps in one compiled call.")
-  flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=1)
-  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+  flags.DEFINE_integer("steps", 2000, "Steps per epoch.", lower_bound=2)
+  flags.DEFINE_integer("batch_size", 1, "Images per step.", lower_bound=1)
+  flags.DEFINE_list(
+    "steps_per_call", "1,50", "Steps per compiled call, comma-separated."
+  )
+  flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=1)
+  flags.DEFINE_string(
+    "output", "benchmarks/results", "Folder of the CSV file and plot."
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -78,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
   per_call = reporting.whole_numbers("steps_per_call", given.steps_per_call)
   table = reporting.Table(COLUMNS, given.output, "host_overhead")
   with tempfile.TemporaryDirectory(prefix="host_overhead_") as folder:
-    startup.start(folder)  # Turns compile the same programs.
+    startup.start(folder)  # Repetitions compile the same programs.
     rows = measure(per_call, given.steps, given.batch_size, given.turns)
   table.add(rows)
   table.finish(picture)
@@ -87,24 +91,24 @@ def main(argv: Sequence[str]) -> None:
 def measure(
   per_call: Sequence[int], steps: int, batch_size: int, turns: int
 ) -> list[Row]:
-  """Times the loop and the bare call, turn by turn.
+  """Times the loop and the compiled call alone, interleaved.
 
   Args:
-    per_call: steps of a compiled call.
-    steps: of an epoch; must be a multiple of each of these.
-    batch_size: images a step.
-    turns: measurements of each.
+    per_call: numbers of steps per compiled call.
+    steps: steps per epoch; a multiple of each of `per_call`.
+    batch_size: images per step.
+    turns: number of repetitions.
 
   Returns:
-    A row for each of `per_call`.
+    One row for each of `per_call`.
 
   Raises:
-    UserError: steps do not divide into calls.
+    UserError: `steps` is not such a multiple.
   """
   for count in per_call:
     if steps % count:
       raise errors.UserError(
-        f"--steps={steps} must be a multiple of --steps_per_call={count}"
+        f"steps={steps} must be a multiple of steps_per_call={count}"
       )
   seconds: dict[tuple[int, str], list[float]] = {
     (count, what): [] for count in per_call for what in ("loop", "bare")
@@ -116,7 +120,9 @@ def measure(
     bare = {}
     for turn in range(turns):
       for count in per_call:
-        reporting.progress(f"turn {turn + 1} of {turns}, {count} a call ...")
+        reporting.progress(
+          f"repetition {turn + 1} of {turns}, {count} steps per call ..."
+        )
         config = _config(folder, steps, batch_size, count)
         took = _loop_seconds(config, Path(folder) / f"run{turn}_{count}")
         seconds[count, "loop"].append(took / steps)
@@ -145,7 +151,7 @@ def _config(
 
 
 def _loop_seconds(config: ConfigDict, workdir: Path) -> float:
-  """Seconds of the second epoch's steps, in the real loop."""
+  """Returns the seconds of the second epoch's steps in the training loop."""
   epochs: list[float] = []
   train_epoch = train_loop.train_epoch
 
@@ -163,7 +169,7 @@ def _loop_seconds(config: ConfigDict, workdir: Path) -> float:
 
 @contextlib.contextmanager
 def _terminal() -> Iterator[None]:
-  """Makes stderr a terminal that is read and thrown away."""
+  """Repositions stderr by a terminal whose output is discarded."""
   ours, theirs = pty.openpty()
 
   def drain() -> None:
@@ -180,9 +186,9 @@ def _terminal() -> Iterator[None]:
 
 
 def _bare_call(config: ConfigDict) -> Callable[[int], float]:
-  """Returns what times a number of compiled calls with one and the same batch.
+  """Returns a function that times compiled calls with the same batch.
 
-  Compiled and called once before it is returned.
+  The call is compiled, and has been called once.
   """
   parts = experiment.create_experiment(config)
   parallel, per_call = parts.parallel, config.steps_per_call
@@ -248,7 +254,7 @@ def _spread(what: str) -> Callable[[Row], str]:
 COLUMNS = (
   Column("steps/call", 10, lambda row: str(row["steps_per_call"])),
   Column("loop, us/step", 26, _spread("loop")),
-  Column("bare call, us/step", 26, _spread("bare")),
+  Column("call alone, us/step", 26, _spread("bare")),
   Column("host, us/step", 13, lambda row: f"{row['overhead_us']:,.1f}"),
   Column("target", 7, lambda row: f"< {row['target_us']:,.0f}"),
   Column("met", 3, lambda row: "yes" if row["met"] else "no"),
@@ -256,27 +262,35 @@ COLUMNS = (
 
 
 def picture(rows: Sequence[Row]) -> Figure:
-  """Draws the loop's time a step, the bare call's share of it, the targets."""
+  """Draws the time per step of the loop and of the compiled call alone."""
   figure = Figure(figsize=(6, 3.5), layout="constrained")
   axes = figure.subplots()
-  places = range(len(rows))
+  positions = range(len(rows))
   axes.bar(
-    places, [r["loop_us"] for r in rows], color="#9cc9ba", label="training loop"
+    positions,
+    [r["loop_us"] for r in rows],
+    color="#9cc9ba",
+    label="training loop (host overhead)",
   )
   axes.bar(
-    places, [r["bare_us"] for r in rows], color="#1b7f5c", label="compiled call"
+    positions,
+    [r["bare_us"] for r in rows],
+    color="#1b7f5c",
+    label="compiled step alone",
   )
-  for place, row in zip(places, rows, strict=True):
+  for position, row in zip(positions, rows, strict=True):
     axes.annotate(
-      f"host {row['overhead_us']:,.1f} (target < {row['target_us']:,.0f})",
-      (place, row["loop_us"]),
+      f"host: {row['overhead_us']:,.1f} (target: < {row['target_us']:,.0f})",
+      (position, row["loop_us"]),
       textcoords="offset points",
       xytext=(0, 4),
       ha="center",
       fontsize=8,
     )
-  axes.set_xticks(places, [f"{r['steps_per_call']} a call" for r in rows])
-  axes.set(ylabel="microseconds a step", title=rows[0]["machine"])
+  axes.set_xticks(
+    positions, [f"steps per call: {r['steps_per_call']}" for r in rows]
+  )
+  axes.set(ylabel="microseconds per step", title=rows[0]["machine"])
   axes.title.set_fontsize(9)
   axes.margins(y=0.15)
   axes.legend(frameon=False)

@@ -1,15 +1,15 @@
-r"""Times what feeds the accelerator, against what a model consumes.
+r"""Times the input pipeline relative to the training step that consumes it.
 
 python benchmarks/input_pipeline.py [--model=resnet18] [--batch_sizes=64,256] \
   [--dataset=synthetic_faces] [--turns=5] [--output=benchmarks/results]
 
-Timed turn by turn: reading records one by one and by batches, the stream feed
-(grain's threads read), the resident feed (row numbers; the gather is on the
-device), each augmentation on the device, and the whole training step without
-any. The stream feed is timed once what grain has read ahead is used up. The
-accelerator waits where a feed takes longer than a step, since steps are started
-ahead of the feed: that share of the time is `waits`. Augmentation is a part of
-the step: its share of the step with it stands in the same column.
+Timed interleaved: reading records one by one and in batches, the streaming
+loader (grain's threads read), the in-memory loader (indices; the gather is on
+the device), each augmentation on the device, and the training step without
+augmentation. The streaming loader is timed after grain's prefetched batches are
+used up. The accelerator waits if loading a batch takes longer than a step,
+since steps are dispatched ahead: `waits` is that fraction of the time. An
+augmentation is part of the step: for it, `waits` is its fraction of the step.
 """
 
 import itertools
@@ -34,11 +34,11 @@ from fer_jax.data.splits import Split
 from fer_jax.data.transforms import augmentation
 from fer_jax.training.runtime import startup
 
-TARGET = 0.02  # of the time
-# Batches of the stream feed that are not timed before each turn: grain has read
-# some while other things were timed.
+TARGET = 0.02  # fraction of the time
+# Batches of the streaming loader that are discarded before each repetition:
+# grain has prefetched some during the other measurements.
 READ_AHEAD = 16
-# One augmentation at a time, as strong as recipes have it.
+# One augmentation at a time, as strong as in the recipes.
 AUGMENTATIONS: dict[str, Any] = {
   "flip": True,
   "shift": 0.1,
@@ -55,16 +55,24 @@ AUGMENTATIONS: dict[str, Any] = {
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_string("model", "resnet18", "What consumes.")
-  flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "The model's.")
-  flags.DEFINE_list("batch_sizes", "64,256", "Images of a batch.")
-  flags.DEFINE_string("dataset", "synthetic_faces", "What is read.")
-  flags.DEFINE_string("manual_dir", "", "Where its release lies.")
-  flags.DEFINE_string("data_dir", "", "Its files; a temporary folder.")
-  flags.DEFINE_integer("rows", 4096, "Synthetic faces.", lower_bound=1)
-  flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=1)
-  flags.DEFINE_integer("calls", 5, "Of each turn.", lower_bound=1)
-  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+  flags.DEFINE_string("model", "resnet18", "Model that consumes the batches.")
+  flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Compute dtype of the model."
+  )
+  flags.DEFINE_list("batch_sizes", "64,256", "Batch sizes, comma-separated.")
+  flags.DEFINE_string("dataset", "synthetic_faces", "Dataset.")
+  flags.DEFINE_string("manual_dir", "", "Folder of the dataset's release.")
+  flags.DEFINE_string(
+    "data_dir", "", "Folder of the prepared dataset; a temporary one if unset."
+  )
+  flags.DEFINE_integer(
+    "rows", 4096, "Number of synthetic faces.", lower_bound=1
+  )
+  flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=1)
+  flags.DEFINE_integer("calls", 5, "Calls per repetition.", lower_bound=1)
+  flags.DEFINE_string(
+    "output", "benchmarks/results", "Folder of the CSV file and plot."
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -76,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
   startup.start("off")
   table = reporting.Table(COLUMNS, given.output, "input_pipeline")
   with tempfile.TemporaryDirectory(prefix="input_pipeline_") as folder:
-    reporting.progress("the data set is opened ...")
+    reporting.progress("opening the dataset ...")
     split = open_split(
       given.dataset,
       given.manual_dir,
@@ -94,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
 def open_split(
   dataset: str, manual_dir: str, data_dir: str, rows: int
 ) -> Split:
-  """Opens, or prepares, the training split of a data set."""
+  """Opens the training split of a dataset, prepared if necessary."""
   options: dict[str, Any] = {}
   if dataset == "synthetic_faces":
     options = {"num_train": rows, "num_validation": 7, "num_test": 7}
@@ -107,18 +115,18 @@ def open_split(
 def measure(
   split: Split, model: str, dtype: str, size: int, turns: int, calls: int
 ) -> list[Row]:
-  """Times all that lies between the files and the model.
+  """Times everything between the files and the model.
 
   Args:
-    split: what is read.
-    model: its step is what consumes.
-    dtype: of its compute.
-    size: images of a batch.
-    turns: measurements of each.
-    calls: of a turn.
+    split: split to read.
+    model: model whose training step consumes the batches.
+    dtype: dtype of its compute.
+    size: batch size.
+    turns: number of repetitions.
+    calls: calls per repetition.
 
   Returns:
-    A row for each feed and augmentation, and one for the step.
+    One row per loader and augmentation, and one for the step.
   """
   programs: dict[str, Callable[[], Any]] = {
     "training step": _step(model, dtype, size),
@@ -128,14 +136,14 @@ def measure(
 
   def drain() -> None:
     for _ in range(READ_AHEAD):
-      programs["stream feed"]()
+      programs["streaming loader"]()
 
   timings = timing.interleave(
     programs,
     num_turns=turns,
     calls_per_turn=calls,
     warm_up=2,
-    before={"stream feed": drain},
+    before={"streaming loader": drain},
   )
   step = timings["training step"].median
   rows = []
@@ -143,7 +151,7 @@ def measure(
     share = max(0.0, 1 - step / t.median)
     if name.startswith("augment"):
       share = t.median / (step + t.median)
-    wanted = name.endswith("feed") or name.startswith("augment")
+    wanted = name.endswith("loader") or name.startswith("augment")
     rows.append(
       {
         "what": name,
@@ -166,7 +174,7 @@ def measure(
 
 
 def _step(model: str, dtype: str, size: int) -> Callable[[], Any]:
-  """One training step, on one device."""
+  """Returns one training step, on one device."""
   run = depth_worker.Run(
     {
       "model": model,
@@ -182,14 +190,14 @@ def _step(model: str, dtype: str, size: int) -> Callable[[], Any]:
 
 
 def _feeds(split: Split, size: int) -> dict[str, Callable[[], Any]]:
-  """Ways to the next batch."""
+  """Returns functions that load the next batch."""
   rng = np.random.default_rng(0)
 
   def rows() -> np.ndarray:
     return rng.integers(len(split), size=size)
 
   def batches(feed: str) -> Iterator[Any]:
-    for seed in itertools.count():  # The epochs of an order come to an end.
+    for seed in itertools.count():  # An order has a limited number of epochs.
       order = pipeline.BatchOrder(len(split), size, 1000, seed)
       yield from pipeline.training_batches(split, order, feed)
 
@@ -199,13 +207,13 @@ def _feeds(split: Split, size: int) -> dict[str, Callable[[], Any]]:
   return {
     "read one by one": lambda: [split.read(row[None]) for row in rows()],
     "read by batch": lambda: split.read(rows()),
-    "stream feed": lambda: jax.device_put(next(stream)),
-    "resident feed": lambda: gather(images, next(resident)["index"]),
+    "streaming loader": lambda: jax.device_put(next(stream)),
+    "in-memory loader": lambda: gather(images, next(resident)["index"]),
   }
 
 
 def _augmentations(split: Split, size: int) -> dict[str, Callable[[], Any]]:
-  """Each augmentation alone, on the device."""
+  """Returns each augmentation alone, on the device."""
   images = jnp.asarray(split.read(np.arange(size))["image"], jnp.float32) / 255
   index, key = jnp.arange(size), jax.random.key(0)
 
@@ -221,7 +229,7 @@ COLUMNS = (
   Column("what", 21, lambda row: row["what"], left=True),
   Column("batch", 5, lambda row: str(row["batch_size"])),
   Column(
-    "ms a batch",
+    "ms/batch",
     26,
     lambda row: "{ms:,.2f} ({ms_low:,.2f}-{ms_high:,.2f})".format(**row),
   ),
@@ -241,20 +249,22 @@ COLUMNS = (
 
 
 def picture(rows: Sequence[Row]) -> Figure:
-  """Draws images/s of all, and of the model as a line, by batch size."""
+  """Draws the images/s of all rows, and of the model as a line."""
   sizes = list(dict.fromkeys(row["batch_size"] for row in rows))
   figure = Figure(figsize=(4.5 * len(sizes) + 1, 5), layout="constrained")
   panels = figure.subplots(1, len(sizes), squeeze=False)[0]
   for axes, size in zip(panels, sizes, strict=True):
     of = [row for row in rows if row["batch_size"] == size]
-    places = range(len(of))
-    axes.barh(places, [r["images_per_second"] for r in of], color="#1b7f5c")
+    positions = range(len(of))
+    axes.barh(positions, [r["images_per_second"] for r in of], color="#1b7f5c")
     axes.axvline(of[0]["images_per_second"], color="#c2571a")
     axes.set_xscale("log")
-    axes.set_yticks(places, [row["what"] for row in of], fontsize=8)
+    axes.set_yticks(positions, [row["what"] for row in of], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("images per second")
-    axes.set_title(f"batches of {size}; line: {of[0]['model']}", fontsize=9)
+    axes.set_title(
+      f"batch size {size}; line: training step of {of[0]['model']}", fontsize=9
+    )
     axes.spines[["top", "right"]].set_visible(False)
   figure.suptitle(rows[0]["machine"], fontsize=9)
   return figure

@@ -1,4 +1,4 @@
-"""How much memory this process has taken; knows nothing of any library."""
+"""Memory of this process, measured independently of any library."""
 
 import contextlib
 import resource
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def reset_peak() -> None:
-  """Has `peak` start anew, where the system can (Linux)."""
+  """Resets `peak`, on Linux."""
   with contextlib.suppress(OSError):
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> int:
-  """Bytes of this process that were in memory at most."""
+  """Returns the peak resident memory of this process, in bytes."""
   kilobytes = _status("VmHWM")
   if kilobytes is None:
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -23,13 +23,13 @@ def peak() -> int:
 
 
 def now() -> int:
-  """Bytes of this process that are in memory, or have been at most."""
+  """Returns the resident memory in bytes, or the peak outside of Linux."""
   kilobytes = _status("VmRSS")
   return peak() if kilobytes is None else 1024 * kilobytes
 
 
 def _status(name: str) -> int | None:
-  """A line of Linux's account of this process, kilobytes."""
+  """Returns a value of /proc/self/status, in kilobytes."""
   with contextlib.suppress(OSError):
     for line in Path("/proc/self/status").read_text().splitlines():
       if line.startswith(f"{name}:"):

@@ -1,4 +1,4 @@
-"""The convolutions and poolings that models are made of, for `ops`."""
+"""The convolutions and poolings in models, for `ops`."""
 
 import dataclasses
 import math
@@ -18,13 +18,13 @@ NUM_CLASSES = 7
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-  """A convolution, or max pooling where `kernel` has two numbers.
+  """A convolution, or max pooling if `kernel` has two numbers.
 
   Attributes:
     image: shape NHWC.
-    kernel: shape HWIO, or the window.
-    strides: rows, columns.
-    pads: before and after, of rows and of columns.
+    kernel: shape HWIO, or the size of the window.
+    strides: of rows and of columns.
+    pads: (before, after), of rows and of columns.
   """
 
   image: tuple[int, ...]
@@ -34,7 +34,7 @@ class Op:
 
   @property
   def kind(self) -> str:
-    """What people call it."""
+    """Name of the kind of operation."""
     sides = f"{self.kernel[0]}x{self.kernel[1]}"
     if len(self.kernel) == 2:
       return f"max pool {sides}"
@@ -43,14 +43,14 @@ class Op:
 
   @property
   def shape(self) -> str:
-    """Map, channels and stride."""
+    """Feature map, channels and stride."""
     _, height, width, channels = self.image
     outputs = f"->{self.kernel[3]}" if len(self.kernel) == 4 else ""
     return f"{height}x{width}x{channels}{outputs} /{self.strides[0]}"
 
   @property
   def flops(self) -> int:
-    """Operations of each direction; 0 for pooling, which only compares."""
+    """Floating-point operations of each direction; 0 for pooling."""
     if len(self.kernel) == 2:
       return 0
     size = lowerings.output_size(
@@ -62,42 +62,42 @@ class Op:
 def collect(
   names: Sequence[str], image_size: int, batch_size: int
 ) -> dict[Op, dict[str, int]]:
-  """Traces models, and notes what they compute.
+  """Traces models and collects their operations.
 
   Args:
-    names: of models.
-    image_size: pixels a side, of one channel.
-    batch_size: images.
+    names: names of models.
+    image_size: height and width in pixels; images have one channel.
+    batch_size: number of images.
 
   Returns:
-    How often each model has an operation, in the order of first use.
+    How often each model has each operation, in the order of first use.
   """
   found: dict[Op, dict[str, int]] = {}
   rule_for, max_pool = model_ops.rule_for, model_ops.max_pool
   name = ""
 
-  def note(op: Op) -> None:
+  def record(op: Op) -> None:
     users = found.setdefault(op, {})
     users[name] = users.get(name, 0) + 1
 
-  def noted_rule(*args: Any) -> model_ops.Rule:
-    note(Op(*args[:4]))
+  def recording_rule(*args: Any) -> model_ops.Rule:
+    record(Op(*args[:4]))
     return rule_for(*args)
 
-  def noted_pool(
+  def recording_pool(
     x: jax.Array, window: Any, strides: Any, padding: Any = ((0, 0), (0, 0))
   ) -> jax.Array:
-    note(Op(x.shape, tuple(window), tuple(strides), padding))
+    record(Op(x.shape, tuple(window), tuple(strides), padding))
     return max_pool(x, window, strides, padding)
 
   images = jax.ShapeDtypeStruct(
     (batch_size, image_size, image_size, 1), jnp.float32
   )
   with (
-    mock.patch.object(model_ops, "rule_for", noted_rule),
-    mock.patch.object(model_ops, "max_pool", noted_pool),
+    mock.patch.object(model_ops, "rule_for", recording_rule),
+    mock.patch.object(model_ops, "max_pool", recording_pool),
   ):
-    for name in names:  # noqa: B007 - `note` reads it.
+    for name in names:  # noqa: B007 - `record` reads it.
       model = models.create(name, NUM_CLASSES)
       jax.eval_shape(model.init, jax.random.key(0), images)
   return found

@@ -3,11 +3,11 @@ r"""Times every lowering of every convolution and pooling of the models.
 python benchmarks/ops.py [--models=resnet18,resnet50,mobilenet,mobilenet_v2] \
   [--image_size=48] [--batch_size=64] [--turns=5] [--output=benchmarks/results]
 
-Shapes are those the models are traced with. The output, the gradient of the
-input and that of the kernel are timed apart, each by every lowering that can
-compute it, turn by turn. `*` is the lowering that fer_jax takes here, `<` the
-fastest. GFLOP/s count the products of the convolution as it is defined, with
-those of padding.
+Shapes are those with which the models are traced. The output, the gradient of
+the input and the gradient of the kernel are timed separately, with every
+lowering that can compute it, interleaved. `*` marks the lowering that fer_jax
+uses on this machine, `<` the fastest. GFLOP/s count all products of the
+convolution, including those with padding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,13 +32,21 @@ MODELS = "resnet18,resnet50,mobilenet,mobilenet_v2"
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_list("models", MODELS, "Names or patterns of models.")
-  flags.DEFINE_integer("image_size", 48, "Pixels.", lower_bound=32)
-  flags.DEFINE_integer("batch_size", 64, "Images.", lower_bound=1)
-  flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of all.")
-  flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=1)
-  flags.DEFINE_integer("calls", 3, "Of each turn.", lower_bound=1)
-  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+  flags.DEFINE_list(
+    "models", MODELS, "Model names or patterns, comma-separated."
+  )
+  flags.DEFINE_integer(
+    "image_size", 48, "Image size in pixels.", lower_bound=32
+  )
+  flags.DEFINE_integer("batch_size", 64, "Batch size.", lower_bound=1)
+  flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Dtype of all arrays."
+  )
+  flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=1)
+  flags.DEFINE_integer("calls", 3, "Calls per repetition.", lower_bound=1)
+  flags.DEFINE_string(
+    "output", "benchmarks/results", "Folder of the CSV file and plot."
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -56,24 +64,24 @@ def main(argv: Sequence[str]) -> None:
     reporting.progress("")
     table.add(rows)
   late = [row for row in table.rows if row["chosen"] and not row["best"]]
-  print(f"another lowering was faster than the one taken in {len(late)} cases")
+  print(f"another lowering was faster than the one used in {len(late)} cases")
   table.finish(picture)
 
 
 def measure(
   op: Op, users: dict[str, int], dtype: str, turns: int, calls: int
 ) -> list[Row]:
-  """Times an operation's directions by every lowering.
+  """Times the directions of an operation with every lowering.
 
   Args:
-    op: what.
-    users: how often models have it.
-    dtype: of all arrays.
-    turns: measurements of each.
-    calls: of a turn.
+    op: the operation.
+    users: how often each model has it.
+    dtype: dtype of all arrays.
+    turns: number of repetitions.
+    calls: calls per repetition.
 
   Returns:
-    A row for each direction and lowering.
+    One row per direction and lowering.
   """
   keys = jax.random.split(jax.random.key(0), 3)
   x = jax.random.normal(keys[0], op.image).astype(dtype)
@@ -113,7 +121,7 @@ Programs = dict[str, Callable[[], Any]]
 def _programs(
   op: Op, x: jax.Array, keys: jax.Array
 ) -> Iterator[tuple[str, str, Programs]]:
-  """Yields direction, the lowering taken, and all lowerings' programs."""
+  """Yields the direction, the lowering used, and programs of all lowerings."""
   if len(op.kernel) == 2:
     yield from _pool_programs(op, x, keys)
     return
@@ -122,7 +130,7 @@ def _programs(
     op.image, op.kernel, op.strides, op.pads, jax.default_backend()
   )
   ways = {_name(way): _bound(way, op) for way in _lowerings(op)}
-  out = jax.eval_shape(ways["native"], x, kernel)
+  out = jax.eval_shape(ways["xla"], x, kernel)
   gradient = jax.random.normal(keys[2], out.shape).astype(x.dtype)
   yield (
     "output",
@@ -152,11 +160,11 @@ def _pool_programs(
 ) -> Iterator[tuple[str, str, Programs]]:
   window, pads = (op.kernel[0], op.kernel[1]), op.pads
   ways: dict[str, Any] = {
-    "native": lambda x: nn.max_pool(x, window, op.strides, pads),
-    "shifted": lambda x: lowerings.max_pool(x, window, op.strides, pads),
+    "xla": lambda x: nn.max_pool(x, window, op.strides, pads),
+    "shift_and_max": lambda x: lowerings.max_pool(x, window, op.strides, pads),
   }
-  chosen = "shifted" if jax.default_backend() == "cpu" else "native"
-  out = jax.eval_shape(ways["native"], x)
+  chosen = "shift_and_max" if jax.default_backend() == "cpu" else "xla"
+  out = jax.eval_shape(ways["xla"], x)
   gradient = jax.random.normal(keys[2], out.shape).astype(x.dtype)
   yield "output", chosen, {n: _call(way, x) for n, way in ways.items()}
 
@@ -171,25 +179,29 @@ def _pool_programs(
 
 
 def _name(way: model_ops.Lowering) -> str:
-  """A lowering's name; "own" for a kernel of our own."""
-  return "own" if way.__module__ == cpu_kernels.__name__ else way.__name__
+  """Returns the name of a lowering."""
+  if way.__module__ == cpu_kernels.__name__:
+    return "cpp_kernel"
+  return way.__name__
 
 
 def _lowerings(op: Op) -> list[model_ops.Lowering]:
-  """Those that can compute a convolution."""
-  own = [] if cpu_library.unavailable_reason() else [cpu_kernels.convolution]
+  """Returns the lowerings that can compute a convolution."""
+  kernels = (
+    [] if cpu_library.unavailable_reason() else [cpu_kernels.convolution]
+  )
   if op.image[3] != op.kernel[2]:
     if op.kernel[2] > 1 or op.kernel[3] != op.image[3]:
       return [lowerings.xla]
-    own = own and [cpu_kernels.depthwise]
-    return [lowerings.xla, lowerings.depthwise, *own]
+    kernels = kernels and [cpu_kernels.depthwise]
+    return [lowerings.xla, lowerings.depthwise, *kernels]
   if op.kernel[2] <= 4:
-    own = own and [cpu_kernels.stem]
+    kernels = kernels and [cpu_kernels.stem]
   elif op.kernel[2] % cpu_kernels.CHANNEL_MULTIPLE:
-    own = []
+    kernels = []
   if op.kernel[3] % cpu_kernels.CHANNEL_MULTIPLE:
-    own = []
-  ways = [lowerings.xla, lowerings.shift_and_add, *own]
+    kernels = []
+  ways = [lowerings.xla, lowerings.shift_and_add, *kernels]
   if op.kernel[:2] == (1, 1):
     unpadded = op.pads == ((0, 0), (0, 0))
     return [*ways, *([lowerings.pointwise] if unpadded else [])]
@@ -202,7 +214,7 @@ def _bound(way: model_ops.Lowering, op: Op) -> Any:
 
 
 def _call(fn: Any, *args: Any) -> Callable[[], Any]:
-  """The compiled function on these arrays."""
+  """Returns a call of the compiled function with these arrays."""
   compiled = jax.jit(fn)
   return lambda: compiled(*args)
 
@@ -236,29 +248,32 @@ COLUMNS = (
 
 
 def picture(rows: Sequence[Row]) -> Figure:
-  """Draws the time of the lowering taken over that of the fastest."""
+  """Draws the times of the lowering used and of XLA over the fastest."""
   groups: dict[tuple[str, str, str], list[Row]] = {}
   for row in rows:
     key = (row["kind"], row["shape"], row["direction"])
     groups.setdefault(key, []).append(row)
   ratios = {}
   for key, of in groups.items():
-    taken = next((row["ms"] for row in of if row["chosen"]), None)
-    if taken is not None:
+    used = next((row["ms"] for row in of if row["chosen"]), None)
+    if used is not None:
       least = max(min(row["ms"] for row in of), 1e-9)
-      native = next(row["ms"] for row in of if row["lowering"] == "native")
-      ratios[key] = taken / least, native / least
+      xla = next(row["ms"] for row in of if row["lowering"] == "xla")
+      ratios[key] = used / least, xla / least
   figure = Figure(figsize=(9, 0.18 * len(ratios) + 1.5), layout="constrained")
   axes = figure.subplots()
-  places = range(len(ratios))
-  taken_ratios = [taken for taken, _ in ratios.values()]
-  native_ratios = [native for _, native in ratios.values()]
-  axes.plot(native_ratios, places, "x", color="#c2571a", label="XLA's own")
-  axes.plot(taken_ratios, places, "o", color="#1b7f5c", label="taken")
+  positions = range(len(ratios))
+  used_ratios = [used for used, _ in ratios.values()]
+  xla_ratios = [xla for _, xla in ratios.values()]
+  axes.plot(
+    xla_ratios, positions, "x", color="#c2571a", label="XLA's operation"
+  )
+  axes.plot(used_ratios, positions, "o", color="#1b7f5c", label="lowering used")
   axes.set_xscale("log")
-  axes.set_yticks(places, [", ".join(key) for key in ratios], fontsize=6)
+  axes.set_yticks(positions, [", ".join(key) for key in ratios], fontsize=6)
+  axes.margins(y=0.01)
   axes.invert_yaxis()
-  axes.set_xlabel("time, as a multiple of the fastest lowering's")
+  axes.set_xlabel("time relative to the fastest lowering")
   axes.grid(axis="x", alpha=0.3)
   axes.spines[["top", "right"]].set_visible(False)
   axes.legend(frameon=False)

@@ -1,7 +1,7 @@
-"""This package's model, and the same one in plain Flax, for `peers`.
+"""A model of this package, and the same model in plain Flax, for `peers`.
 
-Plain Flax is this package's module with XLA's own convolutions and pooling,
-and one compiled program a step, as in Flax's examples.
+Plain Flax is this package's module with XLA's convolutions, pooling and norms,
+and one compiled program per step, as in Flax's examples.
 """
 
 import contextlib
@@ -42,10 +42,10 @@ class JaxPeer:
     self._out: Any = None
 
   def check(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Loss and length of the gradient of a batch in training."""
+    """Returns the loss of a batch and the norm of its gradient."""
     name = self._case["model"]
-    drops = "dropout" in registry.options_of(name)
-    model = self._model("float32", {"dropout": 0.0} if drops else {})
+    has_dropout = "dropout" in registry.options_of(name)
+    model = self._model("float32", {"dropout": 0.0} if has_dropout else {})
     others = self._variables()
     params = others.pop("params")
 
@@ -64,27 +64,27 @@ class JaxPeer:
     }
 
   def start(self, work: str) -> None:
-    """Makes ready; what compiles does so at the first step."""
+    """Prepares the steps; compilation happens at the first one."""
     self._call = self._out = None
     jax.clear_caches()
     training = work == peer_worker.TRAINING
     self._call = self._training() if training else self._inference(work)
 
   def step(self) -> None:
-    """Starts one."""
+    """Starts a step."""
     with self._lowering():  # Steps are traced when first called.
       self._out = self._call()
 
   def wait(self) -> None:
-    """Waits for the last one."""
+    """Waits for the last step."""
     jax.block_until_ready(self._out)
 
   def reset_peak_memory(self) -> None:
-    """Starts anew, on CPU."""
+    """Resets the peak, on CPU."""
     memory.reset_peak()
 
   def peak_memory(self) -> int:
-    """Bytes in use at most."""
+    """Returns the peak memory in bytes."""
     return timing.peak_memory()
 
   def _lowering(self) -> contextlib.AbstractContextManager[None]:
@@ -93,7 +93,7 @@ class JaxPeer:
     return contextlib.nullcontext()
 
   def _variables(self) -> dict[str, Any]:
-    """The weights of all peers, read when wanted: in training none are."""
+    """Returns the weights that all peers share."""
     weights = safetensors.numpy.load_file(self._case["weights"])
     return unflatten_dict(weights, sep="/")
 
@@ -106,10 +106,10 @@ class JaxPeer:
     )
 
   def _random_weights(self) -> dict[str, np.ndarray]:
-    """By paths; norms and biases too, whose zeros would hide differences."""
+    """Returns random weights by path, also for norms and biases."""
     size = self._case["image_size"]
     x = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
-    with convolution.use_xla():  # the quickest to trace
+    with convolution.use_xla():  # the fastest to trace
       variables = jax.eval_shape(
         self._model("float32").init, jax.random.key(0), x
       )
@@ -143,5 +143,5 @@ class JaxPeer:
 
 
 def create(case: dict[str, Any]) -> JaxPeer:
-  """The peer of a case."""
+  """Returns the peer of a case."""
   return JaxPeer(case)

@@ -1,4 +1,4 @@
-"""The table and the picture of `peers`."""
+"""The table and the plot of `peers`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from reporting import Column, Row
 
-# What is drawn: label, colour, and which rows it is the best of.
+# A series of bars: label, color, and the rows of which it shows the best.
 Series = tuple[str, str, Callable[[Row], bool]]
 SERIES: tuple[Series, ...] = (
   ("fer_jax", "#1b7f5c", lambda row: row["library"] == "fer_jax"),
@@ -25,7 +25,7 @@ SERIES: tuple[Series, ...] = (
 
 
 def _times(name: str) -> Callable[[Row], str]:
-  """A ratio with its spread."""
+  """Returns a function that formats a ratio with its range."""
 
   def text(row: Row) -> str:
     if row[name] is None:
@@ -48,7 +48,7 @@ COLUMNS = (
   Column("variant", 22, lambda row: row["variant"], left=True),
   Column("dtype", 8, lambda row: row["dtype"], left=True),
   Column(
-    "ms a step",
+    "ms/step",
     24,
     lambda row: "{ms:.2f} ({ms_low:.2f}-{ms_high:.2f})".format(**row),
   ),
@@ -61,7 +61,7 @@ COLUMNS = (
 
 
 def picture(rows: Sequence[Row]) -> Figure:
-  """Draws images/s of each library's best variant, a panel a kind of work."""
+  """Draws the images/s of the best variants, one panel per kind of work."""
   names = list(dict.fromkeys(row["model"] for row in rows))
   series = [one for one in SERIES if any(map(one[2], rows))]
   torch = any(row["library"] == "pytorch" for row in rows)
@@ -96,8 +96,8 @@ def picture(rows: Sequence[Row]) -> Figure:
   first = rows[0]
   versions = f"jax {first['jax']}, torch {first['torch'] or 'not installed'}"
   figure.suptitle(
-    "Images per second, best variant of each (in brackets: times"
-    f" {'the best PyTorch' if torch else 'plain Flax'})"
+    "Images per second, best variant of each library (in parentheses: relative"
+    f" to {'the best PyTorch' if torch else 'plain Flax'})"
     f"\n{first['machine']}, {versions}, {first['image_size']} px,"
     f" {first['date']}",
     fontsize=9,
@@ -107,27 +107,27 @@ def picture(rows: Sequence[Row]) -> Figure:
 
 def _bars(
   axes: Any,
-  place: int,
+  position: int,
   rows: Sequence[Row],
   series: Sequence[Series],
   ratio: str,
 ) -> None:
-  """The bars of a model: the best of each series, in its own place."""
+  """Draws the bars of a model: the best row of each series."""
   height = 0.8 / len(series)
-  for i, (label, colour, belongs) in enumerate(series):
+  for i, (label, color, belongs) in enumerate(series):
     best = min(filter(belongs, rows), key=lambda row: row["ms"], default=None)
     if best is None:
       continue
     rate = best["images_per_second"]
     low = rate * best["ms"] / best["ms_high"]
     high = rate * best["ms"] / best["ms_low"]
-    at = place + (i - (len(series) - 1) / 2) * height
+    at = position + (i - (len(series) - 1) / 2) * height
     axes.barh(
       at,
       rate,
       height,
       xerr=[[rate - low], [high - rate]],
-      color=colour,
+      color=color,
       label=label,
       error_kw={"ecolor": "#444444", "elinewidth": 0.8},
     )

@@ -9,7 +9,7 @@ import memory
 import numpy as np
 import peer_worker
 
-# In this process: workers of the compiler would run beside what is timed.
+# Compile in this process: compiler workers would disturb the timings.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import safetensors.numpy
@@ -23,11 +23,11 @@ _FORMATS = {
 
 
 class TorchPeer:
-  """See `peer_worker.Peer`; variants are "eager channels_last" and so on."""
+  """See `peer_worker.Peer`; a variant is, e.g., "eager channels_last"."""
 
   def __init__(self, case: dict[str, Any]):
     torch.set_num_threads(case["threads"])
-    # As JAX does by itself where there is such a unit.
+    # TensorFloat-32 where available, as in JAX by default.
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
@@ -44,7 +44,7 @@ class TorchPeer:
     self.step: Callable[[], Any] = lambda: None
 
   def check(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Loss and length of the gradient of a batch in training."""
+    """Returns the loss of a batch and the norm of its gradient."""
     self._module.train()
     for module in self._module.modules():
       if isinstance(module, torch.nn.Dropout):
@@ -61,7 +61,7 @@ class TorchPeer:
     return {"loss": loss.item(), "gradient": squares**0.5}
 
   def start(self, work: str) -> None:
-    """Makes ready; what compiles does so at the first step."""
+    """Prepares the steps; compilation happens at the first one."""
     torch.compiler.reset()
     module = self._module
     module.train(work == peer_worker.TRAINING)
@@ -83,14 +83,14 @@ class TorchPeer:
       torch.cuda.synchronize()
 
   def reset_peak_memory(self) -> None:
-    """Starts anew."""
+    """Resets the peak."""
     if self._device == "cuda":
       torch.cuda.reset_peak_memory_stats()
     else:
       memory.reset_peak()
 
   def peak_memory(self) -> int:
-    """Bytes in use at most."""
+    """Returns the peak memory in bytes."""
     if self._device == "cuda":
       return torch.cuda.max_memory_allocated()
     return memory.peak()
@@ -132,5 +132,5 @@ class TorchPeer:
 
 
 def create(case: dict[str, Any]) -> TorchPeer:
-  """The peer of a case."""
+  """Returns the peer of a case."""
   return TorchPeer(case)

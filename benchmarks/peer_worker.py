@@ -1,8 +1,8 @@
-"""What a process of `peers` does: prepare, check, time.
+"""The process of one variant in `peers`: prepares, checks and times it.
 
 Run with a case as JSON: `library`, `variant`, `dtype`, `model`, `batch_size`,
-`image_size`, `threads`, `weights` (a file, which fer_jax's process writes where
-it is not there).
+`image_size`, `threads`, `weights` (a file that the process of fer_jax writes if
+it does not exist).
 """
 
 import importlib
@@ -17,45 +17,45 @@ import workers
 
 NUM_CLASSES = 7
 TRAINING = "training"
-LATENCY = "inference 1"  # Each call is waited for; otherwise only a turn is.
-CHECKED = 16  # images that losses are compared on
+LATENCY = "inference 1"  # Waits for each call, else only for each repetition.
+CHECKED = 16  # number of images on which losses are compared
 MODULES = {"fer_jax": "peer_jax", "flax": "peer_jax", "pytorch": "peer_torch"}
 
 
 class Peer(Protocol):
-  """One library's way to run a model.
+  """A model in one library.
 
   Attributes:
-    num_parameters: of the model.
-    step: starts one training step, or classifies one batch.
+    num_parameters: number of parameters.
+    step: starts one training step, or the inference of one batch.
   """
 
   num_parameters: int
   step: Any
 
   def check(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """From the weights, in float32, without dropout, of one training step.
+    """Computes a training step in float32, without dropout.
 
     Returns:
-      `loss`, the batch's mean, and `gradient`, the length of the gradient of
-      all parameters.
+      `loss`, the mean over the batch, and `gradient`, the norm of the gradient
+      of all parameters.
     """
 
   def start(self, work: str) -> None:
-    """Makes ready for `step`s of a kind of work; the last kind's is let go."""
+    """Prepares `step` for a kind of work, and frees the previous kind's."""
 
   def wait(self) -> None:
     """Waits until all steps are done."""
 
   def reset_peak_memory(self) -> None:
-    """Has `peak_memory` start anew."""
+    """Resets `peak_memory`."""
 
   def peak_memory(self) -> int:
-    """Bytes in use at most, on CPU those of the process."""
+    """Returns the peak memory in bytes; on CPU that of the process."""
 
 
 class Server:
-  """Answers what `peers` asks; see `workers.serve`."""
+  """Handles the requests of `peers`; see `workers.serve`."""
 
   def __init__(self, case: dict[str, Any]):
     self._case = case
@@ -64,7 +64,7 @@ class Server:
     self._peer: Any = None
 
   def prepare(self) -> dict[str, Any]:
-    """Makes the model, and says what shows that it is the same."""
+    """Creates the model; returns values that must agree between peers."""
     module = importlib.import_module(MODULES[self._case["library"]])
     self._idle = memory.now()
     peer: Peer = module.create(self._case)
@@ -76,7 +76,7 @@ class Server:
     }
 
   def warm_up(self, work: str, seconds: float) -> int:
-    """Compiles; returns how many steps fill a turn of so many seconds."""
+    """Compiles; returns the number of steps in a repetition of that length."""
     self._work = work
     self._peer.start(work)
     self._peer.reset_peak_memory()
@@ -85,12 +85,12 @@ class Server:
     return max(1, min(1000, round(seconds / once)))
 
   def time(self, steps: int) -> float:
-    """Seconds of one step, the mean of some; one more goes before them."""
+    """Returns the mean seconds per step, after one step of warm-up."""
     self._timed(1)
     return self._timed(steps) / steps
 
   def memory(self) -> int:
-    """Bytes at most since the warm-up; libraries do not count."""
+    """Returns the peak memory since the warm-up, without the libraries'."""
     return max(0, self._peer.peak_memory() - self._idle)
 
   def _timed(self, steps: int) -> float:
@@ -107,14 +107,14 @@ class Server:
 
 
 def batch(size: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Random images from 0 to 1, float32 `[b h w 1]`, and labels."""
+  """Returns random images in 0..1, float32 `[b h w 1]`, and labels."""
   rng = np.random.default_rng(0)
   images = rng.random((size, image_size, image_size, 1), dtype=np.float32)
   return images, rng.integers(NUM_CLASSES, size=size)
 
 
 def images_of(work: str, batch_size: int) -> int:
-  """Images a step: of training, or as "inference N" says."""
+  """Returns the images per step: `batch_size`, or N of "inference N"."""
   return batch_size if work == TRAINING else int(work.split()[-1])
 
 

@@ -1,4 +1,4 @@
-r"""Times training and inference beside PyTorch and plain Flax.
+r"""Times training and inference, interleaved with PyTorch and plain Flax.
 
 python benchmarks/peers.py [--models=resnet*,mobilenet*,bi_resnet_*,alexnet] \
   [--batch_size=64] [--inference=1,256] [--image_size=48] \
@@ -7,15 +7,15 @@ python benchmarks/peers.py [--models=resnet*,mobilenet*,bi_resnet_*,alexnet] \
   [--libraries=fer_jax,pytorch,flax] [--turns=7] [--seconds=1] \
   [--output=benchmarks/results]
 
-Architecture, weights, batch, optimiser (Adam) and classes are the same, and
-before anything is timed the number of parameters, and the loss and gradient of
-a batch, must be. Every variant has a process of its own; they are timed turn by
-turn, while all others are stopped (on Linux). Ratios are taken turn by turn;
-the best variant of a library is the one with the lowest median. What is not
-installed (PyTorch: `pip install fer_jax[convert]`) is named and left out.
+Architecture, weights, batch, optimizer (Adam) and classes are the same; before
+the timing, the number of parameters and the loss and gradient of a batch are
+compared. Each variant runs in a separate process; repetitions are interleaved,
+and all other processes are stopped meanwhile (on Linux). Ratios are computed
+per repetition; the best variant of a library has the lowest median. Libraries
+that are not installed are skipped (PyTorch: `pip install fer_jax[convert]`).
 
-Deep models in all ten variants need some 20 GB of memory: `--layouts` and
-`--modes` narrow them.
+Deep models in all ten variants need about 20 GB of memory; `--layouts` and
+`--modes` select variants.
 """
 
 import itertools
@@ -38,12 +38,12 @@ from fer_jax import errors
 from fer_jax.cli import app
 
 MODELS = "resnet18,resnet50,mobilenet_v2"
-LIBRARIES = ("fer_jax", "pytorch", "flax")  # The first writes the weights.
+LIBRARIES = ("fer_jax", "pytorch", "flax")  # The first one writes the weights.
 DTYPES = ("float32", "bfloat16")
 MODES = ("eager", "compiled")
 LAYOUTS = ("contiguous", "channels_last")
-# Relative. Rounding turns a ReLU on or off here and there, which the gradient
-# of a deep network shows.
+# Relative tolerances. Rounding switches single ReLUs on or off, which is
+# visible in the gradient of a deep network.
 LOSS_TOLERANCE = 1e-3
 GRADIENT_TOLERANCE = 2e-2
 
@@ -53,18 +53,30 @@ Key = tuple[str, str, str]
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_list("models", MODELS, "Names or patterns of models.")
-  flags.DEFINE_integer("batch_size", 64, "Of training.", lower_bound=2)
-  flags.DEFINE_list("inference", "1,256", "Batch sizes of inference.")
-  flags.DEFINE_integer("image_size", 48, "Pixels.", lower_bound=32)
-  flags.DEFINE_list("libraries", ",".join(LIBRARIES), "Beside fer_jax.")
-  flags.DEFINE_list("dtypes", "float32", "Of fer_jax and plain Flax.")
-  flags.DEFINE_list("torch_dtypes", ",".join(DTYPES), "Of PyTorch.")
-  flags.DEFINE_list("modes", ",".join(MODES), "Of PyTorch.")
-  flags.DEFINE_list("layouts", ",".join(LAYOUTS), "Of PyTorch's memory.")
-  flags.DEFINE_integer("turns", 7, "Measurements of each.", lower_bound=1)
-  flags.DEFINE_float("seconds", 1.0, "Of a turn, about.", lower_bound=0.0)
-  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+  flags.DEFINE_list(
+    "models", MODELS, "Model names or patterns, comma-separated."
+  )
+  flags.DEFINE_integer(
+    "batch_size", 64, "Batch size of training.", lower_bound=2
+  )
+  flags.DEFINE_list(
+    "inference", "1,256", "Batch sizes of inference, comma-separated."
+  )
+  flags.DEFINE_integer(
+    "image_size", 48, "Image size in pixels.", lower_bound=32
+  )
+  flags.DEFINE_list("libraries", ",".join(LIBRARIES), "Libraries to compare.")
+  flags.DEFINE_list("dtypes", "float32", "Dtypes of fer_jax and plain Flax.")
+  flags.DEFINE_list("torch_dtypes", ",".join(DTYPES), "Dtypes of PyTorch.")
+  flags.DEFINE_list("modes", ",".join(MODES), "Modes of PyTorch.")
+  flags.DEFINE_list("layouts", ",".join(LAYOUTS), "Memory layouts of PyTorch.")
+  flags.DEFINE_integer("turns", 7, "Repetitions.", lower_bound=1)
+  flags.DEFINE_float(
+    "seconds", 1.0, "Approximate length of a repetition.", lower_bound=0.0
+  )
+  flags.DEFINE_string(
+    "output", "benchmarks/results", "Folder of the CSV file and plot."
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -97,7 +109,7 @@ def main(argv: Sequence[str]) -> None:
   for model in models:
     for rows in measure({**case, "model": model}, keys):
       table.add(rows)
-  print(f"PyTorch had {reporting.physical_cores()} threads")
+  print(f"PyTorch used {reporting.physical_cores()} threads")
   table.finish(peer_report.picture)
 
 
@@ -105,15 +117,15 @@ def measure(case: dict[str, Any], keys: Sequence[Key]) -> Iterator[list[Row]]:
   """Measures one model in all variants.
 
   Args:
-    case: `model`, `batch_size`, `image_size`, `works`, `turns`, `seconds` (of
-      a turn).
-    keys: library, variant and dtype of each.
+    case: `model`, `batch_size`, `image_size`, `works`, `turns`, `seconds` (per
+      repetition).
+    keys: (library, variant, dtype) of each variant.
 
   Yields:
     The rows of each kind of work.
 
   Raises:
-    UserError: two libraries do not do equal work, or ours fails.
+    UserError: two libraries compute different results, or ours fails.
   """
   with (
     tempfile.TemporaryDirectory(prefix="peers_") as folder,
@@ -131,13 +143,13 @@ def _start(
   weights: str,
   started: list[Worker],
 ) -> tuple[dict[Key, Worker], dict[Key, dict[str, Any]]]:
-  """Starts all processes; a library that cannot is named and left out."""
+  """Starts all processes; a library that fails is reported and skipped."""
   peers, about, missing = {}, {}, set()
   for key in keys:
     library, variant, dtype = key
     if library in missing:
       continue
-    reporting.progress(f"{_name(case, key)} prepares ...")
+    reporting.progress(f"{_name(case, key)}: preparing ...")
     worker = Worker(
       Path(peer_worker.__file__),
       {
@@ -148,7 +160,7 @@ def _start(
         "weights": weights,
         "threads": reporting.physical_cores(),
       },
-      # Processes share a GPU; each takes what it needs.
+      # Processes share a GPU, so none may reserve its memory.
       {**workers.with_devices(1), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
     )
     started.append(worker)
@@ -159,7 +171,7 @@ def _start(
         raise errors.UserError(
           f"{case['model']} cannot be measured: {e}"
         ) from e
-      reporting.left_out(f"{case['model']}: {library}", e)
+      reporting.skip(f"{case['model']}: {library}", e)
       missing.add(library)
     else:
       peers[key] = worker
@@ -168,7 +180,7 @@ def _start(
 
 
 def check_equal(model: str, about: Mapping[Key, Mapping[str, Any]]) -> None:
-  """Checks that all do the same work; the first is what others are held to.
+  """Checks that all variants compute the same as the first one.
 
   Raises:
     UserError: sizes differ, or losses or gradients by more than rounding.
@@ -183,15 +195,15 @@ def check_equal(model: str, about: Mapping[Key, Mapping[str, Any]]) -> None:
       )
     ):
       raise errors.UserError(
-        f"{model}: {key[0]} has {_account(theirs)}, {first[0]}"
-        f" {_account(ours)}: that would not be equal work"
+        f"{model}: {key[0]} has {_describe(theirs)}, but {first[0]} has"
+        f" {_describe(ours)}: the models differ"
       )
 
 
-def _account(about: Mapping[str, Any]) -> str:
+def _describe(about: Mapping[str, Any]) -> str:
   return (
     f"{about['num_parameters']:,} parameters, loss {about['loss']:.6f} and a"
-    f" gradient of length {about['gradient']:.5f}"
+    f" gradient of norm {about['gradient']:.5f}"
   )
 
 
@@ -205,20 +217,20 @@ def _measure_work(
   about: Mapping[Key, Mapping[str, Any]],
   work: str,
 ) -> list[Row]:
-  """Times all variants turn by turn."""
+  """Times all variants, interleaved."""
   steps: dict[Key, int] = {}
   for key, worker in peers.items():
-    reporting.progress(f"{_name(case, key)}, {work}: compiles ...")
+    reporting.progress(f"{_name(case, key)}, {work}: compiling ...")
     try:
       steps[key] = worker.ask("warm_up", work=work, seconds=case["seconds"])
     except WorkerError as e:
-      reporting.left_out(f"{_name(case, key)}, {work}", e)
+      reporting.skip(f"{_name(case, key)}, {work}", e)
   if not steps:
     raise errors.UserError(f"{case['model']}, {work}: nothing could be timed")
   seconds: dict[Key, list[float]] = {key: [] for key in steps}
   for turn, key in itertools.product(range(case["turns"]), steps):
     reporting.progress(
-      f"{_name(case, key)}, {work}: turn {turn + 1} of {case['turns']}"
+      f"{_name(case, key)}, {work}: repetition {turn + 1} of {case['turns']}"
     )
     try:
       seconds[key].append(peers[key].ask("time", steps=steps[key]))
@@ -236,7 +248,7 @@ def _rows(
   seconds: Mapping[Key, list[float]],
   used: Mapping[Key, int],
 ) -> list[Row]:
-  """The rows of one kind of work, with ratios to the best of the peers."""
+  """Returns the rows of one kind of work, with ratios to the best peers."""
   timings = {key: Timing.of(values) for key, values in seconds.items()}
 
   def best(*libraries: str, dtypes: Sequence[str] = DTYPES) -> Key | None:
@@ -280,7 +292,7 @@ def _rows(
 def _ratio(
   name: str, theirs: Sequence[float] | None, ours: Sequence[float]
 ) -> Row:
-  """How many times as fast as another, turn by turn; None without one."""
+  """Returns the speed relative to a peer, per repetition; None without one."""
   if theirs is None:
     return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
   ratios = Timing.of([a / b for a, b in zip(theirs, ours, strict=True)])

@@ -34,11 +34,13 @@ _PHOTO = (640, 480)
 def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
-  flags.DEFINE_integer("count", 1000, "Images at most.", lower_bound=1)
+  flags.DEFINE_integer(
+    "count", 1000, "Maximum number of images.", lower_bound=1
+  )
   flags.DEFINE_integer("batch_size", 64, "Faces per call.", lower_bound=2)
-  flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=3)
-  flags.DEFINE_bool("detect", False, "Photos, in which faces are looked for.")
-  flags.DEFINE_string("csv", "", "A CSV file for the figures.")
+  flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=3)
+  flags.DEFINE_bool("detect", False, "Detect faces in photos.")
+  flags.DEFINE_string("csv", "", "CSV file of the results.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -77,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
   slow, fast = list(timings.values())[::-1]
   print(
     f"{slow.median / fast.median:.1f} times, {len(paths):,} images,"
-    f" {given.turns} turns"
+    f" {given.turns} repetitions"
   )
   if given.csv:
     Path(given.csv).write_text("\n".join(lines) + "\n")

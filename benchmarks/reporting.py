@@ -1,4 +1,4 @@
-"""What benchmark commands share: tables, progress and the files they write."""
+"""Tables, progress and files of the benchmark commands."""
 
 import contextlib
 import csv
@@ -23,13 +23,13 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """A column of a table for people.
+  """A column of a printed table.
 
   Attributes:
-    title: its head.
-    width: in characters.
-    text: what stands there for a row.
-    left: whether it is flush left.
+    title: header of the column.
+    width: width in characters.
+    text: returns the cell of a row.
+    left: whether cells are aligned to the left.
   """
 
   title: str
@@ -38,28 +38,28 @@ class Column:
   left: bool = False
 
   def cell(self, text: str) -> str:
-    """The text, as wide as the column."""
+    """Returns the text, padded to the width of the column."""
     return text.ljust(self.width) if self.left else text.rjust(self.width)
 
 
 def header(columns: Sequence[Column]) -> str:
-  """The table's first line."""
+  """Returns the first line of the table."""
   return "  ".join(column.cell(column.title) for column in columns).rstrip()
 
 
 def line(columns: Sequence[Column], row: Row) -> str:
-  """The line of a row."""
+  """Returns the line of a row."""
   cells = (column.cell(column.text(row)) for column in columns)
   return "  ".join(cells).rstrip()
 
 
 class Table:
-  """Rows that are shown and written as they come, so that none is lost.
+  """A table whose rows are printed and written to a CSV file immediately.
 
   Args:
-    columns: of what is shown; the file has all that rows have.
-    folder: where NAME.csv goes, and the picture NAME.png; made if need be.
-    name: of the files.
+    columns: columns to print; the file has all values of the rows.
+    folder: folder of NAME.csv and of the plot NAME.png, created if necessary.
+    name: name of the files.
 
   Raises:
     UserError: the folder cannot be written.
@@ -70,33 +70,33 @@ class Table:
     self._columns = columns
     self._folder = Path(folder)
     self._name = name
-    with self._told():
+    with self._writing():
       self._folder.mkdir(parents=True, exist_ok=True)
       if not os.access(self._folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
   def add(self, rows: Sequence[Row]) -> None:
-    """Shows and writes rows; all have the same keys."""
+    """Prints and writes rows, which must have equal keys."""
     if not self.rows:
       print(header(self._columns))
     for row in rows:
       print(line(self._columns, row), flush=True)
     self.rows += rows
-    with self._told():
+    with self._writing():
       with open(self._path("csv"), "w", newline="") as f:
         writer = csv.DictWriter(f, list(self.rows[0]))
         writer.writeheader()
         writer.writerows(self.rows)
 
   def finish(self, picture: Callable[[Sequence[Row]], Figure]) -> None:
-    """Draws the rows, and says where all is.
+    """Draws the rows and prints the names of the files.
 
     Raises:
-      UserError: there are none.
+      UserError: there are no rows.
     """
     if not self.rows:
       raise errors.UserError("nothing could be measured")
-    with self._told():
+    with self._writing():
       picture(self.rows).savefig(self._path("png"), dpi=150)
     print(f"wrote {self._path('csv')} and {self._path('png').name}")
 
@@ -104,33 +104,33 @@ class Table:
     return self._folder / f"{self._name}.{ending}"
 
   @contextlib.contextmanager
-  def _told(self) -> Iterator[None]:
+  def _writing(self) -> Iterator[None]:
     try:
       yield
     except OSError as e:
       raise errors.UserError(
-        f"cannot write --output={self._folder}: {e.strerror or e};"
-        " give another folder"
+        f"cannot write output={self._folder}: {e.strerror or e}; choose another"
+        " folder"
       ) from e
 
 
 def progress(text: str) -> None:
-  """Shows what is being measured, on a terminal; "" clears it."""
+  """Shows the current measurement on a terminal; "" clears it."""
   if sys.stderr.isatty():
     print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def left_out(name: str, why: object) -> None:
-  """Says that something is not measured."""
+def skip(name: str, reason: object) -> None:
+  """Prints that something is not measured."""
   progress("")
-  print(f"{name} is left out: {why}", flush=True)
+  print(f"{name} is skipped: {reason}", flush=True)
 
 
 def named_models(patterns: Sequence[str]) -> list[str]:
-  """The models that names and patterns stand for, in the order given.
+  """Returns the models that match names or patterns, in the given order.
 
   Raises:
-    UserError: one stands for none.
+    UserError: a name or pattern matches no model.
   """
   names: list[str] = []
   for pattern in patterns:
@@ -142,39 +142,37 @@ def named_models(patterns: Sequence[str]) -> list[str]:
 
 
 def whole_numbers(flag: str, values: Sequence[str]) -> list[int]:
-  """Reads a flag that is a list of numbers from 1 on.
+  """Parses a list of positive integers.
 
   Raises:
-    UserError: it is not.
+    UserError: a value is not a positive integer, or the list is empty.
   """
   for value in values:
     if not value.isdecimal() or int(value) < 1:
-      raise errors.UserError(
-        f"--{flag}={value} must be a whole number, 1 or more"
-      )
+      raise errors.UserError(f"{flag}={value} must be a positive integer")
   if not values:
-    raise errors.UserError(f"--{flag} is empty: give a whole number")
+    raise errors.UserError(f"{flag} is empty: give a positive integer")
   return [int(value) for value in values]
 
 
 def chosen(
   flag: str, values: Sequence[str], choices: Sequence[str]
 ) -> list[str]:
-  """Checks a flag that is a list of choices.
+  """Checks a list of choices.
 
   Raises:
-    UserError: one is unknown, or there is none.
+    UserError: a value is unknown, or the list is empty.
   """
   if not values:
-    raise errors.UserError(f"--{flag} is empty: give {', '.join(choices)}")
-  return [errors.choose(f"--{flag}", value, choices) for value in values]
+    raise errors.UserError(f"{flag} is empty: choose {', '.join(choices)}")
+  return [errors.choose(flag, value, choices) for value in values]
 
 
 def machine(*packages: str) -> dict[str, str]:
-  """What was measured on and when, for the rows of a table.
+  """Returns the machine, the date and the versions, for the rows of a table.
 
   Args:
-    *packages: whose versions count beside those of jax and flax.
+    *packages: packages whose versions matter, besides jax and flax.
   """
   versions = {}
   for package in ("jax", "jaxlib", "flax", *packages):
@@ -192,7 +190,7 @@ def machine(*packages: str) -> dict[str, str]:
 
 
 def _processor() -> str:
-  """The processor's name and threads, or what the platform says of it."""
+  """Returns the name of the processor and its number of cores."""
   name = platform.processor() or platform.machine()
   info = Path("/proc/cpuinfo")
   if info.is_file():
@@ -204,7 +202,7 @@ def _processor() -> str:
 
 
 def physical_cores() -> int:
-  """Cores that this process may use, two threads of one counted once."""
+  """Returns the number of physical cores that this process may use."""
   if not hasattr(os, "sched_getaffinity"):
     return os.cpu_count() or 1
   allowed = os.sched_getaffinity(0)

@@ -1,14 +1,14 @@
-r"""Compares training on simulated devices and in several processes with one.
+r"""Compares training on several simulated devices and processes with one.
 
 python benchmarks/scaling.py [--devices=1,2,4] [--processes=1,2] \
   [--model=resnet18] [--batch_size=64] [--output=benchmarks/results]
 
-All share this machine's cores, so nothing gets faster: what is looked at is
-that the same global batches give the same parameters, and what spreading them
-costs. Optimiser: SGD, since Adam turns rounding of a gradient near zero into a
-whole step. Nothing is dropped, since that is drawn by device. Processes meet at
-127.0.0.1 (`jax.distributed`). They wait on their pipes while others are timed,
-and are not stopped: each must see that the others live.
+All devices share the cores of this machine, so nothing gets faster: measured
+are whether equal global batches give equal parameters, and the overhead of data
+parallelism. The optimizer is SGD, since Adam turns the rounding of a gradient
+near zero into a whole step. Processes connect through 127.0.0.1
+(`jax.distributed`). While others are timed they wait for input, and are not
+stopped, so that their heartbeats continue.
 """
 
 import contextlib
@@ -30,29 +30,36 @@ from workers import Worker, WorkerError
 
 from fer_jax import errors
 from fer_jax.cli import app
-from fer_jax.models import registry
 from fer_jax.training.data_parallel import MODES
 
-# Of the parameters' difference over their change. Float32 sums in another
-# order, and ReLUs that rounding turns on or off, make 0.01 - 0.02 of a
-# ResNet-18, by XLA alone too; an average that is left out makes 0.5 and more.
+# Difference of the parameters relative to their change. The order of float32
+# sums, and ReLUs switched by rounding, cause 0.01 - 0.02 in a ResNet-18, also
+# with XLA's operations only; a missing average causes more than 0.5.
 TOLERANCE = 5e-2
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_string("model", "resnet18", "What is trained.")
-  flags.DEFINE_list("devices", "1,2,4", "Simulated, in one process.")
-  flags.DEFINE_list("processes", "1,2", "Of one device each.")
-  flags.DEFINE_enum("parallel", "auto", MODES, "How steps are spread.")
-  flags.DEFINE_integer("batch_size", 64, "Over all devices.", lower_bound=1)
-  flags.DEFINE_integer("image_size", 48, "Pixels.", lower_bound=16)
-  flags.DEFINE_integer(
-    "steps", 3, "Before parameters are compared.", lower_bound=1
+  flags.DEFINE_string("model", "resnet18", "Model.")
+  flags.DEFINE_list(
+    "devices", "1,2,4", "Numbers of simulated devices in one process."
   )
-  flags.DEFINE_integer("turns", 5, "Measurements of each.", lower_bound=1)
-  flags.DEFINE_integer("calls", 3, "Steps of each turn.", lower_bound=1)
-  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+  flags.DEFINE_list(
+    "processes", "1,2", "Numbers of processes with one device each."
+  )
+  flags.DEFINE_enum("parallel", "auto", MODES, "Mode of data parallelism.")
+  flags.DEFINE_integer("batch_size", 64, "Global batch size.", lower_bound=1)
+  flags.DEFINE_integer(
+    "image_size", 48, "Image size in pixels.", lower_bound=16
+  )
+  flags.DEFINE_integer(
+    "steps", 3, "Steps before the parameters are compared.", lower_bound=1
+  )
+  flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=1)
+  flags.DEFINE_integer("calls", 3, "Steps per repetition.", lower_bound=1)
+  flags.DEFINE_string(
+    "output", "benchmarks/results", "Folder of the CSV file and plot."
+  )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -70,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
   for processes, devices in layouts:
     if given.batch_size % (processes * devices):
       raise errors.UserError(
-        f"--batch_size={given.batch_size} must be a multiple of"
+        f"batch_size={given.batch_size} must be a multiple of"
         f" {processes * devices} devices"
       )
   case = {
@@ -91,18 +98,18 @@ def measure(
   turns: int,
   calls: int,
 ) -> list[Row]:
-  """Trains by every layout, compares, and times turn by turn.
+  """Trains with every layout, compares the parameters and times the steps.
 
   Args:
     case: `model`, `batch_size`, `image_size`, `parallel`.
-    layouts: (processes, devices of each); the first is what others are
-      compared with.
-    steps: before parameters are compared.
-    turns: measurements of each.
-    calls: steps of a turn.
+    layouts: (processes, devices per process); the others are compared with the
+      first.
+    steps: steps before the parameters are compared.
+    turns: number of repetitions, interleaved.
+    calls: steps per repetition.
 
   Returns:
-    A row for each layout.
+    One row per layout.
 
   Raises:
     UserError: a process failed.
@@ -124,12 +131,10 @@ def _measure(
   folder: str,
   started: list[Worker],
 ) -> list[Row]:
-  drops = "dropout" in registry.options_of(case["model"])
-  case = {**case, "options": {"dropout": 0.0} if drops else {}}
   groups, about, trained = [], [], []
   for i, (processes, devices) in enumerate(layouts):
     reporting.progress(
-      f"{processes} processes of {devices} devices prepare ..."
+      f"preparing {processes} processes of {devices} devices ..."
     )
     group = _group(case, processes, devices)
     started += group
@@ -141,8 +146,8 @@ def _measure(
   seconds: list[list[float]] = [[] for _ in layouts]
   for turn in range(turns):
     for i, group in enumerate(groups):
-      reporting.progress(f"turn {turn + 1} of {turns}, {layouts[i]} ...")
-      # Processes end a step together; the slowest tells.
+      reporting.progress(f"repetition {turn + 1} of {turns}, {layouts[i]} ...")
+      # Processes end a step together: the slowest determines its time.
       seconds[i].append(max(_ask(group, "time", steps=calls)))
   reporting.progress("")
   timings = [Timing.of(values) for values in seconds]
@@ -200,7 +205,7 @@ def _group(case: dict[str, Any], processes: int, devices: int) -> list[Worker]:
 
 
 def _ask(group: Sequence[Worker], what: str, **arguments: Any) -> list[Any]:
-  """Asks all at once, then waits for all."""
+  """Sends a request to all processes, then waits for all."""
   for worker in group:
     worker.send(what, **arguments)
   return [worker.receive() for worker in group]
@@ -217,33 +222,41 @@ COLUMNS = (
   ),
   Column("overhead", 8, lambda row: f"{row['overhead']:+.0%}"),
   Column("max difference", 14, lambda row: f"{row['max_difference']:.1e}"),
-  Column("of change", 9, lambda row: f"{row['relative_difference']:.1e}"),
+  Column("relative", 9, lambda row: f"{row['relative_difference']:.1e}"),
   Column("same", 4, lambda row: "yes" if row["same"] else "no"),
 )
 
 
 def picture(rows: Sequence[Row]) -> Figure:
-  """Draws the time of a step by layout."""
+  """Draws the time per step of each layout."""
   figure = Figure(figsize=(6, 3.5), layout="constrained")
   axes = figure.subplots()
-  places = range(len(rows))
-  axes.bar(places, [row["ms"] for row in rows], color="#1b7f5c")
-  for place, row in zip(places, rows, strict=True):
+  positions = range(len(rows))
+  axes.bar(positions, [row["ms"] for row in rows], color="#1b7f5c")
+  for position, row in zip(positions, rows, strict=True):
     axes.annotate(
-      f"{row['overhead']:+.0%}\ndiff. {row['max_difference']:.0e}",
-      (place, row["ms"]),
+      f"{row['overhead']:+.0%}\nmax. diff. {row['max_difference']:.0e}",
+      (position, row["ms"]),
       textcoords="offset points",
       xytext=(0, 4),
       ha="center",
       fontsize=8,
     )
-  labels = [f"{r['processes']} proc.\n{r['devices']} dev." for r in rows]
-  axes.set_xticks(places, labels)
+  labels = [
+    f"{_counted(r['processes'], 'process', 'es')}\n"
+    f"{_counted(r['devices'], 'device', 's')}"
+    for r in rows
+  ]
+  axes.set_xticks(positions, labels)
   axes.margins(y=0.2)
-  axes.set_ylabel(f"ms a step of {rows[0]['batch_size']} images")
+  axes.set_ylabel(f"ms per step, global batch {rows[0]['batch_size']}")
   axes.set_title(rows[0]["machine"], fontsize=9)
   axes.spines[["top", "right"]].set_visible(False)
   return figure
+
+
+def _counted(number: int, name: str, plural: str) -> str:
+  return f"{number} {name}{plural if number > 1 else ''}"
 
 
 if __name__ == "__main__":

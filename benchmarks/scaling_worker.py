@@ -1,6 +1,6 @@
-"""One process of a case of `scaling`: trains, times, and tells of parameters.
+"""One process of `scaling`: trains, times, and writes its parameters.
 
-Run with a case as JSON: what `depth_worker.Run` takes, and `process`,
+Run with a case as JSON: the keys of `depth_worker.Run`, and `process`,
 `num_processes`, `address` (of the first process).
 """
 
@@ -18,7 +18,7 @@ from fer_jax.training.runtime import cpu
 
 
 class Server:
-  """Answers what `scaling` asks; see `workers.serve`."""
+  """Handles the requests of `scaling`; see `workers.serve`."""
 
   def __init__(self, case: dict[str, Any]):
     self._case = case
@@ -26,11 +26,11 @@ class Server:
     self._run: Any = None
 
   def prepare(self, steps: int, parameters: str) -> dict[str, Any]:
-    """Trains some steps from the start, and stores parameters before, after.
+    """Trains some steps and writes the parameters before and after them.
 
     Args:
-      steps: how many.
-      parameters: the file to write; the first process does.
+      steps: number of steps.
+      parameters: the file to write, by the first process.
     """
     case = self._case
     if case["num_processes"] > 1:
@@ -47,7 +47,7 @@ class Server:
     return {"mode": self._run.parallel.mode, "devices": jax.device_count()}
 
   def time(self, steps: int) -> float:
-    """Seconds of one step, the mean of some."""
+    """Returns the mean seconds per step."""
     jax.block_until_ready(self._run.step())
     started = time.perf_counter()
     for _ in range(steps):

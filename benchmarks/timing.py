@@ -1,7 +1,8 @@
-"""What every benchmark here measures with.
+"""Timing of calls for the benchmarks.
 
-Compilation is timed apart from steps; steps are timed in turns, so that what
-is compared meets the same noise, and reported as a median with its spread.
+Compilation is timed separately from steps. Steps are timed interleaved, so that
+the compared variants are affected by the same noise, and reported as the median
+with the range.
 """
 
 import dataclasses
@@ -17,13 +18,13 @@ import memory
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-  """Seconds of one call.
+  """Seconds per call.
 
   Attributes:
-    median: of all turns.
-    low: the fastest turn.
-    high: the slowest.
-    num_turns: how many there were.
+    median: median over the repetitions.
+    low: the fastest repetition.
+    high: the slowest repetition.
+    num_turns: number of repetitions.
   """
 
   median: float
@@ -33,7 +34,7 @@ class Timing:
 
   @classmethod
   def of(cls, seconds: list[float]) -> "Timing":
-    """Sums up what each turn took."""
+    """Returns the timing of repetitions of these lengths."""
     return cls(
       statistics.median(seconds), min(seconds), max(seconds), len(seconds)
     )
@@ -47,15 +48,15 @@ def interleave(
   warm_up: int = 2,
   before: Mapping[str, Callable[[], Any]] | None = None,
 ) -> dict[str, Timing]:
-  """Times calls in turns: a, b, a, b, ...
+  """Times calls interleaved: a, b, a, b, ...
 
   Args:
-    calls: by name; each returns arrays, which are waited for once a turn, so
-      that a device is kept busy as in training.
-    num_turns: of each.
-    calls_per_turn: whose mean is one measurement.
-    warm_up: calls of each that are not counted.
-    before: what a name's turns are made ready with, not timed.
+    calls: functions by name, which return arrays; these are waited for once per
+      repetition, so that a device is kept busy as in training.
+    num_turns: number of repetitions of each.
+    calls_per_turn: calls per repetition, over which the mean is taken.
+    warm_up: calls of each before the timing.
+    before: functions called before each repetition of a name, not timed.
   """
   for call in calls.values():
     for _ in range(warm_up):
@@ -75,14 +76,14 @@ def interleave(
 
 
 def once(call: Callable[[], Any]) -> float:
-  """Seconds of one call, waited for; for compilation."""
+  """Returns the seconds of one call, for example one that compiles."""
   started = time.perf_counter()
   jax.block_until_ready(call())
   return time.perf_counter() - started
 
 
 def matmul_peak(dtype: str, size: int = 2048) -> float:
-  """The FLOP/s of a square matrix product, the machine's practical limit."""
+  """Returns the FLOP/s of a matrix product, the practical peak."""
   a = jnp.ones((size, size), dtype)
   product = jax.jit(lambda a: a @ a)
   timing = interleave(
@@ -92,7 +93,7 @@ def matmul_peak(dtype: str, size: int = 2048) -> float:
 
 
 def peak_memory() -> int:
-  """Bytes that were in use at most: the device's, on CPU the process's."""
+  """Returns the peak memory in bytes: of the device, on CPU of the process."""
   stats = jax.local_devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in stats:
     return int(stats["peak_bytes_in_use"])
@@ -100,7 +101,7 @@ def peak_memory() -> int:
 
 
 def environment() -> dict[str, str]:
-  """Says what was measured on, for the rows of a table."""
+  """Returns the devices and JAX's version, for the rows of a table."""
   devices = jax.local_devices()
   return {
     "device": f"{len(devices)} x {devices[0].device_kind}",

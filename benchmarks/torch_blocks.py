@@ -1,6 +1,6 @@
-"""The blocks of this package's models in PyTorch; see `torch_models`.
+"""Blocks of this package's models in PyTorch; see `torch_models`.
 
-Modules bear the names of our parameter tree.
+Modules have the names of our parameter tree.
 """
 
 import torch
@@ -13,7 +13,7 @@ RELU6 = nn.ReLU6(inplace=True)
 def conv(
   inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1
 ) -> nn.Conv2d:
-  """A convolution without bias that keeps the size of a map at stride 1."""
+  """Returns a convolution without bias that keeps the size at stride 1."""
   return nn.Conv2d(
     inputs, outputs, size, stride, size // 2, groups=groups, bias=False
   )
@@ -40,9 +40,9 @@ class CBAM(nn.Module):
 
 
 class Block(nn.Module):
-  """What residual blocks share: the shortcut, and attention before it."""
+  """Base of residual blocks: the shortcut, and attention before it."""
 
-  def _add_rest(
+  def _add_shortcut(
     self, inputs: int, outputs: int, stride: int, attention: bool
   ) -> None:
     self.cbam = CBAM(outputs) if attention else None
@@ -71,7 +71,7 @@ class BasicBlock(Block):
     self.bn1 = nn.BatchNorm2d(features)
     self.conv2 = conv(features, features, 3)
     self.bn2 = nn.BatchNorm2d(features)
-    self._add_rest(inputs, features, stride, attention)
+    self._add_shortcut(inputs, features, stride, attention)
 
   def forward(self, x: Tensor) -> Tensor:
     """Returns feature maps."""
@@ -80,7 +80,7 @@ class BasicBlock(Block):
 
 
 class BottleneckBlock(Block):
-  """1x1 down, 3x3, 1x1 up."""
+  """1x1, 3x3 and 1x1 convolution."""
 
   def __init__(
     self, inputs: int, features: int, stride: int, attention: bool = False
@@ -92,7 +92,7 @@ class BottleneckBlock(Block):
     self.bn2 = nn.BatchNorm2d(features)
     self.conv3 = conv(features, 4 * features, 1)
     self.bn3 = nn.BatchNorm2d(4 * features)
-    self._add_rest(inputs, 4 * features, stride, attention)
+    self._add_shortcut(inputs, 4 * features, stride, attention)
 
   def forward(self, x: Tensor) -> Tensor:
     """Returns feature maps."""
@@ -102,7 +102,7 @@ class BottleneckBlock(Block):
 
 
 class InvertedBlock(nn.Module):
-  """1x1 up, 3x3 within each channel, 1x1 down."""
+  """1x1 expansion, depthwise 3x3 convolution, 1x1 projection."""
 
   def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
     super().__init__()
@@ -128,7 +128,7 @@ class InvertedBlock(nn.Module):
 
 
 class SeparableBlock(nn.Module):
-  """3x3 within each channel, 1x1 across them."""
+  """Depthwise 3x3 convolution, then a 1x1 convolution."""
 
   def __init__(self, inputs: int, outputs: int, stride: int):
     super().__init__()

@@ -1,9 +1,8 @@
-"""This package's models in PyTorch, layer by layer, for `peers`.
+"""This package's models in PyTorch, for `peers`.
 
-Written as PyTorch's own model zoo writes them (activations in place, no bias
-before a norm). Modules bear the names of our parameter tree, so weights need
-no table: `layer1_0/conv1/kernel` is `layer1_0.conv1.weight`. Options of models
-are those of our registry.
+Written in the style of torchvision (in-place activations, no bias before a
+norm). Modules have the names of our parameter tree: `layer1_0/conv1/kernel` is
+`layer1_0.conv1.weight`. The models' options are the defaults of our registry.
 """
 
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from fer_jax.models import alexnet, bi_resnet, mobilenet, resnet
 
 Layers = dict[str, nn.Module]
 
-# The last parts of names, ours and theirs.
+# Names of tensors, ours and those of PyTorch.
 _TENSORS = {
   "kernel": "weight",
   "scale": "weight",
@@ -38,7 +37,7 @@ class Mean(nn.Module):
 
 
 class FlattenChannelsLast(nn.Module):
-  """Flattens a map in the order that Flax's layout has, channels last."""
+  """Flattens feature maps in the order of Flax, channels last."""
 
   def forward(self, x: Tensor) -> Tensor:
     """Returns [b h*w*c]."""
@@ -46,21 +45,21 @@ class FlattenChannelsLast(nn.Module):
 
 
 def make(model: str, num_classes: int, image_size: int) -> nn.Module:
-  """Makes a model for grey images, with weights of no use.
+  """Creates a model for grayscale images, with random weights.
 
   Args:
-    model: its name in our registry.
-    num_classes: outputs.
-    image_size: pixels a side.
+    model: name of the model in our registry.
+    num_classes: number of classes.
+    image_size: height and width in pixels.
 
   Raises:
-    UserError: it is not written here.
+    UserError: the model is not implemented here.
   """
   if model.removeprefix("cbam_") in resnet.DEPTHS:
     layers = _resnet(model)
     layers["fc"] = nn.Linear(_width(layers), num_classes)
-  elif model in bi_resnet.ARRANGEMENTS:
-    layers = _bi_resnet(model)
+  elif model.startswith("bi_resnet_"):
+    layers = _bi_resnet(model.removeprefix("bi_resnet_"))
     layers["head"] = blocks.JiangHead(_width(layers), num_classes)
   elif model == "mobilenet":
     layers = _mobilenet()
@@ -77,7 +76,7 @@ def make(model: str, num_classes: int, image_size: int) -> nn.Module:
     layers = _leaky_cnn(image_size)
     layers["fc2"] = nn.Linear(256, num_classes)
   else:
-    raise UserError(f"{model} is not written in PyTorch here")
+    raise UserError(f"{model} is not implemented in PyTorch")
   module = nn.Sequential()
   for name, layer in layers.items():
     module.add_module(name, layer)
@@ -85,11 +84,11 @@ def make(model: str, num_classes: int, image_size: int) -> nn.Module:
 
 
 def load(module: nn.Module, variables: Mapping[str, np.ndarray]) -> None:
-  """Gives a module our weights.
+  """Loads our weights into a module.
 
   Args:
-    module: as `make` makes it.
-    variables: ours, by paths such as "params/layer1_0/conv1/kernel".
+    module: a module created by `make`.
+    variables: our arrays by path, such as "params/layer1_0/conv1/kernel".
 
   Raises:
     UserError: names or shapes differ.
@@ -137,10 +136,10 @@ def _resnet(model: str) -> Layers:
   return layers | {"mean": Mean()}
 
 
-def _bi_resnet(model: str) -> Layers:
+def _bi_resnet(arrangement: str) -> Layers:
   layers, inputs = _stem(), 64
   for n, (kind, channels, repeats, stride) in enumerate(
-    bi_resnet.ARRANGEMENTS[model], start=1
+    bi_resnet.ARRANGEMENTS[arrangement], start=1
   ):
     for i in range(repeats):
       layers[f"layer{n}_{i}"] = (
@@ -149,7 +148,7 @@ def _bi_resnet(model: str) -> Layers:
         else blocks.InvertedBlock(inputs, channels, stride, 6)
       )
       inputs, stride = channels, 1
-  # Not in place: the backward pass needs what a residual block's ReLU left.
+  # Not in place: the backward pass needs the output of the block's ReLU.
   return layers | {"relu6": nn.ReLU6(), "mean": Mean()}
 
 
@@ -223,13 +222,13 @@ def _leaky_cnn(image_size: int) -> Layers:
 
 
 def _width(layers: Layers) -> int:
-  """Channels after the last convolution."""
+  """Returns the channels of the last convolution."""
   convolutions: list[Any] = [
     m
     for layer in layers.values()
     for name, m in layer.named_modules()
     if isinstance(m, nn.Conv2d)
-    # A block's last module may be its shortcut's, as wide, or its CBAM's.
+    # The last one of a block may be in its CBAM.
     and "cbam" not in name
   ]
   return int(convolutions[-1].out_channels)

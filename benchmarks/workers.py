@@ -1,9 +1,9 @@
-"""Processes that measure when they are asked to, and are still otherwise.
+"""Worker processes that measure on request and are stopped otherwise.
 
-What is compared lives in processes of its own, since libraries take threads
-and memory as they please; one is asked at a time, the others are stopped, so
-nothing runs beside what is timed. Questions and answers are lines of JSON.
-None outlives the process that started it, however that ends.
+Each compared variant runs in a separate process, since libraries start their
+own threads and allocate their own memory. One process is active at a time and
+the others are stopped, so that nothing disturbs the timing. Requests and
+responses are JSON, one per line. Workers end with their parent process.
 """
 
 import contextlib
@@ -22,24 +22,25 @@ from typing import Any, NoReturn
 from fer_jax.errors import UserError
 
 LINUX = sys.platform == "linux"
-_PARENT = "FER_JAX_BENCHMARK"  # the variable that says who started a worker
+_PARENT = (
+  "FER_JAX_BENCHMARK"  # environment variable with the process id of the parent
+)
 
 
 class WorkerError(Exception):
-  """A worker could not do what it was asked to; the message is one line."""
+  """A worker could not handle a request; the message is one line."""
 
 
 class Worker:
-  """A process that `serve`s.
+  """A process that calls `serve`.
 
   Args:
-    script: its file.
-    argument: given to it, as JSON.
-    environment: variables that it has beside ours.
-    freeze: whether it is stopped while it is not asked (on Linux, where it is
-      ended with us even so). Not for processes that must answer each other's
-      signs of life.
-    timeout: seconds that an answer may take.
+    script: file of the process.
+    argument: its argument, passed as JSON.
+    environment: additional environment variables.
+    freeze: whether to stop it between requests (on Linux); False for processes
+      that exchange heartbeats.
+    timeout: maximum seconds until a response.
   """
 
   def __init__(
@@ -64,11 +65,11 @@ class Worker:
 
   @property
   def pid(self) -> int:
-    """The process's number."""
+    """Id of the process."""
     return self._process.pid
 
   def ask(self, what: str, **arguments: Any) -> Any:
-    """Has a handler run, and waits for what it returns.
+    """Calls a handler and returns its result.
 
     Raises:
       WorkerError: it failed, took too long, or the process ended.
@@ -77,15 +78,15 @@ class Worker:
     return self.receive()
 
   def send(self, what: str, **arguments: Any) -> None:
-    """Has a handler run."""
+    """Calls a handler without waiting for its result."""
     self._signal("SIGCONT")
     assert self._process.stdin
-    with contextlib.suppress(BrokenPipeError):  # `receive` tells why.
+    with contextlib.suppress(BrokenPipeError):  # `receive` raises the reason.
       self._process.stdin.write(json.dumps([what, arguments]) + "\n")
       self._process.stdin.flush()
 
   def receive(self) -> Any:
-    """Waits for what the handler returns.
+    """Waits for the result of the handler.
 
     Raises:
       WorkerError: it failed, took too long, or the process ended.
@@ -100,14 +101,14 @@ class Worker:
     timer = threading.Timer(self._timeout, give_up)
     timer.daemon = True
     timer.start()
-    answer = self._process.stdout.readline()
+    response = self._process.stdout.readline()
     timer.cancel()
     if too_late.is_set():
-      raise WorkerError(f"no answer in {self._timeout:g} s")
-    if not answer:
-      raise WorkerError(self._last_words())
+      raise WorkerError(f"no response in {self._timeout:g} s")
+    if not response:
+      raise WorkerError(self._last_line_of_log())
     self._signal("SIGSTOP")
-    error, result = json.loads(answer)
+    error, result = json.loads(response)
     if error:
       raise WorkerError(error)
     return result
@@ -125,7 +126,7 @@ class Worker:
     if self._freeze and self._process.poll() is None:
       self._process.send_signal(getattr(signal, name))
 
-  def _last_words(self) -> str:
+  def _last_line_of_log(self) -> str:
     status = self._process.wait()
     self._log.seek(0)
     lines = self._log.read().strip().splitlines() or [f"status {status}"]
@@ -134,9 +135,9 @@ class Worker:
 
 @contextlib.contextmanager
 def ended(workers: list[Worker]) -> Iterator[list[Worker]]:
-  """Ends all workers of a list, also those added to it in the meantime.
+  """Ends all workers of a list, including those added in the context.
 
-  SIGTERM, which would end this process at once, ends them too.
+  They are also ended when this process receives SIGTERM.
   """
 
   def leave(number: int, frame: Any) -> NoReturn:
@@ -155,9 +156,9 @@ def ended(workers: list[Worker]) -> Iterator[list[Worker]]:
 
 
 def with_devices(count: int) -> dict[str, str]:
-  """Variables for a process that is to see so many devices; {} for 0.
+  """Returns environment variables for a number of devices; {} for 0.
 
-  Simulated ones on CPU, the first of those there are on NVIDIA GPUs.
+  The devices are simulated on CPU, and the first ones on NVIDIA GPUs.
   """
   if not count:
     return {}
@@ -171,18 +172,18 @@ def with_devices(count: int) -> dict[str, str]:
 
 
 def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
-  """Answers until the one who asks is gone.
+  """Handles requests until standard input is closed.
 
-  What handlers print goes to stderr.
+  The output of handlers is redirected to stderr.
 
   Args:
-    handlers: by name; each returns what JSON can hold.
+    handlers: functions by name, which return JSON values.
   """
   _end_with_parent()
-  answers = os.fdopen(os.dup(1), "w")
+  responses = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
-  for question in sys.stdin:
-    what, arguments = json.loads(question)
+  for request in sys.stdin:
+    what, arguments = json.loads(request)
     error, result = "", None
     try:
       result = handlers[what](**arguments)
@@ -190,16 +191,16 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
       error = f"{e.name} is not installed"
     except UserError as e:
       error = str(e)
-    except Exception as e:  # Whatever a library raises is told, in one line.
+    except Exception as e:  # Reported in one line, whatever a library raises.
       error = f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
-    print(json.dumps([error, result]), file=answers, flush=True)
+    print(json.dumps([error, result]), file=responses, flush=True)
 
 
 def _end_with_parent() -> None:
-  """Has Linux end this process with its parent, even while it is stopped."""
+  """Ends this process with its parent, even while it is stopped (Linux)."""
   if not LINUX:
     return
   pr_set_pdeathsig = 1
   ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
   if os.getppid() != int(os.environ.get(_PARENT, os.getppid())):
-    sys.exit("who started this is gone")  # before that was asked for
+    sys.exit("the parent process has ended")

@@ -87,24 +87,24 @@ def test_depth_timing(make_table, tmp_path):
   )
   assert "leaky_cnn" in printed
   half = row | {"images_per_second": 50 * 28_709 / 60, "model": "half"}
-  (line,) = depth_timing.answers([half])
+  (line,) = depth_timing.study_minutes([half])
   assert line.endswith("batch 2, float32, 16 px, 1 device: half 1.0")
-  with pytest.raises(workers.WorkerError, match="--batch_sizes=3 must be"):
+  with pytest.raises(workers.WorkerError, match="batch_sizes=3 must be"):
     depth_timing.measure(case | {"batch_size": 3, "devices": 2})
 
 
-def test_memory_is_settled_before_jax_begins(monkeypatch):
+def test_malloc_is_configured_before_jax_starts(monkeypatch):
   done: list[str] = []
 
   def device_count() -> int:
-    done.append("JAX has begun")
+    done.append("JAX has started")
     return 1
 
   monkeypatch.setattr(startup, "start", done.append)
   monkeypatch.setattr(jax, "device_count", device_count)
-  with pytest.raises(UserError, match="--devices=9 are not here"):
-    depth_worker.measure({"devices": 9, "cache": "settled"})
-  assert done[0] == "settled"
+  with pytest.raises(UserError, match="devices=9 are not available"):
+    depth_worker.measure({"devices": 9, "cache": "configured"})
+  assert done[0] == "configured"
 
 
 def test_host_overhead(make_table):
@@ -116,7 +116,7 @@ def test_host_overhead(make_table):
     host_overhead.picture,
     {"loop_us", "bare_us", "overhead_us", "target_us", "met"},
   )
-  with pytest.raises(UserError, match="--steps=5 must be a multiple"):
+  with pytest.raises(UserError, match="steps=5 must be a multiple"):
     host_overhead.measure([2], steps=5, batch_size=1, turns=1)
 
 
@@ -155,8 +155,8 @@ def test_input_pipeline(tiny, make_table, tmp_path, monkeypatch):
     "training step",
     "read one by one",
     "read by batch",
-    "stream feed",
-    "resident feed",
+    "streaming loader",
+    "in-memory loader",
     "augment: flip",
   ]
   assert all(0 <= row["share_waited"] < 1 for row in rows)
@@ -223,7 +223,7 @@ def test_unequal_work_is_refused():
   key = ("pytorch", "eager contiguous", "float32")
   for change in ({"loss": 1.01}, {"gradient": 2.1}, {"num_parameters": 6}):
     about = {("fer_jax", "", "float32"): ours, key: ours | change}
-    with pytest.raises(UserError, match="not be equal work"):
+    with pytest.raises(UserError, match="the models differ"):
       peers.check_equal("resnet18", about)
   about[key] = ours | {"loss": 1.00005, "gradient": 2.001}
   peers.check_equal("resnet18", about)
@@ -235,7 +235,7 @@ def test_unequal_work_is_refused():
     (lambda: reporting.whole_numbers("devices", ["0"]), "--devices=0 must be"),
     (lambda: reporting.chosen("modes", ["fast"], peers.MODES), "compiled"),
     (lambda: reporting.named_models(["no_such*"]), "resnet18"),
-    (lambda: reporting.Table((), "/proc/no", "table"), "--output=/proc/no"),
+    (lambda: reporting.Table((), "/proc/no", "table"), "output=/proc/no"),
     (
       lambda: reporting.Table((), "/tmp", "table").finish(ops.picture),
       "nothing could be measured",
