@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
-from fer_jax.data.transforms import augmentation, mixup, warping
+from fer_jax.data.transforms import augmentation, mixup, photometric, warping
 from fer_jax.errors import UserError
 
 KEY = jax.random.key(7)
@@ -46,7 +46,7 @@ def run(fields, images, index=None, rng=KEY):
 # Compiled whole: op by op, each of them would compile by itself.
 affine = jax.jit(warping.affine, static_argnames="fill")
 translate = jax.jit(warping.translate, static_argnames=("limit", "fill"))
-blur = jax.jit(augmentation.blur)
+blur = jax.jit(photometric.blur)
 draw = jax.jit(augmentation.draw)
 
 
@@ -159,7 +159,7 @@ def test_blur_is_a_gaussian_cut_off_at_the_edge():
 
 def test_contrast_keeps_the_mean_and_scales_the_rest():
   x = pictures(3)
-  y = augmentation.adjust_contrast(x, jnp.asarray([1.0, 0.0, 1.5]))
+  y = photometric.adjust_contrast(x, jnp.asarray([1.0, 0.0, 1.5]))
   np.testing.assert_allclose(y[0], x[0], atol=1e-6)
   np.testing.assert_allclose(y[1], np.full_like(x[1], x[1].mean()), rtol=1e-5)
   np.testing.assert_allclose(y[2].mean(), x[2].mean(), rtol=1e-5)
