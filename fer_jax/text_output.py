@@ -4,9 +4,11 @@ File and class names may hold anything: escape sequences that drive a terminal,
 bytes that are no UTF-8, formulas that a spreadsheet would run.
 """
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable
+from typing import Any, TextIO
 
 # A spreadsheet takes cells that begin with one of these for formulas.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -60,3 +62,40 @@ def _csv_cell(cell: object) -> object:
   text = str(cell)
   # Judged before escaping, which would hide a leading tab.
   return ("'" if text.startswith(_FORMULA) else "") + printable(text)
+
+
+class SafeStream:
+  """A text stream whose reader may leave: what cannot be written is dropped.
+
+  A terminal that was closed and a pipe whose reader has ended must not end the
+  work that prints to them.
+  """
+
+  def __init__(self, stream: TextIO):
+    """Wraps a stream.
+
+    Args:
+      stream: such as `sys.stderr`.
+    """
+    self._stream = stream
+
+  def write(self, text: str) -> int:
+    """Writes text if that is possible."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed.
+      self._stream.write(text)
+    return len(text)
+
+  def flush(self) -> None:
+    """Writes what is buffered if that is possible."""
+    with contextlib.suppress(OSError, ValueError):
+      self._stream.flush()
+
+  def isatty(self) -> bool:
+    """Returns whether it is a terminal."""
+    try:
+      return self._stream.isatty()
+    except (OSError, ValueError):
+      return False
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)

@@ -4,18 +4,23 @@
 grain's iterator and the loop's state. `checkpoints/best/STEP` holds what
 evaluation needs: parameters and BatchNorm statistics. Both contain the
 configuration, the class names and the image shape, so that a checkpoint can be
-used without its run.
+used without its run. Each has checksums of its files, which are verified before
+it is read.
 """
 
+import json
 import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import grain
+import jax
 import orbax.checkpoint as ocp
 
 from fer_jax.errors import UserError
+from fer_jax.training import checksums
+from fer_jax.training.checksums import Damage
 from fer_jax.training.train_state import TrainState, Tree
 
 Info = dict[str, Any]  # can be written as JSON
@@ -40,6 +45,7 @@ class Checkpoints:
         saving checkpoints there.
     """
     self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
+    self._read_only = read_only
     with _named_errors(self.directory):
       self._latest = _manager(self.directory, keep, read_only)
       self._best = _manager(self.directory / "best", 1, read_only)
@@ -99,6 +105,64 @@ class Checkpoints:
       )
       self._best.wait_until_finished()
 
+  def set_aside_damaged(self) -> list[str]:
+    """Makes the latest undamaged checkpoint the latest one.
+
+    Newer ones, which are damaged, are renamed to
+    `checkpoints/damaged-STEP-REASON`.
+
+    Returns:
+      What was damaged, and what is used instead; empty if nothing was.
+
+    Raises:
+      UserError: all checkpoints are damaged; then nothing is renamed.
+    """
+    damaged: dict[int, Damage] = {}
+    with _named_errors(self.directory):
+      for step in sorted(self._latest.all_steps(), reverse=True):
+        if not (damage := self._find_damage(step)):
+          break
+        damaged[step] = damage
+      else:
+        if not damaged:
+          return []
+        raise UserError(
+          f"{next(iter(damaged.values()))}, and no earlier checkpoint is whole:"
+          " use another workdir"
+        )
+      messages = []
+      for bad, damage in damaged.items():
+        messages.append(f"{damage}: resuming from step {step} instead")
+        if self._read_only:
+          raise UserError(str(damage))
+        if jax.process_index() == 0:
+          folder = self.directory / str(bad)
+          name = f"damaged-{bad}-{damage.reason.replace(' ', '-')}"
+          folder.rename(_unused(self.directory / name))
+      if damaged:
+        self._latest.reload()
+    return messages
+
+  def _find_damage(self, step: int) -> Damage | None:
+    folder = self.directory / str(step)
+    if checksums.exist(folder):
+      return checksums.find_damage(folder)
+    try:  # Written by an older version: read everything.
+      for path in (folder / "iterator").glob("*.json"):
+        json.loads(path.read_bytes())
+      restored = self._latest.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(), info=ocp.args.JsonRestore()
+        ),
+      )
+      dict(restored.info)
+    except PermissionError:
+      raise
+    except Exception:  # orbax and tensorstore raise many types.
+      return Damage(folder, "unreadable file")
+    return None
+
   def restore(
     self, like: TrainState, iterator: grain.DatasetIterator
   ) -> tuple[TrainState, Info]:
@@ -138,20 +202,38 @@ class Checkpoints:
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
     """
+    manager = self._best if which == "best" else self._latest
+    for _ in range(_MAX_READS):
+      if (step := manager.latest_step()) is None:
+        raise UserError(
+          f"no {which} checkpoint in {self.directory}: train a whole epoch"
+          " first"
+        )
+      try:
+        with _named_errors(self.directory, _READ_OTHER):
+          return self._read_variables(manager, step, which)
+      except UserError as e:
+        # A run that is training may have replaced it meanwhile.
+        error = e
+        manager.reload()
+        if manager.latest_step() == step:
+          break
+    raise error
+
+  def _read_variables(
+    self, manager: ocp.CheckpointManager, step: int, which: str
+  ) -> tuple[Tree, Info]:
     best = which == "best"
-    manager = self._best if best else self._latest
-    step, item = manager.latest_step(), "variables" if best else "state"
-    if step is None:
-      raise UserError(
-        f"no {which} checkpoint in {self.directory}: train a whole epoch first"
-      )
-    with _named_errors(self.directory, _READ_OTHER):
-      restored = manager.restore(
-        step,
-        args=ocp.args.Composite(
-          **{item: ocp.args.StandardRestore()}, info=ocp.args.JsonRestore()
-        ),
-      )
+    folder = (self.directory / "best" if best else self.directory) / str(step)
+    if damage := checksums.find_damage(folder):
+      raise UserError(f"{damage}. {_READ_OTHER}")
+    item = "variables" if best else "state"
+    restored = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        **{item: ocp.args.StandardRestore()}, info=ocp.args.JsonRestore()
+      ),
+    )
     tree = restored[item]
     params = tree.get("ema") or tree["params"]
     batch_stats = tree.get("batch_stats") or {}
@@ -172,8 +254,30 @@ def _manager(
     max_to_keep=None if read_only else keep,
     cleanup_tmp_directories=not read_only,
     create=not read_only,
+    # Called when all files are written, before the checkpoint is committed.
+    async_options=ocp.AsyncOptions(
+      post_finalization_callback=lambda: _write_checksums(directory)
+    ),
   )
   return ocp.CheckpointManager(directory, options=options)
+
+
+def _write_checksums(directory: pathlib.Path) -> None:
+  """Writes the checksums of the checkpoint that is being saved."""
+  if jax.process_index() != 0:
+    return
+  for folder in directory.glob("*.orbax-checkpoint-tmp*"):
+    if folder.name.partition(".")[0].isdigit():
+      checksums.write(folder)
+
+
+def _unused(path: pathlib.Path) -> pathlib.Path:
+  """Returns a path, numbered if it exists."""
+  number, unused = 1, path
+  while unused.exists():
+    number += 1
+    unused = path.with_name(f"{path.name}-{number}")
+  return unused
 
 
 # What to do, in training and when a trained model is read.
@@ -185,6 +289,7 @@ _READ_OTHER = (
   "It cannot be read: use the other one of checkpoint=best and"
   " checkpoint=latest, or resume training"
 )
+_MAX_READS = 5  # of a checkpoint that a running training replaces
 
 
 @contextmanager

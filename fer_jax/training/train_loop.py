@@ -96,6 +96,7 @@ def train_and_evaluate(
     checkpoints = Checkpoints(workdir, config.checkpoint.keep)
     stack.callback(checkpoints.close)
     batches = TrainBatches(experiment)
+    warnings = checkpoints.set_aside_damaged()
     if checkpoints.latest_step is None:
       loop = LoopState.create(experiment.config)
       weights = weights or experiment.read_initial_weights()
@@ -107,6 +108,8 @@ def train_and_evaluate(
     stack.callback(logger.close)
     logger.progress.write(summary.opening(experiment, workdir, loop, weights))
     del weights
+    for text in warnings:
+      logger.warn(loop, text)
     stop = stack.enter_context(StopRequest())
     evaluator = Evaluator(experiment)
     run = Run(
@@ -235,9 +238,12 @@ def end_epoch(
   is_best = loop.early_stopping.update(
     loop.epoch, metrics[experiment.config.best_metric]
   )
-  logger.epoch(
-    loop, {**metrics, "learning_rate": learning_rate, "best": is_best}
-  )
+  metrics_of_epoch = {
+    **metrics,
+    "learning_rate": learning_rate,
+    "best": is_best,
+  }
+  logger.record_epoch(loop, metrics_of_epoch)
   if loop.plateau:
     factor = loop.plateau.update(validation["loss"])
     opt_state = optimizers.set_lr_factor(state.opt_state, factor)
@@ -248,6 +254,7 @@ def end_epoch(
       loop.step, parallel.fetch(variables), checkpoint_info(run)
     )
   save_checkpoint(run, state)
+  logger.show_epoch()
   return state, {"epoch": loop.epoch, **metrics}
 
 

@@ -7,7 +7,8 @@
 * kind "epoch", after every evaluation: `epoch`, `step`, `train_loss`,
   `train_accuracy`, `validation_loss`, `validation_accuracy`, `learning_rate`,
   `images_per_second`, `seconds`, `best`;
-* kind "summary", at the end: the best epoch and its metrics.
+* kind "summary", at the end: the best epoch and its metrics;
+* kind "warning": `epoch`, `step` and `message`, such as a damaged checkpoint.
 
 JSON has no NaN and no infinity: they are written as null.
 """
@@ -19,6 +20,7 @@ import os
 import socket
 import struct
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,15 +87,15 @@ class MetricWriter:
     self._lines = _File(path)
     # TensorBoard hides what older files hold of this step and later ones.
     start = SessionLog(status=SessionLog.START)
+    header = _framed(Event(file_version="brain.Event:2")) + _framed(
+      Event(step=last + 1, session_log=start)
+    )
     try:
       self._events = _File(_events_path(path.parent / TENSORBOARD))
-      self._events.append(
-        _framed(Event(file_version="brain.Event:2"))
-        + _framed(Event(step=last + 1, session_log=start))
-      )
-    except UserError:
-      self.close()
-      raise
+      self._events.append(header)
+    except UserError as e:
+      # Nothing is lost without TensorBoard.
+      self._stop_events(e)
 
   def append(self, record: Mapping[str, Any]) -> None:
     """Writes one record.
@@ -105,7 +107,7 @@ class MetricWriter:
     Raises:
       UserError: it cannot be written.
     """
-    if self._lines is None or self._events is None:
+    if self._lines is None:
       return
     values = {key: _plain(value) for key, value in record.items()}
     line = json.dumps(values, allow_nan=False) + "\n"
@@ -115,7 +117,18 @@ class MetricWriter:
       for key, tag in _TAGS.get(values["kind"], {}).items()
       if values.get(key) is not None
     ]
-    self._events.append(b"".join(events))
+    try:
+      if self._events is not None:
+        self._events.append(b"".join(events))
+    except UserError as e:
+      self._stop_events(e)
+
+  def _stop_events(self, error: UserError) -> None:
+    """Goes on without TensorBoard's file, which cannot be written."""
+    if self._events is not None:
+      self._events.close()
+      self._events = None
+    warnings.warn(f"no TensorBoard: {error}", FutureWarning, stacklevel=3)
 
   def close(self) -> None:
     """Closes the files; later records are not written."""
@@ -158,6 +171,7 @@ def _parse(path: Path, data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
     try:
       record = json.loads(line)
       int(record["step"])
+      str(record["kind"])
     except (ValueError, TypeError, KeyError) as e:
       raise UserError(
         f"line {number} of {path} is not a record: delete that line"
@@ -216,15 +230,18 @@ class _File:
   def __init__(self, path: Path):
     """Opens the file, and creates its folder."""
     self._path = path
+    self._unwritten = b""  # what a full disk did not take yet
     with _explained(path):
       path.parent.mkdir(exist_ok=True)
       self._file = open(path, "ab", buffering=0)
 
   def append(self, data: bytes) -> None:
-    rest = memoryview(data)
+    """Writes data; what cannot be written is tried again the next time."""
+    self._unwritten += data
     with _explained(self._path):
-      while rest:  # A disk that is nearly full writes a part.
-        rest = rest[self._file.write(rest) :]
+      while self._unwritten:  # A disk that is nearly full writes a part.
+        written = self._file.write(self._unwritten)
+        self._unwritten = self._unwritten[written:]
 
   def close(self) -> None:
     self._file.close()

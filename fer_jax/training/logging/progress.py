@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from fer_jax.text_output import SafeStream
 from fer_jax.training.logging.speed_meter import SpeedMeter
 
 _STATUS_SECONDS = 10.0  # between two status lines in a log
@@ -54,7 +55,7 @@ class Progress:
     self._num_epochs = num_epochs
     self._steps_per_epoch = steps_per_epoch
     self._batch_size = batch_size
-    self._file = sys.stderr if file is None else file
+    self._file: Any = SafeStream(sys.stderr if file is None else file)
     self._show = show
     self._clock = clock
     self._terminal = show and self._file.isatty()
@@ -76,6 +77,11 @@ class Progress:
   def epoch_images_per_second(self) -> float | None:
     """Speed in the current epoch; None before its first measured step."""
     return self._meter.epoch_images_per_second
+
+  @property
+  def epoch_seconds(self) -> float:
+    """Time since the current epoch started."""
+    return self._clock() - self._epoch_start
 
   @property
   def seconds_left(self) -> float | None:
@@ -179,7 +185,7 @@ class Progress:
     self._close_bar()
     seconds = metrics.get("seconds")
     if seconds is None:
-      seconds = self._clock() - self._epoch_start
+      seconds = self.epoch_seconds
     rate = metrics.get("images_per_second")
     if rate is None:
       rate = self.epoch_images_per_second

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from fer_jax.errors import Diverged
+from fer_jax.errors import Diverged, UserError
 from fer_jax.training.experiment import Experiment
 from fer_jax.training.logging import curves, metric_writer
 from fer_jax.training.logging.progress import Progress
@@ -54,6 +54,8 @@ class RunLogger:
     self._draws = is_first_process
     self._next_drawing = 0.0  # on the monotonic clock
     self._is_undrawn = False  # whether curves.png lacks epochs
+    self._epoch_record: dict[str, Any] = {}  # of the last finished epoch
+    self._warned: set[str] = set()
     config = experiment.config
     self.trace = Trace(workdir / "profile", config.profile)
     self.progress = Progress(
@@ -88,7 +90,7 @@ class RunLogger:
     means = self.means(loop, observed["metrics"])
     first_step = loop.epoch * self._experiment.steps_per_epoch
     self.progress.log(means, step - first_step)
-    self._writer.append(
+    self._append(
       {
         "kind": "train",
         "epoch": loop.epoch + 1,
@@ -99,8 +101,8 @@ class RunLogger:
       }
     )
 
-  def epoch(self, loop: LoopState, metrics: Mapping[str, Any]) -> None:
-    """Logs a finished epoch, and draws the curves now and then.
+  def record_epoch(self, loop: LoopState, metrics: Mapping[str, Any]) -> None:
+    """Writes a finished epoch to the metric files, before it is saved.
 
     Args:
       loop: after the epoch.
@@ -114,8 +116,13 @@ class RunLogger:
       **metrics,
       "images_per_second": self.progress.epoch_images_per_second,
     }
-    self._writer.append({**record, "seconds": loop.seconds})
-    self.progress.end_epoch(record)
+    self._append({**record, "seconds": loop.seconds})
+    self.progress.pause()
+    self._epoch_record = record | {"seconds": self.progress.epoch_seconds}
+
+  def show_epoch(self) -> None:
+    """Shows the epoch that was saved, and draws the curves now and then."""
+    self.progress.end_epoch(self._epoch_record)
     self._is_undrawn = self._draws
     if time.monotonic() >= self._next_drawing:
       self._draw()
@@ -150,8 +157,32 @@ class RunLogger:
       overfit=self._experiment.config.overfit,
       epochs=epochs,
     )
-    self._writer.append(_summary(result, loop))
+    self._append(_summary(result, loop))
     return result
+
+  def warn(self, loop: LoopState, message: str) -> None:
+    """Shows a warning, and writes it to metrics.jsonl."""
+    self.progress.write(f"warning: {message}")
+    self._append(
+      {
+        "kind": "warning",
+        "epoch": loop.epoch + 1,
+        "step": loop.step,
+        "message": message,
+      }
+    )
+
+  def _append(self, record: Mapping[str, Any]) -> None:
+    """Writes a record; if that fails, it only warns, since training goes on."""
+    try:
+      self._writer.append(record)
+    except UserError as e:
+      self._warn_once(str(e))
+
+  def _warn_once(self, message: str) -> None:
+    if message not in self._warned:
+      self._warned.add(message)
+      self.progress.write(f"warning: {message}")
 
   def means(self, loop: LoopState, metrics: Metrics) -> dict[str, float]:
     """Returns training loss and accuracy of the current epoch.
@@ -186,11 +217,14 @@ class RunLogger:
       return
     started = time.monotonic()
     config = self._experiment.config
-    curves.draw(
-      metric_writer.read(self._workdir),
-      self._workdir / "curves.png",
-      f"{config.model.name} on {config.dataset.name}",
-    )
+    try:
+      curves.draw(
+        metric_writer.read(self._workdir),
+        self._workdir / "curves.png",
+        f"{config.model.name} on {config.dataset.name}",
+      )
+    except UserError as e:
+      self._warn_once(str(e))
     self._is_undrawn = False
     now = time.monotonic()
     self._next_drawing = now + (now - started) / _DRAWING_FRACTION
