@@ -135,6 +135,27 @@ def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
       )
 
 
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_four_devices_equal_one_with_dropout(prepared, mode):
+  fields = {
+    "model__name": "leaky_cnn",
+    "model__dropout": 0.5,
+    "optimizer__learning_rate": 0.005,
+  }
+  config = tiny_run.config(prepared, **options("jit", **fields))
+  expected, expected_metrics, _ = trained(config)
+  start = jax.device_get(experiment.create_experiment(config).init_state())
+  config = tiny_run.config(prepared, **options(mode, **fields))
+  state, metrics, _ = trained(config)
+  jax.tree.map(assert_changed_alike, start, state, expected)
+  np.testing.assert_allclose(metrics.loss, expected_metrics.loss, rtol=1e-5)
+  without = {**fields, "model__dropout": 0.0}
+  _, metrics, _ = trained(
+    tiny_run.config(prepared, **options("jit", **without))
+  )
+  assert abs(metrics.loss / expected_metrics.loss - 1) > 1e-3
+
+
 def test_auto_is_pmap_over_several_devices():
   parallel = data_parallel.DataParallel("auto")
   assert (parallel.mode, parallel.num_devices) == ("pmap", 4)
