@@ -71,6 +71,9 @@ def make_app(
       content = await upload.read(request)
       analyze = functools.partial(image_api.analyze, content, **options)
       del content
+      # Resumes reading from the connection: else, after a large body, uvicorn
+      # would not notice that the client leaves while it waits here.
+      await request.is_disconnected()
       async with one_at_a_time:
         if await request.is_disconnected():
           raise RequestError(400, "The client has left.")

@@ -135,6 +135,23 @@ def test_many_clients_are_all_answered(address, monkeypatch):
   assert len(found) == 40 and all(map(is_analyzed, found))
 
 
+def test_a_client_that_has_left_is_not_waited_for(
+  address, image_api, monkeypatch
+):
+  analyze = image_api.analyze
+  monkeypatch.setattr(
+    image_api, "analyze", lambda *a, **k: time.sleep(1) or analyze(*a, **k)
+  )
+  first = upload(address, len(IMAGE), IMAGE)
+  time.sleep(0.2)
+  large = encoded(picture(600, 600))  # More than the server reads at once.
+  upload(address, len(large), large).close()
+  assert is_analyzed(answer(first))
+  time.sleep(0.3)
+  _, counts = request(address, b"", "/status")
+  assert counts == {"answered": 1, "refused": {"400": 1}, "upload_bytes": 0}
+
+
 def test_memory_is_bounded_by_client_and_in_all():
   memory = UploadMemory(max_bytes=100, max_bytes_per_client=60)
   with memory.upload("a") as one, memory.upload("b") as other:
