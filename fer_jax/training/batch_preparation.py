@@ -29,6 +29,7 @@ def gather(data: Any, batch: Batch) -> tuple[Array, Array]:
   return data["image"][index], data["target"][index]
 
 
+@jax.named_scope("input")
 def prepare_training_batch(
   rng: Key[Array, ""],
   images: Array,

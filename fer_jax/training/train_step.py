@@ -194,6 +194,7 @@ class TrainStep:
     mean = losses.weighted_mean(per_example, weights, self.axis_name)
     return mean, (logits, updated.get("batch_stats", {}))
 
+  @jax.named_scope("optimizer")
   def update(
     self,
     state: TrainState,
