@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ Out = TypeVar("Out")
 
 def map_in_order(
   fn: Callable[[In], Out], items: Iterable[In], num_workers: int = 0
-) -> Iterator[Out]:
+) -> Generator[Out, None, None]:
   """Yields `fn` of each item, computed by threads, in the items' order.
 
   No more than two results per thread are computed ahead of what is taken.

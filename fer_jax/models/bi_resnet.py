@@ -120,9 +120,11 @@ class BiResNet(nn.Module):
     """Returns float32 logits; if `train`, drops and updates statistics."""
     conv, norm = make_layers(train, self.dtype, self.axis_name)
     x = apply_stem(x.astype(self.dtype), self.stem, conv, norm)
-    shared = dict(
-      conv=conv, norm=norm, zero_init_residual=self.zero_init_residual
-    )
+    shared: dict[str, Any] = {
+      "conv": conv,
+      "norm": norm,
+      "zero_init_residual": self.zero_init_residual,
+    }
     for n, (kind, channels, repeats, stride) in enumerate(self.blocks, start=1):
       for i in range(repeats):
         block: BottleneckBlock | InvertedResidualBlock

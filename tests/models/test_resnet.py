@@ -74,7 +74,8 @@ def test_feature_maps(name: str, stem: str, sizes: tuple[int, ...]) -> None:
 def test_width_scales_every_stage() -> None:
   model = create("resnet18", num_classes=8, stem="small_stride2", width=0.5)
   shapes = {r.name: r.output_shape for r in summarize(model, (48, 48, 1)).rows}
-  assert [shapes[n][-1] for n in ("conv1", "layer1", "layer4")] == [32, 32, 256]
+  widths = [(shapes[n] or ())[-1] for n in ("conv1", "layer1", "layer4")]
+  assert widths == [32, 32, 256]
   x = jax.ShapeDtypeStruct((1, 48, 48, 1), jnp.float32)
   params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
   assert sum(p.size for p in jax.tree.leaves(params)) == 2_796_520

@@ -219,7 +219,7 @@ def test_early_stopping_stops(tmp_path, prepared):
 
 def test_evaluates_every_few_epochs_and_after_the_last(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=5, eval_every_epochs=2)
-  seen = []
+  seen: list[dict[str, Any]] = []
   result = train_loop.train_and_evaluate(config, tmp_path, seen.append)
   assert [metrics["epoch"] for metrics in seen] == [2, 4, 5]
   epochs = [r for r in untimed(tmp_path) if r["kind"] == "epoch"]
@@ -264,11 +264,12 @@ def test_nothing_compiles_between_the_first_step_and_the_last_epoch(
 ):
   """Also with a rest of an epoch, a plateau and a checkpoint in mid-epoch."""
   compiled: list[float] = []
-  jax.monitoring.register_event_duration_secs_listener(
-    lambda event, seconds, **_: (
-      compiled.append(seconds) if event.endswith(BACKEND_COMPILE) else None
-    )
-  )
+
+  def listen(event: str, duration_secs: float, **_: str | int) -> None:
+    if event.endswith(BACKEND_COMPILE):
+      compiled.append(duration_secs)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
   counts = []
   config = tiny_run.config(
     prepared,
@@ -346,7 +347,7 @@ def test_a_step_compiles_once(tmp_path, prepared, monkeypatch):
     return call(self, x, train)
 
   monkeypatch.setattr(resnet.ResNet, "__call__", counted)
-  fields = {"num_epochs": 3, "optimizer__b2": 0.95}
+  fields: dict[str, Any] = {"num_epochs": 3, "optimizer__b2": 0.95}
   # Programs that no other test has compiled in this process.
   fields |= {"input__normalization": "mean_std", "input__std": (0.3,)}
   train_loop.train_and_evaluate(
