@@ -13,9 +13,9 @@ from fer_jax.data import normalization, pipeline
 from fer_jax.data.transforms import augmentation
 from fer_jax.errors import UserError, choose, require
 from fer_jax.models import registry as model_registry
-from fer_jax.training.runtime import cuda_graphs
 
 DTYPES = ("float32", "bfloat16")
+CUDA_GRAPHS = ("auto", "off", "convolutions")
 
 # Fields that may change between a run and its resumption: they say how it is
 # run, not what it computes.
@@ -60,7 +60,7 @@ def check(config: ConfigDict) -> None:
   models.create(num_classes=2, **config.model)
   choose("data_loader", config.data_loader, pipeline.DATA_LOADERS)
   choose("dtype", config.dtype, DTYPES)
-  choose("cuda_graphs", config.cuda_graphs, cuda_graphs.CHOICES)
+  choose("cuda_graphs", config.cuda_graphs, CUDA_GRAPHS)
   normalization.check(**_input_with(config, 48, 1))
   augmentation.check(augmentation.Augmentation(**config.augment))
   fields = flatten(config)

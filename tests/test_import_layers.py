@@ -14,6 +14,7 @@ LAYERS = [
     "fonts",
     "output_folder",
     "renamed_fields",
+    "tables",
     "text_output",
     "configs",
     "__init__",

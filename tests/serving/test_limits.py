@@ -139,9 +139,12 @@ def test_a_client_that_has_left_is_not_waited_for(
   address, image_api, monkeypatch
 ):
   analyze = image_api.analyze
-  monkeypatch.setattr(
-    image_api, "analyze", lambda *a, **k: time.sleep(1) or analyze(*a, **k)
-  )
+
+  def slow(*arguments, **options):
+    time.sleep(1)
+    return analyze(*arguments, **options)
+
+  monkeypatch.setattr(image_api, "analyze", slow)
   first = upload(address, len(IMAGE), IMAGE)
   time.sleep(0.2)
   large = encoded(picture(600, 600))  # More than the server reads at once.

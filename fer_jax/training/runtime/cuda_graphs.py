@@ -18,7 +18,6 @@ _VALUES = {
   "off": "",
   "convolutions": "+CONVOLUTION",
 }
-CHOICES = tuple(_VALUES)
 
 
 def configure(choice: str) -> None:
@@ -28,13 +27,13 @@ def configure(choice: str) -> None:
   flag has no effect.
 
   Args:
-    choice: one of `CHOICES`: "auto" (XLA's default), "off" (none) or
-      "convolutions" (convolutions too).
+    choice: "auto" (XLA's default), "off" (none) or "convolutions" (convolutions
+      too).
 
   Raises:
     UserError: the choice is unknown.
   """
-  value = _VALUES[choose("cuda_graphs", choice, CHOICES)]
+  value = _VALUES[choose("cuda_graphs", choice, _VALUES)]
   flags = os.environ.get("XLA_FLAGS", "")
   if value is not None and _FLAG not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} --{_FLAG}={value}".strip()

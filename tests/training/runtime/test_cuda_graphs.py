@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from fer_jax import config
 from fer_jax.errors import UserError
 from fer_jax.training.runtime import cuda_graphs
 
@@ -37,7 +38,7 @@ def test_an_unknown_choice_lists_the_choices():
     cuda_graphs.configure("on")
 
 
-@pytest.mark.parametrize("choice", cuda_graphs.CHOICES)
+@pytest.mark.parametrize("choice", config.CUDA_GRAPHS)
 def test_xla_accepts_the_flags(choice):
   code = (
     "from fer_jax.training.runtime import startup;"
