@@ -28,7 +28,8 @@ def get_config() -> ConfigDict:
   # and not only names, sizes, times and inodes.
   config.dataset.verify = False
   # The dataset's options, in the same way: config.dataset.num_classes = 8.
-  # Views of any dataset.
+
+  # Options of every dataset, applied after it is prepared.
   # Only these classes, in this order: "happy,neutral,sad". "" is all.
   config.dataset.classes = ""
   # Fractions of the training examples that become this split, stratified.
@@ -43,17 +44,17 @@ def get_config() -> ConfigDict:
   # that do not fit. Both give the same batches.
   config.data_loader = "in_memory"
 
-  # What the weights of a new run start from: the workdir of another run (its
-  # best epoch), a folder of python -m fer_jax.pretrained.convert, or published
-  # ImageNet weights, "timm:resnet50" or "torchvision:resnet50", downloaded
-  # once. A head of other classes starts afresh. "": all starts afresh.
+  # Initial weights of a new run: the workdir of another run (its best epoch), a
+  # folder that `fer-jax convert` wrote, or published ImageNet weights,
+  # "timm:resnet50" or "torchvision:resnet50", downloaded once. A head for other
+  # classes is reinitialized. "": random initialization.
   config.init_from = ""
   config.freeze = ConfigDict()
-  # What is not trained: "conv1,layer1", in the order from the image on; groups
-  # of layers, beginnings or globs of parameter paths, or "backbone" (all but
-  # the head). Its norms have fixed statistics, too. "" is nothing.
+  # What is not trained, comma-separated from the input on ("conv1,layer1"):
+  # groups of layers, prefixes or globs of parameter paths, or "backbone" (all
+  # but the head). BatchNorm statistics in there are fixed, too. "" is nothing.
   config.freeze.patterns = ""
-  # After these epochs one more of them is trained, the last first.
+  # Epochs after which one more of these is unfrozen, the last one first.
   config.freeze.unfreeze_epochs = ()
 
   config.input = ConfigDict()
@@ -61,15 +62,15 @@ def get_config() -> ConfigDict:
   config.input.image_size = placeholder(int)  # pixels; images are resized to it
   config.input.channels = placeholder(int)  # 1, or 3 (gray repeated)
   config.input.normalization = "unit"  # unit (0..1) | mean_std (then mean, std)
-  config.input.mean = (0.5077,)  # on 0..1; one number, or one a channel
+  config.input.mean = (0.5077,)  # on 0..1; one number, or one per channel
   config.input.std = (0.2551,)  # these two: FER2013's training split
 
   # Augmentation of training images, on the device; 0 or False is off.
   config.augment = ConfigDict()
   config.augment.shift = 0.0  # up to this fraction of width and height
-  config.augment.fill = "nearest"  # what comes in at the edge: nearest | zero
-  config.augment.flip = False  # mirror left-right, half of the time
-  config.augment.rotation = 0.0  # up to this many degrees either way
+  config.augment.fill = "nearest"  # beyond the edges: nearest | zero
+  config.augment.flip = False  # horizontally, with probability 0.5
+  config.augment.rotation = 0.0  # up to this many degrees, either way
   config.augment.zoom = 0.0  # scale by 1 - zoom .. 1 + zoom
   config.augment.resized_crop = 0.0  # crop of area resized_crop .. 1, resized
   config.augment.crop_padding = 0  # pad by this many pixels, crop back
@@ -83,8 +84,8 @@ def get_config() -> ConfigDict:
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"  # adam | adamw | adafactor | sgd
   config.optimizer.learning_rate = 1e-3  # the schedule's highest value
-  # On kernels only; what it means for each optimizer:
-  # fer_jax/training/optim/optimizers.py.
+  # Of kernels only; fer_jax/training/optim/optimizers.py defines it for each
+  # optimizer.
   config.optimizer.weight_decay = 0.0
   config.optimizer.momentum = 0.9  # sgd
   config.optimizer.nesterov = False  # sgd
@@ -92,61 +93,67 @@ def get_config() -> ConfigDict:
   config.optimizer.b2 = 0.999  # adam, adamw
   config.optimizer.eps = 1e-8  # adam, adamw
   config.optimizer.clip_norm = 0.0  # clip the gradient's global norm; 0 is off
-  config.optimizer.accumulate_steps = 1  # batches a parameter update
-  # Of layers, as in freeze.patterns: "layer1:0.1,fc:10". "" is 1 everywhere.
+  config.optimizer.accumulate_steps = 1  # batches per update
+  # Learning rate multipliers of layers, named as in freeze.patterns:
+  # "layer1:0.1,fc:10". "" is 1 everywhere.
   config.optimizer.lr_multipliers = ""
 
   config.schedule = ConfigDict()
   config.schedule.name = "fixed"  # fixed | linear | cosine | step | plateau
-  config.schedule.warmup_epochs = 0.0  # linear from 0; counts as training
-  config.schedule.end_factor = 0.0  # linear, cosine: last over highest value
-  config.schedule.step_epochs = (30.0, 40.0)  # step: where it is multiplied
-  config.schedule.step_factor = 0.1  # step, plateau: by what it is multiplied
-  config.schedule.plateau_patience = 5  # plateau: epochs without a better
-  config.schedule.plateau_min_delta = 1e-4  # validation loss than by this
+  config.schedule.warmup_epochs = 0.0  # linear from 0; included in num_epochs
+  config.schedule.end_factor = 0.0  # linear, cosine: last / highest rate
+  config.schedule.step_epochs = (
+    30.0,
+    40.0,
+  )  # step: when the rate is multiplied
+  config.schedule.step_factor = 0.1  # step, plateau: the factor
+  # plateau: epochs without an improvement of the validation loss, and the
+  # smallest difference that counts as one.
+  config.schedule.plateau_patience = 5
+  config.schedule.plateau_min_delta = 1e-4
 
   config.loss = ConfigDict()
   # cross_entropy | multi_target (any class of the target is right)
   config.loss.name = "cross_entropy"
-  config.loss.output = "softmax"  # softmax | sigmoid (divided by their sum)
-  config.loss.label_smoothing = 0.0  # share of the uniform distribution
-  # none | balanced (rows / (classes * rows of the class), from training rows)
+  config.loss.output = "softmax"  # softmax | sigmoid (normalized to sum 1)
+  config.loss.label_smoothing = 0.0  # weight of the uniform distribution
+  # none | balanced (examples / (classes * examples of the class), in train)
   config.loss.class_weights = "none"
 
   config.batch_size = 32  # over all devices
   config.eval_batch_size = 256  # over all devices
-  config.num_epochs = 50  # passes over the training split, at most
+  config.num_epochs = 50  # at most; see early_stopping
   # Evaluates and saves a checkpoint every this many epochs, and after the last.
   config.eval_every_epochs = 1
-  config.seed = 0  # of the parameters, the order and the augmentation
-  config.dtype = "float32"  # of the compute: float32 | bfloat16
-  config.ema_decay = 0.0  # of the parameters evaluated; 0 is off
+  config.seed = 0  # of initialization, data order, augmentation, dropout
+  config.dtype = "float32"  # of activations: float32 | bfloat16
+  config.ema_decay = 0.0  # EMA of parameters, for evaluation; 0 is off
 
-  # Checks that a model can learn at all: trains on this many training images,
-  # and validates on the same ones, without augmentation, dropout and other
-  # hindrances (training/overfit_check.py). 0 is off.
+  # Checks that a model can overfit a small subset: trains and validates on this
+  # many training images, without regularization (training/overfit_check.py).
+  # 0 is off.
   config.overfit = 0
 
-  config.best_metric = "validation_loss"  # or validation_accuracy; picks `best`
+  config.best_metric = "validation_loss"  # | validation_accuracy
   config.early_stopping = ConfigDict()
-  # Epochs in a row without a best_metric better by min_delta; 0 is off.
+  # Epochs without an improvement of best_metric by min_delta; 0 is off.
   config.early_stopping.patience = 0
   config.early_stopping.min_delta = 0.0  # in the metric's unit
 
   config.checkpoint = ConfigDict()
-  config.checkpoint.keep = 2  # latest checkpoints kept, beside the best
-  config.checkpoint.every_steps = 0  # also in mid-epoch; 0: after epochs only
+  config.checkpoint.keep = 2  # latest checkpoints kept, besides the best
+  config.checkpoint.every_steps = 0  # within epochs, too; 0 is off
 
-  # How a step is spread over devices: auto (jit on one, pmap on several) |
-  # jit | pmap | shard_map.
+  # Data parallelism: auto (jit on one device, pmap on several) | jit | pmap |
+  # shard_map.
   config.parallel = "auto"
   # Steps in one compiled call; the rest of an epoch runs single steps. More
   # than 1 only helps networks so small that the host is slower than the device.
   config.steps_per_call = 1
-  config.log_every_steps = 50  # a line of metrics.jsonl and of the terminal
+  config.log_every_steps = 50  # in metrics.jsonl and on the terminal
   config.profile = False  # write a trace of some steps to WORKDIR/profile
-  # Where compiled steps are kept: "" is the user's cache folder, or what
-  # JAX_COMPILATION_CACHE_DIR says; "off".
+  # Folder of compiled programs: "" is JAX_COMPILATION_CACHE_DIR or the user's
+  # cache folder; "off" keeps none.
   config.compilation_cache = ""
   # GPU: what is launched as CUDA graphs: auto (XLA's choice) | off |
   # convolutions (these too: a step is one launch)

@@ -23,7 +23,7 @@ DATASETS = ("ferplus", "ckplus")
 def get_config(
   model: str = "bi_resnet_ri", dataset: str = "ferplus"
 ) -> ConfigDict:
-  choose("data set of Jiang's recipe", dataset, DATASETS)
+  choose("dataset of Jiang's recipe", dataset, DATASETS)
   config = default.get_config()
   config.model.name = model
 

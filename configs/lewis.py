@@ -2,7 +2,7 @@
 
 python -m fer_jax.train --config=configs/lewis.py:resnet152
 
-Fine-tunes ImageNet weights on FER2013, its grey images in three equal channels
+Fine-tunes ImageNet weights on FER2013, its gray images in three equal channels
 of 224 pixels: AdaFactor, random resized crops and flips. The weights,
 `init_from`, are torchvision's first ones, downloaded once; other ways:
 

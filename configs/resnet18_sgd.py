@@ -3,7 +3,7 @@
 python -m fer_jax.train --config=configs/resnet18_sgd.py
 
 SGD with Nesterov momentum, one cycle of the learning rate, shift and flip,
-label smoothing. Not of a paper: the baseline to hold them against. Measured
+label smoothing. Not from a paper: the baseline to compare them with. Measured
 once: 65.5 % on FER2013's validation split, at the last epoch, in 77 minutes on
 two cores that had other work too. With rotations of 10 degrees, and 20 epochs:
 64.5 %.

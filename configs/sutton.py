@@ -5,7 +5,7 @@ python -m fer_jax.train --config=configs/sutton.py:alexnet
 "Facial Emotion Recognition": an AlexNet-like network, ResNet-34 and ResNet-34
 with CBAM on FER2013 at 48x48, in runs that differ in batch size, learning rate
 and epochs. The paper evaluates on all 7,178 images of PublicTest and
-PrivateTest, and does not say which epoch it takes.
+PrivateTest, and does not state which epoch it takes.
 """
 
 from ml_collections import ConfigDict

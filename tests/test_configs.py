@@ -185,7 +185,7 @@ def test_changs_recipe_is_the_papers():
   ("recipe", "argument", "message"),
   [
     ("sutton_alexnet", "D", "unknown run of sutton_alexnet 'D'.*A, B, C"),
-    ("jiang_ri", "fer", "unknown data set of Jiang's recipe 'fer'"),
+    ("jiang_ri", "fer", "unknown dataset of Jiang's recipe 'fer'"),
     ("chang_cnn", "x", "unknown splits of chang_cnn 'x'"),
     (
       "lewis_resnet18",

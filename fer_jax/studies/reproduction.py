@@ -42,7 +42,7 @@ def reproduce(
   """Trains rows of the papers' tables, the cheapest first, within a budget.
 
   The same call resumes what the last one left: a row that stopped in the middle
-  goes on from its last epoch, and a finished one is not trained again.
+  resumes from its last epoch, and a finished one is not trained again.
 
   Args:
     papers: keys of `PAPERS`.

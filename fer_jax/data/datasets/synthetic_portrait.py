@@ -25,7 +25,7 @@ def paint(p: SimpleNamespace, side: int) -> Pixels:
     side: height and width in pixels.
 
   Returns:
-    Grey images, about 0 (black) to 1 (white).
+    Gray images, about 0 (black) to 1 (white).
   """
   c = Canvas(p, side)
   synthetic_props.background(c, p)
