@@ -332,7 +332,7 @@ MISTAKES = [
   (f"{SWEEP} --workdir=swept --workers=0", "--workers=0", "positive"),
   (f"{SWEEP} --workdir=swept --space=none.py", "--space=none.py", "lewis:grid"),
   (f"{SWEEP} --workdir=swept --config=none.py", "--config=none.py", "resnet50"),
-  (f"{SWEEP} --workdir=run", "--workdir=run holds a run", "another"),
+  (f"{SWEEP} --workdir=run", "--workdir=run holds a training run", "another"),
   (f"{SWEEP} --workdir=file", "--workdir=file", "another"),
   (f"{SWEEP} --workdir=swept --config.num_epoch=2", "num_epoch", "num_epochs"),
   (f"{SWEEP} --workdir=swept --config.seed=-1", "--config.seed=-1", "least 0"),
