@@ -64,6 +64,11 @@ def _csv_cell(cell: object) -> object:
   return ("'" if text.startswith(_FORMULA) else "") + printable(text)
 
 
+# ValueError: it is closed; RuntimeError: a signal handler writes to a stream
+# that is being written to.
+_LOST = (OSError, ValueError, RuntimeError)
+
+
 class SafeStream:
   """A text stream whose reader may leave: what cannot be written is dropped.
 
@@ -81,13 +86,13 @@ class SafeStream:
 
   def write(self, text: str) -> int:
     """Writes text if that is possible."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed.
+    with contextlib.suppress(*_LOST):
       self._stream.write(text)
     return len(text)
 
   def flush(self) -> None:
     """Writes what is buffered if that is possible."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(*_LOST):
       self._stream.flush()
 
   def isatty(self) -> bool:

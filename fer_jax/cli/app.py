@@ -14,7 +14,7 @@ from absl import flags
 from fer_jax.cli import help_text, messages, old_flags
 from fer_jax.cli.config_overrides import FLAG, take_overrides
 from fer_jax.errors import Interrupted, UserError
-from fer_jax.text_output import printable
+from fer_jax.text_output import SafeStream, printable
 
 _HELP = ("-h", "-?", "-help", "--help", "--helpshort")
 
@@ -86,11 +86,11 @@ def run(
       _print_error(messages.with_flags(str(e), flags.FLAGS))
       _leave(1)
     except Interrupted as e:
-      print(e, file=sys.stderr)
-      sys.exit(e.exit_code)
+      print(e, file=SafeStream(sys.stderr))
+      _leave(e.exit_code)
     except KeyboardInterrupt:
-      print("interrupted", file=sys.stderr)
-      sys.exit(130)
+      print("interrupted", file=SafeStream(sys.stderr))
+      _leave(130)
 
   def parse(argv: Sequence[str]) -> list[str]:
     return _parse_flags(argv, doc)
@@ -107,17 +107,18 @@ def run(
 
 
 def _print_error(message: str) -> None:
-  print(f"error: {printable(message)}", file=sys.stderr)
+  print(f"error: {printable(message)}", file=SafeStream(sys.stderr))
 
 
 def _leave(status: int) -> NoReturn:
   """Ends the process at once.
 
   A save that failed, on a full disk, leaves threads of orbax behind that never
-  end, and Python's own way out would wait for them.
+  end, and Python's own way out would wait for them. When it does not wait, as
+  for a program that XLA is compiling, the process ends in a segmentation fault.
   """
-  sys.stdout.flush()
-  sys.stderr.flush()
+  SafeStream(sys.stdout).flush()
+  SafeStream(sys.stderr).flush()
   os._exit(status)
 
 
@@ -166,4 +167,4 @@ def _show_warning(
     text = f"warning: {message}\n"
   else:
     text = warnings.formatwarning(message, category, filename, lineno, line)
-  (file or sys.stderr).write(text)
+  SafeStream(file or sys.stderr).write(text)

@@ -27,6 +27,7 @@ from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.loop_state import LoopState
 from fer_jax.training.optim import freezing, lr_multipliers, schedules
 from fer_jax.training.optim.freezing import Freezing
+from fer_jax.training.runtime.compilation import compile_in_thread
 from fer_jax.training.train_state import RunInputs, TrainState, Tree
 from fer_jax.training.train_step import TrainStep
 
@@ -88,7 +89,9 @@ class Experiment:
     # The program is not kept: it takes as much memory as the parameters.
     jitted = jax.jit(lambda rng, inputs: init(rng, shape, inputs))
     rng = jax.random.fold_in(jax.random.key(self.config.seed), 0)
-    state = jitted(rng, self.inputs)
+    # In a thread, since a signal would only be noticed after compilation.
+    compiled = compile_in_thread(jitted.lower(rng, self.inputs))
+    state = compiled(rng, self.inputs)
     return weights.put(state) if weights else state
 
   def state_shapes(self, epoch: int = 0) -> TrainState:

@@ -21,7 +21,7 @@ from fer_jax.training.logging.run_logger import RunLogger
 from fer_jax.training.loop_state import LoopState, crosses_multiple, no_metrics
 from fer_jax.training.optim import optimizers
 from fer_jax.training.runtime.compilation import ParallelCompiler
-from fer_jax.training.runtime.signals import Interrupted, StopRequest
+from fer_jax.training.runtime.signals import Interrupted, StopNow, StopRequest
 from fer_jax.training.split_evaluation import Evaluator
 from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_result import TrainResult
@@ -42,7 +42,7 @@ class Run:
   checkpoints: Checkpoints
   batches: TrainBatches
   logger: RunLogger  # progress, metric files and curves
-  stop: StopRequest  # notes SIGINT and SIGTERM
+  stop: StopRequest  # notes signals and the time limit
   evaluator: Evaluator
 
 
@@ -71,7 +71,7 @@ def train_and_evaluate(
 
   Raises:
     UserError: bad input, a full disk, or a non-finite loss.
-    Interrupted: SIGINT or SIGTERM was received; the state is saved.
+    Interrupted: by SIGINT, SIGTERM, SIGHUP or `max_minutes`; all is saved.
 
   >>> import tempfile
   >>> from fer_jax import recipes
@@ -110,7 +110,7 @@ def train_and_evaluate(
     del weights
     for text in warnings:
       logger.warn(loop, text)
-    stop = stack.enter_context(StopRequest())
+    stop = stack.enter_context(StopRequest(config.max_minutes))
     evaluator = Evaluator(experiment)
     run = Run(
       experiment, workdir, loop, checkpoints, batches, logger, stop, evaluator
@@ -161,12 +161,25 @@ def train_epochs(
 
 def compile_all(run: Run, state: TrainState) -> TrainPrograms:
   """Compiles training and evaluation at the same time, before they are used."""
-  progress = run.logger.progress
-  with progress.excluded(), ParallelCompiler(progress.show_status) as compiler:
-    run.evaluator.compile(compiler, state.eval_variables(), "validation")
-    programs = compile_programs(run.experiment, run.loop.epoch, state, compiler)
-    progress.write(compiler.describe())
-  return programs
+  progress, epoch = run.logger.progress, run.loop.epoch
+
+  def show(text: str) -> None:
+    run.stop.check()
+    progress.show_status(text)
+
+  try:
+    with (
+      run.stop.immediate(),
+      progress.excluded(),
+      ParallelCompiler(show) as compiler,
+    ):
+      run.evaluator.compile(compiler, state.eval_variables(), "validation")
+      programs = compile_programs(run.experiment, epoch, state, compiler)
+      progress.write(compiler.describe())
+    return programs
+  except StopNow:
+    stop_if_requested(run, state)
+    raise
 
 
 def train_epoch(
@@ -195,7 +208,7 @@ def train_epoch(
       # Logged one log step later, so that the device never waits for the host.
       logger.log_later(loop, programs.observe(state, metrics))
     if loop.step < epoch_end and (
-      run.stop.signal_number
+      run.stop
       or crosses_multiple(step_before, loop.step, config.checkpoint.every_steps)
     ):
       logger.flush(loop)
@@ -296,9 +309,10 @@ def evaluate_best(
 
 
 def stop_if_requested(run: Run, state: TrainState) -> None:
-  """Saves everything and raises Interrupted, if a signal was received."""
-  if run.stop.signal_number:
-    save_checkpoint(run, state)  # Does nothing if this step is saved already.
+  """Saves and raises Interrupted, at a signal or when the time is over."""
+  if run.stop:
+    if run.loop.step:
+      save_checkpoint(run, state)  # Does nothing if this step is saved already.
     run.checkpoints.close()
     message = summary.interrupted(run.loop, run.workdir)
-    raise Interrupted(message, run.stop.signal_number)
+    raise Interrupted(message, run.stop.cause)

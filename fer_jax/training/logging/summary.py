@@ -68,6 +68,8 @@ def _kernels(dtype: str) -> str:
 
 def interrupted(loop: LoopState, workdir: pathlib.Path) -> str:
   """Says where a run was interrupted, and how to resume it."""
+  if not loop.step:
+    return "interrupted before the first step: there is nothing to resume"
   return (
     f"interrupted in epoch {loop.epoch + 1} at step {loop.step}; saved in"
     f" {workdir}: run the same command again to resume"
