@@ -9,9 +9,11 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+_temporary_caches: list[tempfile.TemporaryDirectory[str]] = []
 _LONGEST_NAME = 200  # bytes of a temporary file's name; systems allow 255
 
 
@@ -73,6 +75,24 @@ def atomic_write(
   finally:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+  """Returns the package's folder in the user's cache folder.
+
+  It is `fer_jax` in XDG_CACHE_HOME or ~/.cache. For a user without a home, as
+  in containers, it is a temporary folder of this process.
+  """
+  cache = os.environ.get("XDG_CACHE_HOME")
+  try:
+    return Path(cache or Path.home() / ".cache") / "fer_jax"
+  except RuntimeError:  # HOME is not set, and the system has no such user.
+    if not _temporary_caches:
+      folder = tempfile.TemporaryDirectory(
+        prefix="fer_jax-", ignore_cleanup_errors=True
+      )
+      _temporary_caches.append(folder)
+    return Path(_temporary_caches[0].name)
 
 
 def _temporary_name(target: Path) -> str:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 
-from fer_jax.files import atomic_write
+from fer_jax.files import atomic_write, cache_folder
 
 ENVIRONMENT_VARIABLE = "FER_JAX_KERNELS"  # "off" disables the kernels
 # Names of the functions in the library, which are also their names in JAX.
@@ -103,10 +103,8 @@ def _build(compiler: str) -> pathlib.Path:
     digest = hashlib.sha256("\n".join(inputs).encode())
     for path in sorted(code.glob("*.[ch]*")):
       digest.update(path.read_bytes())
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = pathlib.Path(cache) / "fer_jax" / "kernels"
-    library = folder / f"{digest.hexdigest()[:16]}.so"
-    if library.exists():
+    library = cache_folder() / "kernels" / f"{digest.hexdigest()[:16]}.so"
+    if _is_whole(library):
       return library
     headers = ("-isystem", jax.ffi.include_dir())
     with atomic_write(library, parents=True) as temporary:
@@ -117,7 +115,28 @@ def _build(compiler: str) -> pathlib.Path:
         text=True,
         timeout=_COMPILER_TIMEOUT,
       )
+    with atomic_write(_digest_file(library)) as temporary:
+      temporary.write_text(_digest(library))
     return library
+
+
+def _is_whole(library: pathlib.Path) -> bool:
+  """Returns whether a library is the one that was compiled.
+
+  Loading a truncated one would end the process.
+  """
+  try:
+    return _digest_file(library).read_text() == _digest(library)
+  except (OSError, ValueError):
+    return False
+
+
+def _digest_file(library: pathlib.Path) -> pathlib.Path:
+  return library.with_suffix(".sha256")
+
+
+def _digest(library: pathlib.Path) -> str:
+  return hashlib.sha256(library.read_bytes()).hexdigest()
 
 
 def _processor() -> str:

@@ -8,13 +8,13 @@ contains the first digits of its SHA-256, and which needs torch to be read.
 import hashlib
 import http.client
 import importlib.util
-import os
 import pathlib
 import shutil
 import tempfile
 import urllib.request
 
 from fer_jax.errors import UserError, choose
+from fer_jax.files import cache_folder
 from fer_jax.pretrained import conversion, converted_weights
 
 TIMM = "https://huggingface.co/timm/{}/{}/main/model.safetensors"
@@ -95,8 +95,7 @@ def folder_of(source: str) -> pathlib.Path:
 
 def cache() -> pathlib.Path:
   """Returns the folder of downloaded weights in the user's cache."""
-  folder = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(folder) / "fer_jax" / "weights"
+  return cache_folder() / "weights"
 
 
 def _download(url: str, path: pathlib.Path) -> pathlib.Path:

@@ -5,6 +5,8 @@ import pathlib
 
 import jax
 
+from fer_jax.files import cache_folder
+
 
 def use_cache(directory: str) -> pathlib.Path | None:
   """Keeps compiled programs between processes.
@@ -30,8 +32,7 @@ def use_cache(directory: str) -> pathlib.Path | None:
   if directory:
     path = pathlib.Path(directory).expanduser()
   else:
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    path = pathlib.Path(cache) / "fer_jax" / "compiled"
+    path = cache_folder() / "compiled"
   jax.config.update("jax_enable_compilation_cache", True)
   jax.config.update("jax_compilation_cache_dir", str(path))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
