@@ -49,8 +49,13 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     OSError: it is missing or cannot be read.
     ValueError: the file is corrupt.
   """
-  fields = json.loads((workdir / CONFIG).read_text())
-  return configs.from_json(fields)
+  try:
+    fields = json.loads((workdir / CONFIG).read_bytes())
+    if not isinstance(fields, dict):
+      raise ValueError("it is not a JSON object")
+    return configs.from_json(fields)
+  except ValueError as e:
+    raise ValueError(f"{CONFIG} cannot be read: {e}") from e
 
 
 def _write_or_check(
