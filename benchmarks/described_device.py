@@ -10,11 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Before libtpu is loaded: it would look for a machine with TPUs, and for the
-# only process that may use them.
-os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +28,16 @@ from fer_jax.training.train_step import TrainStep
 
 NUM_CLASSES, NUM_EXAMPLES, IMAGE_SIZE = 7, 28_709, 48
 AXIS = "batch"
+# Without these, libtpu asks for the machine's TPUs, and is for one process.
+_LIBTPU = {
+  "TPU_SKIP_MDS_QUERY": "1",
+  "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+  "TPU_CHIPS_PER_HOST_BOUNDS": "2,2,1",
+  "TPU_HOST_BOUNDS": "1,1,1",
+  "TPU_WORKER_ID": "0",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 # An H200 as XLA's compiler needs to know it: limits from the CUDA programming
 # guide (compute capability 9.0), sizes from NVIDIA's data sheet.
 _H200 = """
@@ -73,6 +78,7 @@ def devices(platform: str, count: int = 1) -> Sequence[Any]:
       topology="1x1x1",
     )
   else:
+    os.environ.update(_LIBTPU)
     topology = topologies.get_topology_desc(
       platform="tpu", topology_name="v5e:2x2"
     )

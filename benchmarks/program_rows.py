@@ -49,7 +49,7 @@ def complete(
       row = _compile(case)
     except (subprocess.SubprocessError, ValueError) as e:
       said = str(getattr(e, "stderr", "") or e).strip().splitlines()
-      reporting.left_out(f"{case['model']} {case['dtype']}", said[-1])
+      reporting.skip(f"{case['model']} {case['dtype']}", said[-1])
       continue
     print(reporting.line(columns, row), flush=True)
     kept = [old for old in kept if not _is_of(old, case)] + [row]

@@ -1,0 +1,85 @@
+r"""Compiles steps for TPU v5e chips, without one.
+
+python benchmarks/tpu_program.py [--models=resnet18,mobilenet*] \
+  [--dtypes=bfloat16] [--batch_size=256] [--num_devices=1,4] \
+  [--steps=training,evaluation] [--fresh] [--output=benchmarks/results]
+
+Needs the extra `aot`. On several chips the step is a `shard_map`; a `pmap`
+needs real devices. Per chip: FLOPs of the layers over XLA's count of them (what
+is less than 1 is padding and other work), memory, and the seconds that XLA's
+cost model estimates, with the utilization of the matrix units that follows.
+These are estimates of a compiler, not times. Rows are written as they come,
+and a second call compiles only what is missing.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import program_rows
+import reporting
+from absl import flags
+from reporting import Column
+
+from fer_jax.cli import app
+
+MODELS = (
+  "leaky_cnn,alexnet,resnet18,mobilenet_v2,bi_resnet_ri,resnet50,"
+  "cbam_resnet34,resnet152"
+)
+DTYPES = ("bfloat16", "float32")
+STEPS = ("training", "evaluation")
+COLUMNS = [
+  Column("model", 14, lambda row: row["model"], left=True),
+  Column("dtype", 8, lambda row: row["dtype"], left=True),
+  Column("step", 10, lambda row: row["step"], left=True),
+  Column("chips", 5, lambda row: str(row["num_devices"])),
+  Column("compile s", 9, lambda row: str(row["compile_s"])),
+  Column("useful FLOPs", 12, lambda row: str(row["useful_flops"])),
+  Column("MiB moved", 9, lambda row: str(row["moved_mib"])),
+  Column("temp MiB", 8, lambda row: str(row["temp_mib"])),
+  Column("est. ms", 8, lambda row: str(row["estimated_ms"])),
+  Column("est. MFU", 8, lambda row: str(row["estimated_utilization"])),
+]
+
+
+def define_flags() -> None:
+  """Defines the command's flags."""
+  flags.DEFINE_list("models", MODELS, "Names or patterns of models.")
+  flags.DEFINE_list("dtypes", ",".join(DTYPES), "float32, bfloat16 or both.")
+  flags.DEFINE_list("steps", ",".join(STEPS), "training, evaluation or both.")
+  flags.DEFINE_list("num_devices", "1,4", "Chips, up to 4.")
+  flags.DEFINE_integer("batch_size", 256, "Over all chips.", lower_bound=1)
+  flags.DEFINE_bool("fresh", False, "Compile again what the table has.")
+  flags.DEFINE_string("output", "benchmarks/results", "Where the table goes.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Compiles all cases that the flags name."""
+  del argv
+  given = flags.FLAGS
+  names = reporting.named_models(given.models)
+  dtypes = reporting.chosen("dtypes", given.dtypes, DTYPES)
+  steps = reporting.chosen("steps", given.steps, STEPS)
+  counts = reporting.whole_numbers("num_devices", given.num_devices)
+  cases = (
+    {
+      "platform": "tpu",
+      "model": model,
+      "dtype": dtype,
+      "batch_size": given.batch_size,
+      "num_devices": count,
+      "step": step,
+      "plain": False,
+    }
+    for model, dtype, step, count in itertools.product(
+      names, dtypes, steps, counts
+    )
+  )
+  program_rows.complete(
+    cases, COLUMNS, given.output, "tpu_program", given.fresh
+  )
+
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)
