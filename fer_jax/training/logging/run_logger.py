@@ -198,10 +198,14 @@ class RunLogger:
     """Raises Diverged if a loss is NaN or infinite."""
     if not math.isfinite(loss):
       learning_rate = self._experiment.config.optimizer.learning_rate
+      start = ""
+      if loop.early_stopping.best_epoch is not None:
+        start = f" (init_from={self._workdir} starts from its best epoch)"
       raise Diverged(
         f"non-finite {name} ({loss}) in epoch {loop.epoch + 1}, which is not"
         f" saved: use an optimizer.learning_rate below {learning_rate}, or"
-        " optimizer.clip_norm=1; earlier checkpoints are intact"
+        f" optimizer.clip_norm=1, in another workdir{start}; earlier"
+        " checkpoints are intact"
       )
 
   def close(self) -> None:
