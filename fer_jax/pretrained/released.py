@@ -31,7 +31,7 @@ from fer_jax.inference.trained_model import TrainedModel
 
 WEIGHTS = Path(__file__).parent / "weights"
 CHECKSUMS = "SHA256SUMS"  # lines as sha256sum writes and checks them
-PREFERRED = ("ferplus-small", "ferplus-resnet18")
+PREFERRED = ("ferplus-resnet18", "ferplus-small")
 
 
 def list_released(folder: Path = WEIGHTS) -> list[str]:
@@ -40,7 +40,7 @@ def list_released(folder: Path = WEIGHTS) -> list[str]:
 
 
 def default_name() -> str:
-  """Returns the model that is used where none is named: the smallest."""
+  """Returns the model that is used where none is named."""
   names = list_released()
   return next(name for name in (*PREFERRED, *names) if name in names)
 
