@@ -102,15 +102,12 @@ def get_config() -> ConfigDict:
   config.schedule.name = "fixed"  # fixed | linear | cosine | step | plateau
   config.schedule.warmup_epochs = 0.0  # linear from 0; included in num_epochs
   config.schedule.end_factor = 0.0  # linear, cosine: last / highest rate
-  config.schedule.step_epochs = (
-    30.0,
-    40.0,
-  )  # step: when the rate is multiplied
+  # step: epochs after which the rate is multiplied by step_factor
+  config.schedule.step_epochs = (30.0, 40.0)
   config.schedule.step_factor = 0.1  # step, plateau: the factor
-  # plateau: epochs without an improvement of the validation loss, and the
-  # smallest difference that counts as one.
+  # plateau: epochs without an improvement of the validation loss
   config.schedule.plateau_patience = 5
-  config.schedule.plateau_min_delta = 1e-4
+  config.schedule.plateau_min_delta = 1e-4  # plateau: smallest improvement
 
   config.loss = ConfigDict()
   # cross_entropy | multi_target (any class of the target is right)

@@ -194,7 +194,8 @@ def check_options(config: ConfigDict) -> None:
       try:
         _type_of(field, config, known)
       except UserError as e:
-        raise UserError(f"{e}; {field}=None removes it") from e
+        reason = str(e).partition(" (did you mean")[0]
+        raise UserError(f"{reason}; {field}=None removes it") from e
 
 
 def section_of(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:

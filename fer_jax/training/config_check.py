@@ -3,17 +3,21 @@
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
+from fer_jax.errors import choose
 from fer_jax.training import losses
+from fer_jax.training.optim import optimizers, schedules
 
 
 def check(config: ConfigDict) -> None:
   """Checks what needs no data: names, options and ranges, also of the loss.
 
-  The optimizer, the schedule and early stopping check their own sections when
-  they are created, which is before anything compiles too.
+  The values of the optimizer, the schedule and early stopping are checked when
+  these are created, which is before anything compiles too.
 
   Raises:
     UserError: for the first field that is wrong.
   """
   configs.check(config)
   losses.check(config.loss)
+  choose("optimizer.name", config.optimizer.name, optimizers.NAMES)
+  choose("schedule.name", config.schedule.name, schedules.NAMES)
