@@ -19,8 +19,8 @@ import reporting
 from absl import flags
 from reporting import Column
 
+from fer_jax import config
 from fer_jax.cli import app
-from fer_jax.training.runtime import cuda_graphs
 
 MODELS = (
   "leaky_cnn,alexnet,resnet18,mobilenet_v2,bi_resnet_ri,resnet50,"
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
   names = reporting.named_models(given.models)
   dtypes = reporting.chosen("dtypes", given.dtypes, DTYPES)
   graphs = reporting.chosen(
-    "cuda_graphs", given.cuda_graphs, cuda_graphs.CHOICES
+    "cuda_graphs", given.cuda_graphs, config.CUDA_GRAPHS
   )
   cases = (
     {
