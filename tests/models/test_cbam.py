@@ -222,7 +222,7 @@ def test_bfloat16_is_for_the_compute_only(train: bool) -> None:
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"attention": "serial"}, "unknown attention 'serial': .*none, parallel"),
+    ({"attention": "serial"}, "unknown attention 'serial'.*none, parallel"),
     ({"attention_reduction": 0}, "model.attention_reduction=0 must be a pos"),
     (
       {"attention_kernel_size": 4},

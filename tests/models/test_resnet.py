@@ -190,7 +190,7 @@ def test_lowerings_agree_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
   variables = init(create("resnet18", num_classes=7), x)
 
   def run() -> Any:
-    # Defined anew each time: JAX would reuse the trace of a function it knows.
+    # A new function each time, so that JAX traces it again.
     def project(params: Any) -> Any:
       state = {"params": params, "batch_stats": variables["batch_stats"]}
       model = create("resnet18", num_classes=7, dtype=jnp.float64)

@@ -133,7 +133,7 @@ def test_counters_and_half_precision(tensors: Tensors, tmp_path: Path) -> None:
   halved["bn1.num_batches_tracked"] = np.array(3)
   a, _ = convert_file(write(tmp_path / "a.safetensors", tensors), "resnet18")
   b, _ = convert_file(write(tmp_path / "b.safetensors", halved), "resnet18")
-  assert_same(a, b)  # small whole numbers are exact in bfloat16
+  assert_same(a, b)  # small integers are exact in bfloat16
 
 
 def test_all_that_does_not_fit_is_listed(
@@ -167,22 +167,22 @@ def test_one_channel_is_three_equal_ones(
   tensors: Tensors, tmp_path: Path
 ) -> None:
   path = write(tmp_path / "a.safetensors", tensors)
-  colour, _ = convert_file(path, "resnet18")
-  grey, info = convert_file(path, "resnet18", channels=1)
-  kernels = [v["params"]["conv1"].pop("kernel") for v in (colour, grey)]
-  assert_same(colour, grey)
+  color, _ = convert_file(path, "resnet18")
+  gray, info = convert_file(path, "resnet18", channels=1)
+  kernels = [v["params"]["conv1"].pop("kernel") for v in (color, gray)]
+  assert_same(color, gray)
   assert [k.shape for k in kernels] == [(7, 7, 3, 64), (7, 7, 1, 64)]
   assert (info["channels"], info["mean"], info["std"]) == (1, [0.449], [0.226])
-  # Sums of whole numbers are exact in any order.
+  # Sums of integers are exact in any order.
   pixels = np.random.default_rng(1).integers(-9, 10, (2, 12, 12, 1))
   x = jnp.asarray(pixels, jnp.float32)
-  in_colour = jnp.repeat(x, 3, axis=-1)
-  of_colour = convolution.convolve(
-    in_colour, kernels[0], (2, 2), ((3, 3), (3, 3))
+  in_color = jnp.repeat(x, 3, axis=-1)
+  of_color = convolution.convolve(
+    in_color, kernels[0], (2, 2), ((3, 3), (3, 3))
   )
-  of_grey = convolution.convolve(x, kernels[1], (2, 2), ((3, 3), (3, 3)))
-  assert float(jnp.std(of_grey)) > 1
-  assert_array_equal(of_colour, of_grey)
+  of_gray = convolution.convolve(x, kernels[1], (2, 2), ((3, 3), (3, 3)))
+  assert float(jnp.std(of_gray)) > 1
+  assert_array_equal(of_color, of_gray)
   assert "channels=2 must be 1 or 3" in message(path, channels=2)
 
 
