@@ -201,7 +201,7 @@ def test_peers(make_table, capsys):
   }
   rows = [row for of in peers.measure(case, keys) for row in of]
   # There is no such layout, and where there is no PyTorch, not even that.
-  assert "leaky_cnn: pytorch is left out: " in capsys.readouterr().out
+  assert "leaky_cnn: pytorch is skipped: " in capsys.readouterr().out
   assert [(row["work"], row["library"]) for row in rows] == [
     (work, library) for work in works for library in ("fer_jax", "flax")
   ]
@@ -232,7 +232,7 @@ def test_unequal_work_is_refused():
 @pytest.mark.parametrize(
   ("check", "message"),
   [
-    (lambda: reporting.whole_numbers("devices", ["0"]), "--devices=0 must be"),
+    (lambda: reporting.whole_numbers("devices", ["0"]), "devices=0 must be"),
     (lambda: reporting.chosen("modes", ["fast"], peers.MODES), "compiled"),
     (lambda: reporting.named_models(["no_such*"]), "resnet18"),
     (lambda: reporting.Table((), "/proc/no", "table"), "output=/proc/no"),
@@ -274,7 +274,7 @@ def test_a_worker_tells_why_it_ended(tmp_path):
 
 def test_a_worker_that_takes_too_long_is_ended(sleeper):
   with workers.ended([workers.Worker(sleeper, {}, timeout=0.1)]) as started:
-    with pytest.raises(workers.WorkerError, match="no answer in 0.1 s"):
+    with pytest.raises(workers.WorkerError, match="no response in 0.1 s"):
       started[0].ask("sleep")
 
 

@@ -112,7 +112,7 @@ def test_a_killed_run_goes_on_to_the_last_digit(folder, whole):
   assert untimed(workdir) == untimed(whole)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(folder, whole):
+def test_ctrl_c_saves_and_says_how_to_resume(folder, whole):
   said = ""
   with subprocess.Popen(
     command(folder, *SMALL, "--workdir=stopped"),
@@ -128,7 +128,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(folder, whole):
       if "step 2/7" in line:
         process.send_signal(signal.SIGINT)
   assert process.returncode == 130, said
-  assert "the same command goes on" in said
+  assert "run the same command again to resume" in said
   resumed = train(folder, *SMALL, "--workdir=stopped")
   assert resumed.returncode == 0, resumed.stderr
   assert untimed(folder / "stopped") == untimed(whole)

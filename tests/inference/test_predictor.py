@@ -47,7 +47,7 @@ def predictor():
 
 
 def test_crops_are_classified_as_the_data_set_is(images):
-  predictor = fer_jax.load(trained_run.workdir(), batch_size=8)
+  predictor = fer_jax.load_model(trained_run.workdir(), batch_size=8)
   found = predictor.predict(list(images[:11]), detect=False)
   expected = predictor.trained.probabilities(images[:11])
   assert len(found) == 11 and found[3].source == "3"

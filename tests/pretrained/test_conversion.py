@@ -441,4 +441,4 @@ def test_the_command(tensors: Tensors, tmp_path: Path) -> None:
   assert "no classifier" in done.stdout
   again = run(str(path), *flags)
   assert (again.returncode, again.stdout) == (1, "")
-  assert again.stderr == f"error: {out} is there already: give a new folder\n"
+  assert again.stderr == f"error: {out} exists already: choose a new folder\n"
