@@ -131,10 +131,24 @@ def _part_read(fused: dict[str, _Instruction], number: int) -> int | None:
   """Returns the bytes a fusion reads of an operand; None for all of it."""
   for name, instruction in fused.items():
     if f" parameter({number})" in instruction.line:
-      users = [user for user in fused.values() if name in user.operands]
-      if users and all(user.opcode in _PARTIAL for user in users):
-        return sum(user.size for user in users)
+      return _slices_of(fused, name)
   return None
+
+
+def _slices_of(fused: dict[str, _Instruction], name: str) -> int | None:
+  """Sums the slices of a value; None if anything else is done with it."""
+  total = 0
+  users = {k: user for k, user in fused.items() if name in user.operands}
+  for key, user in users.items():
+    size: int | None = user.size
+    if user.opcode in ("convert", "bitcast"):
+      size = _slices_of(fused, key)
+    elif user.opcode not in _PARTIAL:
+      size = None
+    if size is None:
+      return None
+    total += size
+  return total if users else None
 
 
 def _group(

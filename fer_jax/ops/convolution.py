@@ -19,13 +19,7 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from fer_jax.ops import (
-  cpu_kernels,
-  cpu_library,
-  gpu_depthwise,
-  lowerings,
-  xla_norm,
-)
+from fer_jax.ops import cpu_kernels, cpu_library, lowerings, xla_norm
 from fer_jax.ops.lowerings import Pads, Strides, output_size
 
 Lowering = Callable[[Array, Array, Strides, Pads], Array]
@@ -177,22 +171,24 @@ def _gpu_rule(
   strides: Strides,
   pads: Pads,
 ) -> Rule:
-  """Returns cuDNN's convolution, except for maps about as small as the kernel.
+  """Returns cuDNN's convolution, except for small maps.
 
-  For these XLA exchanges the roles of image and kernel, or turns the kernel's
-  gradient into another convolution, and transposes operands and result: up to
-  five kernels where a gather of patches and a matrix product are enough.
+  For maps smaller than the kernel XLA exchanges the roles of image and kernel,
+  and transposes operands and result: up to five kernels where a gather of
+  patches and a matrix product are enough. So it does for depthwise
+  convolutions and their input's gradient, which are one kernel of
+  multiply-adds.
   """
   kh, kw, inputs, outputs = kernel
   positions = math.prod(output_size(image, kernel, strides, pads))
   if image[-1] == outputs and inputs == 1 < outputs:
-    small = image[0] * positions <= xla_norm.ONE_KERNEL
-    return Rule.all(gpu_depthwise.depthwise) if small else XLA_ONLY
-  if image[-1] != inputs or kh * kw == 1 or positions > kh * kw:
-    return XLA_ONLY
-  if positions < kh * kw:
+    if image[0] * positions > xla_norm.ONE_KERNEL:
+      return XLA_ONLY
+    lowering = lowerings.depthwise_rounded_once
+    return Rule(lowering, lowering, lowerings.xla)
+  if image[-1] == inputs and positions < kh * kw:
     return Rule.all(lowerings.im2col)
-  return Rule(lowerings.xla, lowerings.xla, lowerings.im2col)
+  return XLA_ONLY
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

@@ -133,6 +133,19 @@ def depthwise(
   return sum(piece * tap for piece, tap in zip(pieces, taps, strict=True))
 
 
+def depthwise_rounded_once(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "kh kw 1 c"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow c"]:
+  """Computes `depthwise` in float32 or wider, and rounds the result."""
+  dtype = jnp.promote_types(x.dtype, jnp.float32)
+  y = depthwise(x.astype(dtype), kernel.astype(dtype), strides, pads)
+  # Without the barrier, XLA keeps the wide result for a norm that follows.
+  return lax.optimization_barrier(y.astype(x.dtype))
+
+
 def max_pool(
   x: Float[Array, "b h w c"],
   window: tuple[int, int],
