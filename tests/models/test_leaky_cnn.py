@@ -187,7 +187,7 @@ def test_dropout_is_drawn_in_training_only() -> None:
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"activation": "gelu"}, "unknown activation 'gelu': .*leaky_relu, relu"),
+    ({"activation": "gelu"}, "unknown activation 'gelu'.*leaky_relu, relu"),
     ({"slope": -0.1}, r"model.slope=-0.1 must be in \[0, 1\)"),
     ({"dropout": 1.0}, r"model.dropout=1.0 must be in \[0, 1\)"),
     ({"widths": ()}, r"model.widths=\(\) must be positive integers"),

@@ -22,6 +22,7 @@ def lowered():
   """A training step of a small ResNet on four devices, as on accelerators."""
   config = default.get_config()
   config.input.image_size = 32
+  config.input.channels = 1
   parallel = DataParallel("shard_map")
   model = resnet.ResNet(
     stage_sizes=(1, 1),
