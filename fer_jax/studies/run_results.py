@@ -158,8 +158,9 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
     data_dir=run.config.dataset.data_dir,
   )
   report.write(report.results_of(predicted), [trained], path.parent)
-  size = run.config.input.image_size
-  summary = summarize(trained.model, (size, size, run.config.input.channels))
+  fed = trained.config.input
+  shape = (fed.image_size, fed.image_size, fed.channels)
+  summary = summarize(trained.model, shape)
   rows = zip(predicted.splits, predicted.rows, strict=True)
   arrays: dict[str, Any] = {
     "probabilities": predicted.probabilities,
