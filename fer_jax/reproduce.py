@@ -5,9 +5,9 @@ fer-jax reproduce [--paper=pan,sutton,lewis,jiang,chang] \
   [--results=FILE.jsonl,...] [--config.FIELD=VALUE ...]
 
 The cheapest rows come first. The same command resumes where the budget ended or
-a signal came; rows that are finished are not trained again. The tables go to
-WORKDIR/papers.md, or to --page, with the results of other machines that
---results names. --budget=0 only writes the page.
+a signal came; rows that are finished, here or on the other machines whose
+results --results names, are not trained again. The tables of all results go to
+WORKDIR/papers.md, or to --page. --budget=0 only writes the page.
 """
 
 import re
@@ -64,9 +64,10 @@ def main(argv: Sequence[str]) -> None:
   workdir = Path(given.workdir).expanduser()
   changed = config_overrides.texts(given)
   papers = given.paper or list(PAPERS)
-  reproduction.reproduce(papers, workdir, budget, changed)
-  others = [Path(name).expanduser() for name in given.results]
-  results = reproduction.read([*others, workdir / reproduction.RESULTS])
+  files = [Path(name).expanduser() for name in given.results]
+  others = reproduction.read(files)
+  reproduction.reproduce(papers, workdir, budget, changed, others)
+  results = reproduction.read([*files, workdir / reproduction.RESULTS])
   page = Path(given.page).expanduser() if given.page else workdir / "papers.md"
   with atomic_write(page, parents=True) as temporary:
     temporary.write_text(reproduction.render(results))

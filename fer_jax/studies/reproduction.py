@@ -38,6 +38,7 @@ def reproduce(
   folder: Path,
   budget: float,
   overrides: dict[str, Any],
+  others: Sequence[Result] = (),
 ) -> list[Result]:
   """Trains rows of the papers' tables, the cheapest first, within a budget.
 
@@ -50,6 +51,7 @@ def reproduce(
     budget: seconds of training and evaluation in all; a run ends with the epoch
       in which it is spent.
     overrides: fields of every recipe, such as `dataset.manual_dir`.
+    others: results of other machines; rows finished there are not trained.
 
   Returns:
     The results in the folder, those of earlier calls included.
@@ -64,10 +66,13 @@ def reproduce(
     for row in PAPERS[choose("paper", paper, PAPERS)].rows
   ]
   jobs.sort(key=lambda job: cost(job[2]))
+  elsewhere = {_key(result) for result in others if result["finished"]}
   deadline = time.monotonic() + budget
   for paper, row, config in jobs:
     if time.monotonic() >= deadline:
       break
+    if (paper, row.name, config.seed) in elsewhere:
+      continue
     workdir = folder / "runs" / f"{paper}-{slug(row.name)}"
     _train(config, workdir, deadline)
     result = {"paper": paper, "row": row.name, **result_of(workdir, config)}
