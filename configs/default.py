@@ -124,7 +124,9 @@ def get_config() -> ConfigDict:
   config.eval_every_epochs = 1
   config.seed = 0  # of initialization, data order, augmentation, dropout
   config.dtype = "float32"  # of activations: float32 | bfloat16
-  config.ema_decay = 0.0  # EMA of parameters, for evaluation; 0 is off
+  # Decay of the moving averages of parameters and BatchNorm statistics, which
+  # are evaluated instead; (1 + step) / (10 + step) if that is less. 0 is off.
+  config.ema_decay = 0.0
 
   # Checks that a model can overfit a small subset: trains and validates on this
   # many training images, without regularization (training/overfit_check.py).

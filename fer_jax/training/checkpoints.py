@@ -173,6 +173,10 @@ class Checkpoints:
       iterator: over the same batches.
     """
     with _named_errors(self.directory):
+      folder = self.directory / str(self.latest_step) / "state"
+      only_params = like.ema and _has_averages_of_params_only(folder)
+      if only_params:
+        like = like.replace(ema=like.ema["params"])
       restored = self._latest.restore(
         self.latest_step,
         args=ocp.args.Composite(
@@ -181,7 +185,11 @@ class Checkpoints:
           info=ocp.args.JsonRestore(),
         ),
       )
-    return restored.state, restored.info
+    state = restored.state
+    if only_params:
+      averages = {"params": state.ema, "batch_stats": state.batch_stats}
+      state = state.replace(ema=averages)
+    return state, restored.info
 
   def info(self) -> Info:
     """Returns what the latest checkpoint says beside its arrays."""
@@ -235,9 +243,12 @@ class Checkpoints:
       ),
     )
     tree = restored[item]
-    params = tree.get("ema") or tree["params"]
-    batch_stats = tree.get("batch_stats") or {}
-    return {"params": params, "batch_stats": batch_stats}, restored.info
+    averages = tree.get("ema") or {}
+    if averages and not _AVERAGES.issuperset(averages):
+      averages = {"params": averages}  # Written before version 0.2.
+    variables = {"batch_stats": tree.get("batch_stats") or {}}
+    variables |= {"params": tree["params"]} | averages
+    return variables, restored.info
 
   def close(self) -> None:
     """Waits until everything is written."""
@@ -260,6 +271,15 @@ def _manager(
     ),
   )
   return ocp.CheckpointManager(directory, options=options)
+
+
+_AVERAGES = {"params", "batch_stats"}  # what `TrainState.ema` holds
+
+
+def _has_averages_of_params_only(folder: pathlib.Path) -> bool:
+  """Returns whether a state was written before version 0.2, with `ema`."""
+  saved = ocp.StandardCheckpointHandler().metadata(folder)["ema"]
+  return not _AVERAGES.issuperset(saved)
 
 
 def _write_checksums(directory: pathlib.Path) -> None:

@@ -71,12 +71,11 @@ class InitialWeights:
         flat[path] = jnp.asarray(array, random.dtype)
       return unflatten_dict(flat, sep="/")
 
-    params = filled(state.params, "params")
-    return state.replace(
-      params=params,
-      batch_stats=filled(state.batch_stats, "batch_stats"),
-      ema=filled(state.ema, "params") if state.ema else {},
-    )
+    def all_filled(variables: Any) -> dict[str, Any]:
+      return {name: filled(tree, name) for name, tree in variables.items()}
+
+    variables = all_filled(state.variables())
+    return state.replace(**variables, ema=all_filled(state.ema))
 
 
 def read(source: str) -> SourceWeights:

@@ -31,7 +31,8 @@ class TrainState(struct.PyTreeNode):
     params: the model's parameters, float32.
     batch_stats: BatchNorm's running statistics; {} for a model without.
     opt_state: the optimizer's state.
-    ema: the exponential moving average of `params`; {} if it is off.
+    ema: exponential moving averages of `params` and `batch_stats`, by these
+      names; {} if it is off.
   """
 
   step: Int[Array, ""]
@@ -41,11 +42,12 @@ class TrainState(struct.PyTreeNode):
   ema: Tree
 
   def eval_variables(self) -> dict[str, Tree]:
-    """Returns the variables to evaluate: averaged parameters if there are."""
-    return {
-      "params": self.ema or self.params,
-      "batch_stats": self.batch_stats,
-    }
+    """Returns the variables to evaluate: the averages if there are."""
+    return self.ema or self.variables()
+
+  def variables(self) -> dict[str, Tree]:
+    """Returns the variables that the step trains."""
+    return {"params": self.params, "batch_stats": self.batch_stats}
 
   def packed(self, group_of: Callable[[str, Any], Hashable]) -> "TrainState":
     """Packs every tree into vectors, as `Flat.from_tree` does the parameters.
@@ -53,14 +55,19 @@ class TrainState(struct.PyTreeNode):
     Args:
       group_of: maps the path of a parameter, and it, to its group.
     """
-    params = Flat.from_tree(self.params, group_of)
+
+    def packed(variables: dict[str, Tree]) -> dict[str, Tree]:
+      params, batch_stats = variables["params"], variables["batch_stats"]
+      if batch_stats:
+        batch_stats = Flat.from_tree(batch_stats, lambda *_: ())
+      params = Flat.from_tree(params, group_of)
+      return {"params": params, "batch_stats": batch_stats}
+
+    variables = packed(self.variables())
     return self.replace(
-      params=params,
-      batch_stats=Flat.from_tree(self.batch_stats, lambda *_: ())
-      if self.batch_stats
-      else {},
-      opt_state=flat_params.pack_like(params, self.opt_state),
-      ema=params.pack_tree(self.ema) if self.ema else {},
+      **variables,
+      opt_state=flat_params.pack_like(variables["params"], self.opt_state),
+      ema=packed(self.ema) if self.ema else {},
     )
 
   def unpacked(self) -> "TrainState":

@@ -87,13 +87,16 @@ class TrainStep:
     variables = self.model.init({"params": rng}, images, train=False)
     params = variables["params"]
     trained, _ = freezing.split(params, self.frozen)
-    return TrainState(
+    state = TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       batch_stats=variables.get("batch_stats", {}),
       opt_state=self.optimizer(inputs).init(trained),
-      ema=jax.tree.map(jnp.copy, params) if self.config.ema_decay else {},
+      ema={},
     )
+    if self.config.ema_decay:
+      state = state.replace(ema=jax.tree.map(jnp.copy, state.variables()))
+    return state
 
   def gradients(
     self,
@@ -202,22 +205,36 @@ class TrainStep:
     batch_stats: Tree,
     inputs: RunInputs,
   ) -> TrainState:
-    """Applies gradients: the optimizer's update and the moving average."""
+    """Applies gradients: the optimizer's update and the moving averages."""
     params, frozen = freezing.split(state.params, self.frozen)
     updates, opt_state = self.optimizer(inputs, params).update(
       gradients, state.opt_state, params
     )
     params = optax.apply_updates(params, updates)
-    decay, ema = self.config.ema_decay, {}
-    if decay:
-      # The average of a frozen parameter is that parameter, exactly.
-      old_ema, frozen_ema = freezing.split(state.ema, self.frozen)
-      ema = jax.tree.map(
-        lambda old, new: decay * old + (1 - decay) * new, old_ema, params
-      )
-      ema = freezing.merge(ema, frozen_ema)
     params = freezing.merge(params, frozen)
-    return TrainState(state.step + 1, params, batch_stats, opt_state, ema)
+    new = TrainState(state.step + 1, params, batch_stats, opt_state, state.ema)
+    if self.config.ema_decay:
+      new = new.replace(ema=self._averaged(state, new.variables()))
+    return new
+
+  def _averaged(self, state: TrainState, variables: Tree) -> Tree:
+    """Returns the moving averages after a step.
+
+    BatchNorm's statistics are averaged as the parameters are, since they belong
+    together. The first steps count more than `ema_decay` says, as in
+    TensorFlow's `ExponentialMovingAverage`, so that the random initialization
+    is forgotten. What does not change, such as a frozen parameter, is equal to
+    its average to the last bit.
+
+    Args:
+      state: before the step.
+      variables: after it.
+    """
+    t = state.step.astype(jnp.float32)
+    rate = 1 - jnp.minimum(self.config.ema_decay, (1 + t) / (10 + t))
+    return jax.tree.map(
+      lambda old, new: old + rate * (new - old), state.ema, variables
+    )
 
   def unfreeze(self, state: TrainState, inputs: RunInputs) -> TrainState:
     """Converts the state of a step that trained fewer parameters to this one.

@@ -3,6 +3,7 @@
 import errno
 
 import grain
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -98,3 +99,28 @@ def test_half_precision_and_scalars_survive(tmp_path):
   checkpoints.save_best(1, {"params": tree}, {})
   restored = checkpoints.restore_variables("best")[0]["params"]
   assert restored["a"].dtype == jnp.bfloat16 and restored["b"] == 7
+
+
+def test_averages_of_parameters_only_are_completed(tmp_path):
+  """Checkpoints before version 0.2 have no averages of batch statistics."""
+  stats = {"mean": np.ones(2, np.float32)}
+  old = state(1).replace(batch_stats=stats, ema=state(2).params)
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(1, old, batches(), {})
+  checkpoints.close()
+  expected = {"params": state(2).params, "batch_stats": stats}
+
+  like = old.replace(ema=old.variables())
+  checkpoints = Checkpoints(tmp_path)
+  restored, _ = checkpoints.restore(like, batches())
+  jax.tree.map(np.testing.assert_array_equal, restored.ema, expected)
+  variables, _ = checkpoints.restore_variables("latest")
+  jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+  checkpoints.save(2, restored, batches(), {})
+  checkpoints.close()
+  checkpoints = Checkpoints(tmp_path)
+  again, _ = checkpoints.restore(like, batches())
+  jax.tree.map(np.testing.assert_array_equal, again.ema, expected)
+  variables, _ = checkpoints.restore_variables("latest")
+  jax.tree.map(np.testing.assert_array_equal, variables, expected)

@@ -128,7 +128,7 @@ def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
   config = tiny_run.config(prepared, **options(mode, **fields))
   state, _, _ = trained(config)
   jax.tree.map(assert_changed_alike, start, state, expected)
-  for tree in (state.params, state.ema):
+  for tree in (state.params, state.ema["params"]):
     for layer in ("conv1", "bn1"):
       jax.tree.map(
         np.testing.assert_array_equal, tree[layer], start.params[layer]

@@ -65,7 +65,7 @@ def test_a_run_starts_from_the_best_epoch_of_another(source):
   parts = experiment.create_experiment(config(source, ema_decay=0.9))
   state = first_state(parts)
   jax.tree.map(np.testing.assert_array_equal, of_state(state), best())
-  jax.tree.map(np.testing.assert_array_equal, state.ema, state.params)
+  jax.tree.map(np.testing.assert_array_equal, state.ema, state.variables())
   assert described(parts) == f"initial weights: {source} (tiny)"
 
 

@@ -71,3 +71,33 @@ def test_what_is_compiled_in_is_not_shared(prepared, fields):
 
   assert step() == step()
   assert step() != step(**fields)
+
+
+def test_parameters_and_batch_statistics_are_averaged_alike(prepared):
+  """As TensorFlow's ExponentialMovingAverage, with `num_updates`."""
+  config = tiny_run.config(prepared, ema_decay=0.3)
+  parts = experiment.create_experiment(config)
+  step = jax.jit(parts.train_step(epoch=0).__call__)
+  state = parts.init_state()
+  expected = jax.device_get(state.variables())
+  rows = {"index": np.arange(8, dtype=np.int32)}
+  for t in range(4):
+    state, _ = step(
+      state, Metrics.zeros(), parts.train_data, rows, parts.inputs
+    )
+    decay = min(0.3, (1 + t) / (10 + t))
+    expected = jax.tree.map(
+      lambda old, new, decay=decay: decay * old + (1 - decay) * new,
+      expected,
+      jax.device_get(state.variables()),
+    )
+  assert state.eval_variables() is state.ema
+  assert expected["batch_stats"]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    jax.device_get(state.ema),
+    expected,
+  )
+  assert not np.allclose(
+    state.ema["batch_stats"]["bn1"]["var"], state.batch_stats["bn1"]["var"]
+  )

@@ -17,6 +17,7 @@ from fer_jax.training.logging import metric_writer, progress
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import freezing, optimizers
 from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.training.train_state import TrainState
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -115,12 +116,13 @@ def test_what_is_frozen_stays_to_the_last_bit(prepared, name):
   )
   _, before, after = stepped(config, 2)
   frozen = {"conv1/", "bn1/", "layer1_0/conv1/", "layer1_0/bn1/"}
-  for collection in ("params", "batch_stats", "ema"):
-    old, new = (flat(getattr(s, collection)) for s in (before, after))
-    assert old.keys() == new.keys()
-    for path in old:
-      same = np.array_equal(old[path], new[path])
-      assert same == path.startswith(tuple(frozen)), (collection, path)
+  for variables in (TrainState.variables, TrainState.eval_variables):
+    for collection in ("params", "batch_stats"):
+      old, new = (flat(variables(s)[collection]) for s in (before, after))
+      assert old.keys() == new.keys()
+      for path in old:
+        same = np.array_equal(old[path], new[path])
+        assert same == path.startswith(tuple(frozen)), (collection, path)
 
 
 def test_a_frozen_norm_runs_as_in_evaluation(prepared):
