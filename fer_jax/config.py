@@ -23,6 +23,7 @@ RUNTIME_FIELDS = (
   "checkpoint",
   "compilation_cache",
   "cuda_graphs",
+  "deterministic",
   "dataset.manual_dir",
   "dataset.data_dir",
   "dataset.verify",

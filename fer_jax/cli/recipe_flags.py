@@ -55,7 +55,9 @@ def read_flags() -> Recipe:
   config = recipes.load_recipe(given.config)
   fields = config_fields.parse_fields(config, config_overrides.texts(given))
   config_fields.set_fields(config, fields)
-  startup.start(config.compilation_cache, config.cuda_graphs)
+  startup.start(
+    config.compilation_cache, config.cuda_graphs, config.deterministic
+  )
   name = recipes.short_name(given.config).replace(":", "-")
   workdir = given.workdir or f"runs/{name}-{config.dataset.name}"
   return Recipe(config, pathlib.Path(workdir).expanduser(), fields)

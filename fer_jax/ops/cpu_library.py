@@ -17,8 +17,10 @@ import pathlib
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 
+import filelock
 import jax
 import jax.numpy as jnp
 import jaxlib
@@ -40,6 +42,7 @@ TARGETS = (
 )
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
 _COMPILER_TIMEOUT = 300  # seconds
+_TEMPORARY = "tmp"  # how names of temporary folders begin
 _disabled: list[bool] = []
 
 
@@ -106,18 +109,60 @@ def _build(compiler: str) -> pathlib.Path:
     library = cache_folder() / "kernels" / f"{digest.hexdigest()[:16]}.so"
     if _is_whole(library):
       return library
-    headers = ("-isystem", jax.ffi.include_dir())
-    with atomic_write(library, parents=True) as temporary:
-      subprocess.run(
-        [compiler, *_FLAGS, *headers, code / "kernels.cc", "-o", temporary],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=_COMPILER_TIMEOUT,
-      )
-    with atomic_write(_digest_file(library)) as temporary:
-      temporary.write_text(_digest(library))
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with _building(library.parent) as folder:
+      if not _is_whole(library):  # Another process may have built it.
+        _compile(compiler, code / "kernels.cc", library, folder)
     return library
+
+
+def _compile(
+  compiler: str, source: pathlib.Path, library: pathlib.Path, folder: str
+) -> None:
+  """Compiles the library and writes its checksum, both atomically.
+
+  Args:
+    compiler: the command.
+    source: the file to compile.
+    library: the result.
+    folder: for the compiler's temporary files.
+  """
+  headers = ("-isystem", jax.ffi.include_dir())
+  built = pathlib.Path(folder, library.name)
+  subprocess.run(
+    [compiler, *_FLAGS, *headers, source, "-o", built],
+    check=True,
+    capture_output=True,
+    text=True,
+    timeout=_COMPILER_TIMEOUT,
+    env={**os.environ, "TMPDIR": folder},
+  )
+  with atomic_write(library) as temporary:
+    built.rename(temporary)
+  with atomic_write(_digest_file(library)) as temporary:
+    temporary.write_text(_digest(library))
+
+
+@contextlib.contextmanager
+def _building(cache: pathlib.Path) -> Iterator[str]:
+  """Yields a temporary folder; one process builds at a time.
+
+  What builds that were killed left in the cache is removed.
+  """
+  lock = filelock.FileLock(cache / ".lock")
+  with contextlib.ExitStack() as stack:
+    try:
+      stack.enter_context(lock.acquire(timeout=_COMPILER_TIMEOUT))
+    except (filelock.Timeout, NotImplementedError):
+      pass  # A file system without locks, or a build that hangs.
+    else:
+      for left_over in cache.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    yield stack.enter_context(
+      tempfile.TemporaryDirectory(
+        prefix=_TEMPORARY, dir=cache, ignore_cleanup_errors=True
+      )
+    )
 
 
 def _is_whole(library: pathlib.Path) -> bool:

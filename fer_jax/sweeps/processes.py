@@ -87,7 +87,10 @@ def _child(
   # The processes divide a device's memory; by default each takes most of it.
   os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
   plan = Plan.from_child(fields)
-  startup.start(plan.config.compilation_cache, plan.config.cuda_graphs)
+  config = plan.config
+  startup.start(
+    config.compilation_cache, config.cuda_graphs, config.deterministic
+  )
   try:
     work(plan)
   except (Interrupted, KeyboardInterrupt):

@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from jax._src import compilation_cache
 
 from fer_jax import files
 from fer_jax.ops import cpu_library
+from fer_jax.training.runtime.checked_cache import CheckedCache
 
 needs_compiler = pytest.mark.skipif(
   not (shutil.which("c++") or shutil.which("g++")), reason="no C++ compiler"
@@ -17,13 +19,7 @@ needs_compiler = pytest.mark.skipif(
 
 @needs_compiler
 def test_a_damaged_kernel_library_is_built_again(tmp_path, monkeypatch):
-  def compile_quickly(command, **_):
-    pathlib.Path(command[-1]).write_bytes(b"library")
-    built.append(command)
-
-  built: list[list[str]] = []
-  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  monkeypatch.setattr(cpu_library.subprocess, "run", compile_quickly)
+  built = compile_quickly(monkeypatch, tmp_path)
   library = cpu_library._build("c++")
   assert cpu_library._build("c++") == library and len(built) == 1
   for damaged in (b"", b"librarz", b"libr"):
@@ -33,6 +29,30 @@ def test_a_damaged_kernel_library_is_built_again(tmp_path, monkeypatch):
   library.with_suffix(".sha256").unlink()
   cpu_library._build("c++")
   assert len(built) == 5
+
+
+@needs_compiler
+def test_what_killed_builds_leave_is_removed(tmp_path, monkeypatch):
+  compile_quickly(monkeypatch, tmp_path)
+  left_over = tmp_path / "fer_jax" / "kernels" / "tmpabcd"
+  left_over.mkdir(parents=True)
+  (left_over / "cc1234.s").write_text("")
+  library = cpu_library._build("c++")
+  names = {path.name for path in library.parent.iterdir()} - {".lock"}
+  assert names == {library.name, library.with_suffix(".sha256").name}
+
+
+def compile_quickly(monkeypatch, cache) -> list[list[str]]:
+  """Replaces the compiler; returns the commands that it is given."""
+
+  def run(command, **_):
+    pathlib.Path(command[-1]).write_bytes(b"library")
+    built.append(command)
+
+  built: list[list[str]] = []
+  monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+  monkeypatch.setattr(cpu_library.subprocess, "run", run)
+  return built
 
 
 def test_a_user_without_a_home_has_a_temporary_cache(monkeypatch):
@@ -45,28 +65,76 @@ def test_a_user_without_a_home_has_a_temporary_cache(monkeypatch):
   assert folder.is_dir() and files.cache_folder() == folder
 
 
-def test_a_torn_compiled_program_is_compiled_again(tmp_path):
-  code = (
-    "import jax, warnings, pathlib, sys;"
-    "warnings.simplefilter('ignore');"
-    "from fer_jax.training.runtime import compilation_cache as cache;"
-    "folder = cache.use_cache(sys.argv[1]);"
-    "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0);"
-    "print(float(jax.jit(lambda x: x * 3 + 1)(2.0)))"
+PROGRAM = """
+import jax, pathlib, sys
+from fer_jax.training.runtime import compilation_cache as cache
+hits = []
+jax.monitoring.register_event_listener(
+  lambda event, **_: hits.append(event.endswith("/cache_hits"))
+)
+folder = cache.use_cache(sys.argv[1])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+print(float(jax.jit(lambda x: x * 3 + 1)(2.0)), sum(hits))
+"""
+
+
+def compiled_program(folder: pathlib.Path) -> str:
+  """Runs a program in a process; returns its result and the cache's hits."""
+  done = subprocess.run(
+    [sys.executable, "-W", "error", "-c", PROGRAM, str(folder)],
+    capture_output=True,
+    text=True,
+    check=True,
   )
+  return done.stdout.strip()
 
-  def run() -> str:
-    done = subprocess.run(
-      [sys.executable, "-c", code, str(tmp_path)],
-      capture_output=True,
-      text=True,
-      check=True,
-    )
-    return done.stdout.strip()
 
-  assert run() == "7.0"
-  entries = [path for path in tmp_path.iterdir() if path.is_file()]
-  assert entries
-  for path in entries:
-    path.write_bytes(path.read_bytes()[:20])
-  assert run() == "7.0"
+def test_a_damaged_compiled_program_is_replaced(tmp_path):
+  assert compiled_program(tmp_path) == "7.0 0"
+  (entry,) = tmp_path.glob("*-cache")
+  (checksum,) = tmp_path.glob("*-sha256")
+  entry.write_bytes(entry.read_bytes()[:20])
+  assert compiled_program(tmp_path) == "7.0 0"
+  assert entry.stat().st_size > 20 and checksum.exists()
+  assert compiled_program(tmp_path) == "7.0 1"
+
+
+@pytest.fixture
+def cache(tmp_path) -> CheckedCache:
+  inner, _ = compilation_cache.get_file_cache(str(tmp_path)) or (None, None)
+  assert inner is not None
+  if isinstance(inner, CheckedCache):
+    return inner
+  return CheckedCache(inner, tmp_path)
+
+
+VALUE = compilation_cache.compress_executable(b"a program" * 100)
+
+
+@pytest.mark.parametrize("position", [0, 1, 10, len(VALUE) // 2, -1])
+def test_a_flipped_bit_in_a_compiled_program_is_noticed(
+  cache, tmp_path, position
+):
+  cache.put("key", VALUE)
+  (entry,) = tmp_path.glob("*-cache")
+  data = bytearray(entry.read_bytes())
+  data[position] ^= 4
+  entry.write_bytes(data)
+  assert cache.get("key") is None and not entry.exists()
+  cache.put("key", VALUE)
+  assert cache.get("key") == VALUE
+
+
+@pytest.mark.parametrize("size", [0, 1, len(VALUE) // 2, len(VALUE) - 1])
+def test_what_a_killed_process_wrote_without_a_checksum_is_removed(
+  cache, tmp_path, size
+):
+  (tmp_path / "key-cache").write_bytes(VALUE[:size])
+  assert cache.get("key") is None and not [*tmp_path.iterdir()]
+
+
+def test_compiled_programs_without_checksums_are_kept(cache, tmp_path):
+  cache.put("key", VALUE)
+  (tmp_path / "key-sha256").unlink()
+  assert cache.get("key") == VALUE
+  assert (tmp_path / "key-sha256").exists()

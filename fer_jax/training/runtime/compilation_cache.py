@@ -6,10 +6,11 @@ import pathlib
 import jax
 
 from fer_jax.files import cache_folder
+from fer_jax.training.runtime import checked_cache
 
 
 def use_cache(directory: str) -> pathlib.Path | None:
-  """Keeps compiled programs between processes.
+  """Keeps compiled programs between processes, with checksums.
 
   Of XLA's own caches inside it (`jax_persistent_cache_enable_xla_caches`), none
   is used: on GPU they write a file for every autotuned fusion, and whether they
@@ -33,6 +34,7 @@ def use_cache(directory: str) -> pathlib.Path | None:
     path = pathlib.Path(directory).expanduser()
   else:
     path = cache_folder() / "compiled"
+  checked_cache.install()
   jax.config.update("jax_enable_compilation_cache", True)
   jax.config.update("jax_compilation_cache_dir", str(path))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -6,9 +6,8 @@ products, so that each of cuDNN's convolutions ends a graph. With convolutions
 in it, a training step of ResNet-18 is one graph and one launch, instead of 139.
 """
 
-import os
-
 from fer_jax.errors import choose
+from fer_jax.training.runtime import xla_flags
 
 _FLAG = "xla_gpu_enable_command_buffer"
 # The values of XLA's flag; None leaves XLA's default. Some convolutions cannot
@@ -34,6 +33,5 @@ def configure(choice: str) -> None:
     UserError: the choice is unknown.
   """
   value = _VALUES[choose("cuda_graphs", choice, _VALUES)]
-  flags = os.environ.get("XLA_FLAGS", "")
-  if value is not None and _FLAG not in flags:
-    os.environ["XLA_FLAGS"] = f"{flags} --{_FLAG}={value}".strip()
+  if value is not None:
+    xla_flags.set_default(_FLAG, value)

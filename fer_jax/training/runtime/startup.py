@@ -5,11 +5,15 @@ import logging as python_logging
 from absl import logging
 
 from fer_jax.training.runtime import compilation_cache as cache
-from fer_jax.training.runtime import cpu, cuda_graphs
+from fer_jax.training.runtime import cpu, cuda_graphs, determinism
 
 
-def start(compilation_cache: str = "", graphs: str = "auto") -> None:
-  """Configures logging, malloc, the cache of compiled programs, CUDA graphs.
+def start(
+  compilation_cache: str = "",
+  graphs: str = "auto",
+  deterministic: bool = False,
+) -> None:
+  """Configures logging, malloc, the cache of compiled programs, XLA's flags.
 
   To be called before JAX starts its threads.
 
@@ -17,9 +21,11 @@ def start(compilation_cache: str = "", graphs: str = "auto") -> None:
     compilation_cache: the folder, as in configurations: "" is the user's cache
       folder, "off" keeps no programs.
     graphs: `cuda_graphs`, as in configurations.
+    deterministic: as in configurations.
   """
   quiet_libraries()
   cuda_graphs.configure(graphs)
+  determinism.configure(deterministic)
   cpu.configure_malloc()
   cache.use_cache(compilation_cache)
 
