@@ -35,6 +35,9 @@ RUNTIME_FIELDS = (
   "profile",
   "steps_per_call",
 )
+# Fields that may also change, to train longer or in smaller batches: what was
+# trained stays, what follows is computed with the new values.
+EXTENDABLE_FIELDS = ("batch_size", "early_stopping", "num_epochs")
 _AT_LEAST = {
   "batch_size": 1,
   "checkpoint.every_steps": 0,
@@ -168,25 +171,29 @@ def upgrade(config: ConfigDict, source: str) -> ConfigDict:
   return config
 
 
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-  """Returns the changes that forbid to resume a run, as "field: old -> new".
+def differences(
+  old: ConfigDict, new: ConfigDict, allowed: tuple[str, ...] = ()
+) -> list[str]:
+  """Returns the changes of what a run computes, as "field: old -> new".
 
   Args:
     old: the configuration the run was started with.
     new: the one it would be resumed with.
+    allowed: fields or sections that may differ, besides RUNTIME_FIELDS.
   """
   before, after = flatten(to_json(old)), flatten(to_json(new))
   for fields in (before, after):  # An alias is the same model.
     fields["model.name"] = model_registry.canonical_name(fields["model.name"])
   changed = []
   for field in sorted(before.keys() | after.keys()):
-    runtime = any(
-      field == name or field.startswith(name + ".") for name in RUNTIME_FIELDS
+    ignored = any(
+      field == name or field.startswith(name + ".")
+      for name in RUNTIME_FIELDS + allowed
     )
     a, b = before.get(field), after.get(field)
     # Unset, it is compared when it has been filled in from the dataset.
     unset = field in config_fields.OPTIONAL_FIELDS and None in (a, b)
-    if not (runtime or unset or _same(a, b)):
+    if not (ignored or unset or _same(a, b)):
       changed.append(f"{field}: {a!r} -> {b!r}")
   return changed
 

@@ -138,6 +138,11 @@ def take(
   return {name: np.stack([b[name] for b in batches]) for name in batches[0]}
 
 
+def state_at(batch: int) -> dict[str, int]:
+  """Returns the state of a `training_batches` iterator before a batch."""
+  return {_NEXT: batch}
+
+
 _NEXT = "next_index"  # grain's name of the one number
 
 

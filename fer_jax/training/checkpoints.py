@@ -164,26 +164,27 @@ class Checkpoints:
     return None
 
   def restore(
-    self, like: TrainState, iterator: grain.DatasetIterator
+    self, like: TrainState, iterator: grain.DatasetIterator | None
   ) -> tuple[TrainState, Info]:
     """Restores the latest checkpoint; the iterator is set in place.
 
     Args:
       like: host arrays of the same shapes and types.
-      iterator: over the same batches.
+      iterator: over the same batches; None leaves it out.
     """
+    items = {
+      "state": ocp.args.StandardRestore(like),
+      "info": ocp.args.JsonRestore(),
+    }
+    if iterator is not None:
+      items["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
     with _named_errors(self.directory):
       folder = self.directory / str(self.latest_step) / "state"
       only_params = like.ema and _has_averages_of_params_only(folder)
       if only_params:
         like = like.replace(ema=like.ema["params"])
       restored = self._latest.restore(
-        self.latest_step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(like),
-          iterator=grain.checkpoint.CheckpointRestore(iterator),
-          info=ocp.args.JsonRestore(),
-        ),
+        self.latest_step, args=ocp.args.Composite(**items)
       )
     state = restored.state
     if only_params:

@@ -19,6 +19,8 @@ class LoopState:
     early_stopping: tracks the best epoch and decides when to stop.
     plateau: lowers the learning rate; None with other schedules.
     step: number of batches seen.
+    step_offset: of these, how many more than batches of today's size would
+      lead to the same place in the data: 0 unless the batch size has changed.
     epoch: number of finished epochs.
     metrics: sums over the steps of the current epoch, on the host.
     seconds: training time so far, including evaluation.
@@ -27,6 +29,7 @@ class LoopState:
   early_stopping: early_stopping.EarlyStopping
   plateau: schedules.Plateau | None
   step: int = 0
+  step_offset: int = 0
   epoch: int = 0
   metrics: Metrics = dataclasses.field(default_factory=lambda: no_metrics())
   seconds: float = 0.0
@@ -42,6 +45,11 @@ class LoopState:
       early_stopping.create(config), schedules.plateau(config.schedule)
     )
 
+  @property
+  def next_batch(self) -> int:
+    """The number of the next batch in the run's order of batches."""
+    return self.step - self.step_offset
+
   def is_finished(self, num_epochs: int) -> bool:
     """Returns whether no epoch is left, or early stopping ends the run."""
     return self.epoch >= num_epochs or self.early_stopping.should_stop
@@ -50,6 +58,7 @@ class LoopState:
     """Returns what a checkpoint stores; floats survive to the last bit."""
     return {
       "step": self.step,
+      "step_offset": self.step_offset,
       "epoch": self.epoch,
       "metrics": {
         "loss": float(self.metrics.loss),
@@ -68,6 +77,7 @@ class LoopState:
     metrics = fields["metrics"]
     state = cls.create(config)
     state.step, state.epoch = fields["step"], fields["epoch"]
+    state.step_offset = fields.get("step_offset", 0)
     state.seconds = fields["seconds"]
     state.metrics = Metrics(
       loss=np.float32(metrics["loss"]),

@@ -28,6 +28,14 @@ class TrainBatches:
       experiment.config.data_loader,
     )
 
+  def move_to(self, batch: int) -> None:
+    """Makes a batch the next one.
+
+    Args:
+      batch: its number in the order of batches of the whole run.
+    """
+    self.iterator.set_state(pipeline.state_at(batch))
+
   def take(self, num_steps: int) -> Tree:
     """Returns the next batch, or the stacked batches of several steps."""
     parallel, config = self._experiment.parallel, self._experiment.config

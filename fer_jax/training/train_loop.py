@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
-from fer_jax.training import flat_params
+from fer_jax.training import flat_params, resuming
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
 from fer_jax.training.experiment import Experiment, create_experiment
@@ -25,8 +25,8 @@ from fer_jax.training.runtime.signals import Interrupted, StopNow, StopRequest
 from fer_jax.training.split_evaluation import Evaluator
 from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_result import TrainResult
-from fer_jax.training.train_state import TrainState, empty_like
-from fer_jax.training.workdir import claim
+from fer_jax.training.train_state import TrainState
+from fer_jax.training.workdir import claim, write_config
 
 # Called with the number and the metrics of an epoch that has been saved.
 AfterEpoch = Callable[[dict[str, Any]], None]
@@ -102,7 +102,11 @@ def train_and_evaluate(
       weights = weights or experiment.read_initial_weights()
       state = experiment.init_state(weights)
     else:
-      loop, state = restore(experiment, checkpoints, batches)
+      loop, state, changes = resuming.restore(experiment, checkpoints, batches)
+      if changes:
+        warnings.append(changes)
+        if jax.process_index() == 0:
+          write_config(workdir, config)
     state = experiment.place(state, loop.epoch)
     logger = RunLogger(experiment, workdir, loop.step)
     stack.callback(logger.close)
@@ -117,20 +121,6 @@ def train_and_evaluate(
     )
     state = train_epochs(run, state, after_epoch)
     return evaluate_best(run, state, evaluate_test)
-
-
-def restore(
-  experiment: Experiment,
-  checkpoints: Checkpoints,
-  batches: TrainBatches,
-) -> tuple[LoopState, TrainState]:
-  """Restores the latest checkpoint, and moves `batches` to its next batch."""
-  info = checkpoints.info()
-  experiment.check_same_data(info)
-  loop = LoopState.restore(experiment.config, info)
-  like = empty_like(experiment.state_shapes(loop.epoch))
-  state, _ = checkpoints.restore(like, batches.iterator)
-  return loop, state
 
 
 def train_epochs(
@@ -189,8 +179,8 @@ def train_epoch(
   loop, logger, progress = run.loop, run.logger, run.logger.progress
   config, parallel = run.experiment.config, run.experiment.parallel
   steps_per_epoch = run.experiment.steps_per_epoch
-  epoch_end = (loop.epoch + 1) * steps_per_epoch
-  progress.start_epoch(loop.epoch + 1, loop.step % steps_per_epoch)
+  epoch_end = (loop.epoch + 1) * steps_per_epoch + loop.step_offset
+  progress.start_epoch(loop.epoch + 1, loop.next_batch % steps_per_epoch)
   started = time.monotonic() - loop.seconds
   metrics = parallel.replicate(loop.metrics)
   while loop.step < epoch_end:

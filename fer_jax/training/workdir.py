@@ -20,7 +20,9 @@ _LOCK = ".lock"
 def claim(
   workdir: pathlib.Path, config: ConfigDict, write: bool
 ) -> Iterator[None]:
-  """Locks a workdir, and writes config.json or checks that it is the same.
+  """Locks a workdir, and writes config.json or checks that it fits.
+
+  A workdir without a checkpoint takes any configuration: nothing is lost.
 
   Args:
     workdir: where the run is written.
@@ -61,18 +63,31 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
 def _write_or_check(
   workdir: pathlib.Path, config: ConfigDict, write: bool
 ) -> None:
-  path = workdir / CONFIG
-  if path.exists():
-    changed = configs.differences(read_config(workdir), config)
+  if (workdir / CONFIG).exists() and _holds_checkpoints(workdir):
+    changed = configs.differences(
+      read_config(workdir), config, configs.EXTENDABLE_FIELDS
+    )
     if changed:
       raise UserError(
         f"{workdir} holds a run of another configuration"
         f" ({'; '.join(changed)}): use another workdir, or the configuration of"
-        " that run"
+        f" that run (only {', '.join(configs.EXTENDABLE_FIELDS)} may change)"
       )
   elif write:
-    with atomic_write(path) as draft:
-      draft.write_text(json.dumps(configs.to_json(config), indent=2) + "\n")
+    write_config(workdir, config)
+
+
+def _holds_checkpoints(workdir: pathlib.Path) -> bool:
+  """Whether anything was saved there, damaged or not."""
+  checkpoints = workdir / "checkpoints"
+  folders = [*checkpoints.glob("*"), *checkpoints.glob("best/*")]
+  return any(f.name.isdigit() or "damaged" in f.name for f in folders)
+
+
+def write_config(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """Writes config.json, atomically."""
+  with atomic_write(workdir / CONFIG) as draft:
+    draft.write_text(json.dumps(configs.to_json(config), indent=2) + "\n")
 
 
 @contextlib.contextmanager

@@ -175,8 +175,8 @@ def test_an_interrupted_run_resumes_exactly(
 def test_another_configuration_is_refused(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=1)
   train_loop.train_and_evaluate(config, tmp_path)
-  other = tiny_run.config(prepared, num_epochs=1, batch_size=16)
-  with pytest.raises(UserError, match="batch_size: 32 -> 16.*workdir"):
+  other = tiny_run.config(prepared, num_epochs=1, seed=16)
+  with pytest.raises(UserError, match="seed: 0 -> 16.*workdir"):
     train_loop.train_and_evaluate(other, tmp_path)
   runtime = tiny_run.config(
     prepared, num_epochs=1, log_every_steps=1, eval_batch_size=16

@@ -15,7 +15,7 @@ from fer_jax.configs import default
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.data.datasets.builder import Example, FaceBuilder
 from fer_jax.models import registry, resnet
-from fer_jax.training import experiment, train_loop
+from fer_jax.training import experiment, resuming
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_state import TrainState
@@ -76,7 +76,7 @@ def final_state(config: ConfigDict, workdir: pathlib.Path) -> TrainState:
   """Returns the arrays of the latest checkpoint."""
   with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
     parts = experiment.create_experiment(config)
-    return train_loop.restore(parts, checkpoints, TrainBatches(parts))[1]
+    return resuming.restore(parts, checkpoints, TrainBatches(parts))[1]
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:

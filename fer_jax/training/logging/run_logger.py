@@ -88,7 +88,8 @@ class RunLogger:
     observed = self._experiment.parallel.fetch(self._pending)
     step, self._pending = self._pending_step, None
     means = self.means(loop, observed["metrics"])
-    first_step = loop.epoch * self._experiment.steps_per_epoch
+    steps_per_epoch = self._experiment.steps_per_epoch
+    first_step = loop.epoch * steps_per_epoch + loop.step_offset
     self.progress.log(means, step - first_step)
     self._append(
       {

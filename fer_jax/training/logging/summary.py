@@ -36,7 +36,7 @@ def opening(
     sizes += " (no test split)"
   resumed, notes = "", []
   if loop.step:
-    epoch, step = divmod(loop.step, experiment.steps_per_epoch)
+    epoch, step = divmod(loop.next_batch, experiment.steps_per_epoch)
     resumed = f", resumed in epoch {epoch + 1} at step {step}"
   elif weights:
     notes.append(weights.description)

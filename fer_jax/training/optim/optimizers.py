@@ -253,6 +253,18 @@ def set_lr_factor(opt_state: State, factor: float) -> State:
   return jax.tree.map(set_factor, opt_state, is_leaf=_is_rate)
 
 
+def set_num_updates(opt_state: State, num_updates: int) -> State:
+  """Sets how far the schedule is; see `set_lr_factor`."""
+
+  def set_count(node: Any) -> Any:
+    if isinstance(node, LearningRateState):
+      count = jnp.full_like(node.num_updates, num_updates)
+      return node._replace(num_updates=count)
+    return node
+
+  return jax.tree.map(set_count, opt_state, is_leaf=_is_rate)
+
+
 def learning_rate(opt_state: Any) -> Float32[Array, "*devices"]:
   """Returns the learning rate of the latest update, on the device.
 

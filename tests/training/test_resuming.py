@@ -1,0 +1,169 @@
+"""Resuming with more epochs, or with another batch size."""
+
+import json
+import signal
+
+import pytest
+import tiny_run
+
+from fer_jax.errors import UserError
+from fer_jax.training import resuming, train_loop
+from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.logging import metric_writer, progress
+from fer_jax.training.optim import optimizers
+from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.training.train_batches import TrainBatches
+
+STEPS = tiny_run.STEPS_PER_EPOCH  # 5 batches of 32 images
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+  return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+  tiny_run.register(monkeypatch)
+
+
+def records(workdir, kind):
+  return [r for r in metric_writer.read(workdir) if r["kind"] == kind]
+
+
+def losses(workdir):
+  return [(r["epoch"], r["train_loss"]) for r in records(workdir, "epoch")]
+
+
+def train_until(config, workdir, step, monkeypatch):
+  """Trains, and interrupts after a number of steps."""
+  update, calls = progress.Progress.update, []
+
+  def interrupt(self, steps):
+    update(self, steps)
+    calls.append(steps)
+    if len(calls) == step:
+      signal.raise_signal(signal.SIGTERM)
+
+  with monkeypatch.context() as patched, pytest.raises(Interrupted):
+    patched.setattr(progress.Progress, "update", interrupt)
+    train_loop.train_and_evaluate(config, workdir)
+
+
+def test_more_epochs_of_a_finished_run(tmp_path, prepared):
+  longer = tiny_run.config(prepared, num_epochs=3)
+  train_loop.train_and_evaluate(longer, tmp_path / "whole")
+  short = tiny_run.config(prepared, num_epochs=2)
+  train_loop.train_and_evaluate(short, tmp_path / "run")
+  result = train_loop.train_and_evaluate(longer, tmp_path / "run")
+
+  assert result.num_epochs == 3
+  # The rate is fixed, so that it is the run that had three epochs at once.
+  assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+  (warning,) = records(tmp_path / "run", "warning")
+  assert "num_epochs: 2 -> 3" in warning["message"]
+  saved = json.loads((tmp_path / "run" / "config.json").read_text())
+  assert saved["num_epochs"] == 3
+  train_loop.train_and_evaluate(longer, tmp_path / "run")  # It is its own now.
+  assert len(records(tmp_path / "run", "warning")) == 1
+
+
+def test_the_schedule_is_computed_again(tmp_path, prepared):
+  fields = {"schedule__name": "linear", "schedule__end_factor": 0.0}
+  short = tiny_run.config(prepared, num_epochs=1, **fields)
+  train_loop.train_and_evaluate(short, tmp_path)
+  longer = tiny_run.config(prepared, num_epochs=4, **fields)
+  train_loop.train_and_evaluate(longer, tmp_path)
+  rates = [r["learning_rate"] for r in records(tmp_path, "epoch")]
+  peak = longer.optimizer.learning_rate
+  # The last update of an epoch comes 1 of 20 updates before its end.
+  expected = [peak * (1 - (5 * e - 1) / 20) for e in (2, 3, 4)]
+  assert rates[1:] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  "batch_size, steps_left, next_batch",
+  [(16, 4, 10 + 6), (40, 2, 4 + 2), (64, 1, 2 + 1)],
+)
+def test_another_batch_size_within_an_epoch(
+  tmp_path, prepared, monkeypatch, batch_size, steps_left, next_batch
+):
+  fields = {"schedule__name": "linear", "schedule__end_factor": 0.0}
+  before = tiny_run.config(prepared, num_epochs=3, **fields)
+  train_until(before, tmp_path, STEPS + 3, monkeypatch)  # 96 images of 160
+  after = tiny_run.config(
+    prepared, num_epochs=3, batch_size=batch_size, **fields
+  )
+  parts = train_loop.create_experiment(after)
+  checkpoints, batches = Checkpoints(tmp_path), TrainBatches(parts)
+  loop, state, changes = resuming.restore(parts, checkpoints, batches)
+  checkpoints.close()
+  assert f"batch_size: 32 -> {batch_size}" in changes
+  assert loop.step == state.step == STEPS + 3
+  assert loop.next_batch == next_batch
+  expected = parts.batch_order[next_batch]
+  assert (next(batches.iterator)["index"] == expected).all()
+
+  train_loop.train_and_evaluate(after, tmp_path)
+  _, second, third = records(tmp_path, "epoch")
+  assert second["step"] == STEPS + 3 + steps_left
+  assert third["step"] == second["step"] + 160 // batch_size
+  final = tiny_run.final_state(after, tmp_path)
+  rate = float(optimizers.learning_rate(final.opt_state))
+  total = 3 * (160 // batch_size)
+  peak = after.optimizer.learning_rate
+  assert rate == pytest.approx(peak / total, rel=1e-5)
+
+
+def test_a_change_twice(tmp_path, prepared, monkeypatch):
+  before = tiny_run.config(prepared, num_epochs=2)
+  train_until(before, tmp_path, 2, monkeypatch)  # 64 images
+  halves = tiny_run.config(prepared, num_epochs=2, batch_size=16)
+  train_until(halves, tmp_path, 2, monkeypatch)  # 96 images
+  train_loop.train_and_evaluate(before, tmp_path)
+  # 2 of 32, 2 of 16, 2 of 32; 5 of 32.
+  assert [r["step"] for r in records(tmp_path, "epoch")] == [6, 11]
+
+
+@pytest.mark.parametrize(
+  "fields", [{"batch_size": 16}, {"num_epochs": 1}], ids=str
+)
+def test_a_change_without_effect_is_refused(tmp_path, prepared, fields):
+  config = tiny_run.config(prepared, num_epochs=2)
+  train_loop.train_and_evaluate(config, tmp_path)
+  saved = (tmp_path / "config.json").read_bytes()
+  other = tiny_run.config(prepared, **({"num_epochs": 2} | fields))
+  with pytest.raises(UserError, match="finished after 2 .*num_epochs above 2"):
+    train_loop.train_and_evaluate(other, tmp_path)
+  assert (tmp_path / "config.json").read_bytes() == saved
+
+
+def test_early_stopping_can_be_lifted(tmp_path, prepared):
+  stopping = {"early_stopping__min_delta": 100.0}
+  config = tiny_run.config(
+    prepared, num_epochs=9, early_stopping__patience=1, **stopping
+  )
+  assert train_loop.train_and_evaluate(config, tmp_path).num_epochs == 2
+  longer = tiny_run.config(
+    prepared, num_epochs=10, early_stopping__patience=1, **stopping
+  )
+  with pytest.raises(UserError, match="patience=0"):
+    train_loop.train_and_evaluate(longer, tmp_path)
+  lifted = tiny_run.config(
+    prepared, num_epochs=3, early_stopping__patience=0, **stopping
+  )
+  assert train_loop.train_and_evaluate(lifted, tmp_path).num_epochs == 3
+
+
+def test_a_workdir_without_checkpoints_takes_any_configuration(
+  tmp_path, prepared, monkeypatch
+):
+  def out_of_memory(*_):
+    raise MemoryError
+
+  with monkeypatch.context() as patched, pytest.raises(MemoryError):
+    patched.setattr(train_loop, "compile_all", out_of_memory)
+    train_loop.train_and_evaluate(tiny_run.config(prepared), tmp_path)
+  smaller = tiny_run.config(prepared, batch_size=16, seed=1, num_epochs=1)
+  train_loop.train_and_evaluate(smaller, tmp_path)
+  assert not records(tmp_path, "warning")
