@@ -15,6 +15,7 @@ from fer_jax.evaluation import predictions, report
 from fer_jax.inference import explanation_sheets, exporting
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.object_stores import local_copies, urls
 from fer_jax.pretrained import released
 
 Source = str | os.PathLike[str]
@@ -108,7 +109,8 @@ def evaluate_model(
     predictions.predict(trained, split, tta, manual_dir, data_dir), tta
   )
   if output is not None:
-    report.write(results, trained, Path(output).expanduser())
+    with local_copies.output(urls.to_path(output)) as folder:
+      report.write(results, trained, folder)
   return results
 
 
@@ -119,14 +121,17 @@ class ExportedModel:
   Attributes:
     folder: where they are.
     files: their paths.
+    sizes: their sizes in bytes.
   """
 
   folder: Path
   files: tuple[Path, ...]
+  sizes: tuple[int, ...]
 
   def __str__(self) -> str:
     return "\n".join(
-      f"{path}  {path.stat().st_size / 1e6:,.2f} MB" for path in self.files
+      f"{path}  {size / 1e6:,.2f} MB"
+      for path, size in zip(self.files, self.sizes, strict=True)
     )
 
 
@@ -152,8 +157,11 @@ def export_model(
     print(fer_jax.export_model("runs/example", "exported"))
   """
   trained = _trained(model, checkpoint)
-  folder = Path(output or trained.workdir / "export").expanduser()
-  return ExportedModel(folder, tuple(exporting.export(trained, folder, format)))
+  place = urls.to_path(output or trained.workdir / "export")
+  with local_copies.output(place) as folder:
+    files = exporting.export(trained, folder, format)
+    sizes = tuple(path.stat().st_size for path in files)
+  return ExportedModel(place, tuple(place / f.name for f in files), sizes)
 
 
 def explain_model(

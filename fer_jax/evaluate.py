@@ -8,7 +8,6 @@ joined by "+": --split=validation+test.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -37,8 +36,11 @@ def main(argv: Sequence[str]) -> None:
     raise UserError("workdir= names no run: give a folder of `fer-jax train`")
   model_flags.start()
   from fer_jax.api import evaluate_model
+  from fer_jax.object_stores import urls
 
-  folder = Path(given.output or Path(given.workdir[0]) / "report").expanduser()
+  folder = urls.to_path(
+    given.output or urls.to_path(given.workdir[0]) / "report"
+  )
   results = evaluate_model(
     given.workdir,
     given.split,

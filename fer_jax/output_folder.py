@@ -211,6 +211,20 @@ def made_files(folder: Path, kind: str = "") -> set[Path]:
   return {path for path in manifest.paths(kind) if manifest.made(path)}
 
 
+def restore_times(folder: Path) -> None:
+  """Gives copied files the times that they had when the package made them.
+
+  Object stores keep none. A file of another size stays as it is, and so is
+  taken for the user's.
+
+  Args:
+    folder: a copy of an output folder.
+  """
+  manifest = _Manifest(folder, "")
+  for path in manifest.paths(""):
+    manifest.restore_time(path)
+
+
 class _Manifest:
   """The list of what the package made in a folder; see `MANIFEST`."""
 
@@ -246,6 +260,14 @@ class _Manifest:
       and abs(mtime_ns - stat.st_mtime_ns) <= _TIME_TOLERANCE_NS
       for _, size, mtime_ns in self._entries.get(name, ())
     )
+
+  def restore_time(self, path: Path) -> None:
+    """Sets a file's time to that of the last entry, if its size is the same."""
+    name = path.relative_to(self._folder).as_posix()
+    _, size, mtime_ns = self._entries[name][-1]
+    with contextlib.suppress(OSError):
+      if path.stat().st_size == size:
+        os.utime(path, ns=(mtime_ns, mtime_ns))
 
   def add(self, path: Path, stat: os.stat_result) -> None:
     """Notes a file before it gets its name."""

@@ -12,6 +12,7 @@ LAYERS = [
     "errors",
     "files",
     "fonts",
+    "object_stores",
     "output_folder",
     "renamed_fields",
     "tables",

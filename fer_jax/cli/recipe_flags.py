@@ -16,7 +16,7 @@ class Recipe(NamedTuple):
 
   Attributes:
     config: the recipe's configuration, with the fields that flags set.
-    workdir: where the run goes.
+    workdir: where the run goes, as `object_stores.urls.to_path` returns it.
     overrides: the values of the fields that flags set.
   """
 
@@ -49,6 +49,7 @@ def read_flags() -> Recipe:
     UserError: there is no such recipe or field.
   """
   from fer_jax import config_fields, recipes
+  from fer_jax.object_stores import urls
   from fer_jax.training.runtime import startup
 
   given = flags.FLAGS
@@ -60,4 +61,4 @@ def read_flags() -> Recipe:
   )
   name = recipes.short_name(given.config).replace(":", "-")
   workdir = given.workdir or f"runs/{name}-{config.dataset.name}"
-  return Recipe(config, pathlib.Path(workdir).expanduser(), fields)
+  return Recipe(config, urls.to_path(workdir), fields)

@@ -17,6 +17,7 @@ from fer_jax.config import flatten, to_json
 from fer_jax.errors import UserError
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
+from fer_jax.object_stores.objects import read_file
 
 NAME = "index.html"
 _TEMPLATE = "page.html.jinja"
@@ -124,16 +125,15 @@ def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def picture(path: Path) -> str:
   """Returns a PNG file as a data URL; "" if there is none."""
-  if not path.is_file():
+  if (png := read_file(path)) is None:
     return ""
-  content = base64.b64encode(path.read_bytes()).decode()
-  return f"data:image/png;base64,{content}"
+  return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _summary_of_run(workdir: Path) -> dict[str, Any]:
   """Returns the last summary record in metrics.jsonl; {} if there is none."""
   try:
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    lines = (read_file(workdir / "metrics.jsonl") or b"").splitlines()
     records = [json.loads(line) for line in lines]
   except (OSError, ValueError):
     return {}

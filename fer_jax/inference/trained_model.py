@@ -20,8 +20,9 @@ from fer_jax import models
 from fer_jax.data import normalization
 from fer_jax.errors import UserError, choose
 from fer_jax.evaluation import tta as views
+from fer_jax.object_stores import local_copies, urls
 from fer_jax.training import losses
-from fer_jax.training.checkpoints import Checkpoints, Info
+from fer_jax.training.checkpoints import Info, read_variables
 from fer_jax.training.loop_state import saved_fields
 from fer_jax.training.train_state import Tree
 
@@ -33,7 +34,7 @@ class TrainedModel:
   """A model with its weights and the preprocessing it was trained with.
 
   Attributes:
-    workdir: folder of the run that trained it.
+    workdir: folder of the run that trained it, or its URL.
     checkpoint: "best" or "latest".
     config: configuration of that run.
     class_names: names of the outputs.
@@ -64,7 +65,7 @@ class TrainedModel:
     """Loads a checkpoint of a run; nothing but the workdir is needed.
 
     Args:
-      workdir: folder of the run.
+      workdir: folder of the run, or its URL on an object store.
       checkpoint: "best", by the run's `best_metric`, or "latest".
       batch_size: images per compiled call, over all local devices; 0 is the
         run's `eval_batch_size`.
@@ -74,16 +75,13 @@ class TrainedModel:
         parameters are not finite.
     """
     choose("checkpoint", checkpoint, CHECKPOINTS)
-    workdir = pathlib.Path(workdir).expanduser()
-    if not (workdir / "checkpoints").is_dir():
-      raise UserError(
-        f"no trained model in workdir={workdir}: give the folder of a run"
-      )
-    checkpoints = Checkpoints(workdir, read_only=True)
-    try:
-      variables, info = checkpoints.restore_variables(checkpoint)
-    finally:
-      checkpoints.close()
+    workdir = urls.to_path(workdir)
+    with local_copies.checkpoint(workdir, checkpoint) as folder:
+      if not (folder / "checkpoints").is_dir():
+        raise UserError(
+          f"no trained model in workdir={workdir}: give the folder of a run"
+        )
+      variables, info = read_variables(folder, checkpoint)
     config = configs.from_json(info["config"])
     class_names = tuple(info["class_names"])
     options = config.model.to_dict()

@@ -28,6 +28,7 @@ from fer_jax import models
 from fer_jax.errors import UserError, choose
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.object_stores import urls
 
 WEIGHTS = Path(__file__).parent / "weights"
 CHECKSUMS = "SHA256SUMS"  # lines as sha256sum writes and checks them
@@ -63,6 +64,8 @@ def load_model(
   """
   source = default_name() if source is None else source
   names = list_released()
+  if urls.is_url(source):
+    return TrainedModel.load(source, checkpoint, batch_size)
   folder = Path(source).expanduser() / "checkpoints"
   if str(source) in names and not folder.is_dir():
     return load(str(source), batch_size)

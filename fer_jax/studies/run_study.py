@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax.errors import choose
+from fer_jax.object_stores import urls
 from fer_jax.studies import (
   comparison,
   plan,
@@ -68,6 +69,7 @@ def run_study(
     study = fer_jax.run_study(["resnet18", "pan:resnet34"], [0], "s", fields)
     print(study)
   """
+  urls.require_local(workdir, "workdir")
   folder = Path(workdir).expanduser()
   runs = plan.plan(recipes, seeds, overrides or {}, folder, all_folds)
   if baseline:

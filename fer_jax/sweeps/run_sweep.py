@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax.object_stores import urls
 from fer_jax.sweeps import best_config, plan, search
 from fer_jax.sweeps.trials import Trial, best_trial
 
@@ -69,6 +70,7 @@ def run_sweep(
     sweep = fer_jax.run_sweep(config, "lewis", "sweep", num_trials=2)
     print(sweep.best, sweep)
   """
+  urls.require_local(workdir, "workdir")
   planned = plan.plan(
     config,
     space,

@@ -258,6 +258,17 @@ class Checkpoints:
       self._best.close()
 
 
+def read_variables(
+  workdir: str | pathlib.Path, which: str = "best"
+) -> tuple[Tree, Info]:
+  """Reads the variables of a run; see `Checkpoints.restore_variables`."""
+  checkpoints = Checkpoints(workdir, read_only=True)
+  try:
+    return checkpoints.restore_variables(which)
+  finally:
+    checkpoints.close()
+
+
 def _manager(
   directory: pathlib.Path, keep: int, read_only: bool
 ) -> ocp.CheckpointManager:

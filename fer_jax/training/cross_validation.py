@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError, require
+from fer_jax.object_stores import urls
 from fer_jax.training import train_loop
 
 
@@ -91,6 +92,7 @@ def cross_validate(
   """
   must = "be 0 in cross-validation, which needs held-out examples"
   require(not config.overfit, "overfit", config.overfit, must)
+  urls.require_local(workdir, "workdir")
   workdir = pathlib.Path(workdir)
   options = registry.default_options(config.dataset.name)
   if "fold" not in options:

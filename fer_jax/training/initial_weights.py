@@ -21,8 +21,9 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.models.layer_groups import variable_shapes
+from fer_jax.object_stores import local_copies, urls
 from fer_jax.pretrained import converted_weights, download
-from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.checkpoints import read_variables
 from fer_jax.training.train_state import TrainState
 
 Shape = tuple[int, ...]
@@ -82,19 +83,20 @@ def read(source: str) -> SourceWeights:
   """Reads weights.
 
   Args:
-    source: a workdir, a folder of converted weights, or "timm:NAME" or
-      "torchvision:NAME".
+    source: a workdir or its URL, a folder of converted weights, or
+      "timm:NAME" or "torchvision:NAME".
 
   Raises:
     UserError: there are no weights, or they cannot be read or downloaded.
   """
   if download.is_published(source):
     return _converted(source, download.folder_of(source))
-  folder = pathlib.Path(source).expanduser()
-  if (folder / "checkpoints").is_dir():
-    return _trained(source, folder)
-  if (folder / converted_weights.SOURCE).is_file():
-    return _converted(source, folder)
+  place = urls.to_path(source)
+  with local_copies.checkpoint(place, "best") as folder:
+    if (folder / "checkpoints").is_dir():
+      return _trained(source, folder)
+  if (place / converted_weights.SOURCE).is_file():
+    return _converted(source, place)
   raise UserError(
     f"init_from={source} must be the workdir of a training run, a folder of"
     " converted weights, timm:NAME or torchvision:NAME"
@@ -143,11 +145,7 @@ def fit(
 
 
 def _trained(source: str, workdir: pathlib.Path) -> SourceWeights:
-  checkpoints = Checkpoints(workdir, read_only=True)
-  try:
-    variables, info = checkpoints.restore_variables("best")
-  finally:
-    checkpoints.close()
+  variables, info = read_variables(workdir)
   config = configs.from_json(info["config"])
   options = {k: v for k, v in config.model.items() if v is not None}
   given = config.input

@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
+from fer_jax.object_stores import run_mirror, urls
 from fer_jax.training import flat_params, resuming
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
@@ -60,7 +61,8 @@ def train_and_evaluate(
 
   Args:
     config: as `configs/default.py` describes it.
-    workdir: where checkpoints, metrics and curves are written.
+    workdir: where checkpoints, metrics and curves are written: a folder, or a
+      URL of an object store (`s3://BUCKET/RUN`, `gs://BUCKET/RUN`).
     after_epoch: is called after each evaluated epoch with `epoch` and loss and
       accuracy (`train_loss`, `validation_accuracy`, ...). An exception that it
       raises ends the run there, to be resumed.
@@ -82,7 +84,20 @@ def train_and_evaluate(
   >>> train_and_evaluate(config, f"{folder}/run").best_epoch
   1
   """
-  workdir = pathlib.Path(workdir)
+  place = urls.to_path(workdir)
+  with run_mirror.opened(place, jax.process_index() == 0) as folder:
+    result = _train_in(folder, config, after_epoch, evaluate_test, str(place))
+  return dataclasses.replace(result, workdir=place)
+
+
+def _train_in(
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  after_epoch: AfterEpoch,
+  evaluate_test: bool,
+  shown: str,
+) -> TrainResult:
+  """Trains in a folder of this machine, which messages call `shown`."""
   experiment = create_experiment(config)
   image_shape = experiment.dataset.image_shape
   config = configs.with_dataset_input(config, image_shape)
@@ -110,7 +125,7 @@ def train_and_evaluate(
     state = experiment.place(state, loop.epoch)
     logger = RunLogger(experiment, workdir, loop.step)
     stack.callback(logger.close)
-    logger.progress.write(summary.opening(experiment, workdir, loop, weights))
+    logger.progress.write(summary.opening(experiment, shown, loop, weights))
     del weights
     for text in warnings:
       logger.warn(loop, text)

@@ -31,6 +31,8 @@ from tensorboardX.summary import scalar
 
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
+from fer_jax.object_stores.objects import read_file
+from fer_jax.object_stores.urls import to_path
 
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -142,7 +144,7 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """Reads the records of a run, which may still be training.
 
   Args:
-    workdir: the run's folder.
+    workdir: the run's folder, or its URL on an object store.
 
   Returns:
     The records in order; none if there is no file. An incomplete last line is
@@ -151,16 +153,14 @@ def read(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
   Raises:
     UserError: the file cannot be read, or a line is not a record.
   """
-  path = Path(workdir) / FILE
+  path = to_path(workdir) / FILE
   try:
-    data = path.read_bytes()
-  except FileNotFoundError:
-    return []
+    data = read_file(path)
   except OSError as e:
     raise UserError(
       f"cannot read {path}: {e.strerror}; check its permissions"
     ) from e
-  return [record for _, record in _parse(path, data)]
+  return [record for _, record in _parse(path, data or b"")]
 
 
 def _parse(path: Path, data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:

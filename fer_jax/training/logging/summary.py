@@ -15,7 +15,7 @@ from fer_jax.training.loop_state import LoopState
 
 def opening(
   experiment: Experiment,
-  workdir: pathlib.Path,
+  workdir: str,
   loop: LoopState,
   weights: InitialWeights | None,
 ) -> str:

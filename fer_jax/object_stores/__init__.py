@@ -1,0 +1,1 @@
+"""Workdirs and data on object stores: `s3://BUCKET/...` and `gs://BUCKET/...`."""

@@ -1,0 +1,56 @@
+"""Tells the URL of an object store from a path of this machine."""
+
+import os
+import re
+from pathlib import Path
+
+from etils import epath
+
+from fer_jax.errors import UserError
+
+PathLike = str | os.PathLike[str]
+
+# pathlib makes s3:/bucket of s3://bucket, which notebooks may pass.
+_URL = re.compile(r"(gs|s3):/{1,2}(?=[^/])")
+
+
+def is_url(path: PathLike) -> bool:
+  """Returns whether a path is on an object store.
+
+  >>> is_url("s3://bucket/run"), is_url("runs/example")
+  (True, False)
+  """
+  return _URL.match(os.fspath(path)) is not None
+
+
+def to_path(path: PathLike) -> Path:
+  """Returns a path to name a file or folder by: `~` is expanded.
+
+  Args:
+    path: of this machine, which becomes a `pathlib.Path`, or a URL, which
+      becomes an `epath.Path`. Only this package opens the latter.
+
+  >>> str(to_path("s3://bucket/run") / "config.json")
+  's3://bucket/run/config.json'
+  """
+  text = os.fspath(path)
+  if not is_url(text):
+    return Path(text).expanduser()
+  return epath.Path(_URL.sub(r"\1://", text))
+
+
+def require_local(path: PathLike, name: str) -> None:
+  """Refuses a URL where only folders of this machine are supported.
+
+  Args:
+    path: what was given.
+    name: the argument that it was given for.
+
+  Raises:
+    UserError: it is a URL.
+  """
+  if is_url(path):
+    raise UserError(
+      f"{name}={os.fspath(path)} is on an object store: give a folder of this"
+      " machine, and copy it there at the end"
+    )
