@@ -87,9 +87,7 @@ class _Mirror:
     """Copies what a run resumes from; unfinished uploads are ignored."""
     self._local.mkdir(parents=True)
     names = self._remote.list()
-    wanted = [
-      name for name in ("config.json", "metrics.jsonl") if name in names
-    ]
+    wanted = [n for n in names if n in ("config.json", "metrics.jsonl")]
     for parent in _PARENTS:
       complete, incomplete = whole_folders.find(names, parent)
       for folder, objects in complete.items():
