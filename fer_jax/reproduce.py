@@ -4,7 +4,8 @@ fer-jax reproduce [--paper=pan,sutton,lewis,jiang,chang] \
   [--budget=8h] [--workdir=runs/papers] [--page=PAGE.md] \
   [--results=FILE.jsonl,...] [--config.FIELD=VALUE ...]
 
-The cheapest rows come first. The same command resumes where the budget ended or
+The cheapest rows come first; rows that start from the weights of others come
+after these. The same command resumes where the budget ended or
 a signal came; rows that are finished, here or on the other machines whose
 results --results names, are not trained again. The tables of all results go to
 WORKDIR/papers.md, or to --page. --budget=0 only writes the page.
@@ -19,7 +20,6 @@ from absl import flags
 
 from fer_jax.cli import app, config_overrides, model_flags
 from fer_jax.errors import UserError
-from fer_jax.files import atomic_write
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -58,20 +58,24 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   budget = seconds(given.budget)
   model_flags.start()
-  from fer_jax.studies import reproduction
+  from fer_jax.studies import paper_page, paper_results, reproduction
   from fer_jax.studies.papers import PAPERS
 
   workdir = Path(given.workdir).expanduser()
   changed = config_overrides.texts(given)
   papers = given.paper or list(PAPERS)
   files = [Path(name).expanduser() for name in given.results]
-  others = reproduction.read(files)
-  reproduction.reproduce(papers, workdir, budget, changed, others)
-  results = reproduction.read([*files, workdir / reproduction.RESULTS])
+  others = paper_results.read(files)
+  failures: list[str] = []
+  reproduction.reproduce(
+    papers, workdir, budget, changed, others, failures.append
+  )
+  results = paper_results.read([*files, workdir / reproduction.RESULTS])
   page = Path(given.page).expanduser() if given.page else workdir / "papers.md"
-  with atomic_write(page, parents=True) as temporary:
-    temporary.write_text(reproduction.render(results))
+  paper_page.write(results, page)
   print(f"wrote {page}", file=sys.stderr)
+  if failures:
+    raise UserError(f"not trained: {'; '.join(failures)}")
 
 
 COMMAND = app.Command("reproduce", __doc__, define_flags, main)

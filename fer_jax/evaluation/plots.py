@@ -1,8 +1,7 @@
 """Plots of scores: confusion matrix, reliability diagram, per-class bars.
 
 Each function returns a new figure, for a light or a dark page, without using
-pyplot's global state. `write_both` writes files for both, `to_png` returns
-bytes.
+pyplot's global state.
 """
 
 import io
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from fer_jax import fonts
@@ -23,6 +23,7 @@ from fer_jax.evaluation.scorecard import Averages, ClassScores, Scores
 
 # Bins with fewer images are drawn pale: their accuracy is mostly chance.
 FEW = 10
+_CELL, _SMALLEST = 0.62, 3.1  # sides of a confusion matrix, in inches
 
 
 def confusion_matrix(
@@ -45,15 +46,41 @@ def confusion_matrix(
     title: title of the figure; "" for none.
     dark: whether to draw for a dark page.
   """
-  theme, counts = theme_of(dark), np.asarray(counts)
+  theme = theme_of(dark)
+  side = max(_CELL * len(class_names), _SMALLEST)
+  # With counts, the color needs a scale of its own.
+  figure = theme.figure(side + (1.6 if normalized else 2.1), side + 1.1)
+  axes = figure.subplots()
+  mesh = draw_confusion(axes, counts, class_names, theme, normalized)
+  axes.set_title(
+    "percent of the true class" if normalized else "number of images",
+    fontsize=8.5,
+    color=theme.muted,
+    pad=5,
+  )
+  if not normalized:
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.6, aspect=18, pad=0.03)
+    bar.set_label("fraction of the true class", color=theme.ink, fontsize=8.5)
+    bar.ax.tick_params(labelsize=7.5, colors=theme.ink, length=0)
+    bar.ax.yaxis.set_major_formatter(percent)
+    bar.outline.set_visible(False)
+  theme.title(figure, title)
+  return figure
+
+
+def draw_confusion(
+  axes: Axes,
+  counts: Int[np.ndarray, "k k"],
+  class_names: Sequence[str],
+  theme: Theme,
+  normalized: bool = True,
+) -> QuadMesh:
+  """Draws a confusion matrix on axes, and returns its colored cells."""
+  counts = np.asarray(counts)
   class_names = fonts.drawn_names(class_names)
   totals = counts.sum(axis=1)
   fractions = counts / np.maximum(totals, 1)[:, None]
   size = len(class_names)
-  side = max(0.62 * size, 3.1)
-  # With counts, the color needs a scale of its own.
-  figure = theme.figure(side + (1.6 if normalized else 2.1), side + 1.1)
-  axes = figure.subplots()
   mesh = axes.pcolormesh(
     fractions,
     cmap=theme.colormap,
@@ -79,7 +106,7 @@ def confusion_matrix(
   rows = list(class_names)
   if normalized:
     rows = [f"{name} ({n:,})" for name, n in zip(rows, totals, strict=True)]
-  slanted = max(map(len, class_names)) * 0.075 > side / size
+  slanted = max(map(len, class_names)) * 0.075 > max(_CELL, _SMALLEST / size)
   positions = np.arange(size) + 0.5
   axes.set_xticks(
     positions,
@@ -94,20 +121,7 @@ def confusion_matrix(
   theme.style(axes, xgrid=False, ygrid=False)
   axes.tick_params(length=0, labelsize=8.5)
   axes.spines[:].set_visible(False)
-  axes.set_title(
-    "percent of the true class" if normalized else "number of images",
-    fontsize=8.5,
-    color=theme.muted,
-    pad=5,
-  )
-  if not normalized:
-    bar = figure.colorbar(mesh, ax=axes, shrink=0.6, aspect=18, pad=0.03)
-    bar.set_label("fraction of the true class", color=theme.ink, fontsize=8.5)
-    bar.ax.tick_params(labelsize=7.5, colors=theme.ink, length=0)
-    bar.ax.yaxis.set_major_formatter(percent)
-    bar.outline.set_visible(False)
-  theme.title(figure, title)
-  return figure
+  return mesh
 
 
 def reliability_diagram(

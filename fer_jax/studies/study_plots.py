@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,17 +14,26 @@ from fer_jax.evaluation.plot_theme import theme_of
 from fer_jax.evaluation.scores import reorder
 from fer_jax.studies.comparison import Recipe
 
+_QUANTITIES = ("loss", "accuracy")
+Curves = Mapping[str, Sequence[float | None]]  # what `curves_of` returns
+
+
+def curves_of(epochs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+  """Returns loss and accuracy of both splits over a run's epochs, by name."""
+  names = (f"{s}_{q}" for s in ("train", "validation") for q in _QUANTITIES)
+  return {name: [epoch[name] for epoch in epochs] for name in names}
+
 
 def curves(
-  recipes: Sequence[Recipe], quantity: str, *, dark: bool = False
+  runs: Mapping[str, Sequence[Curves]], quantity: str, *, dark: bool = False
 ) -> Figure:
-  """Draws loss or accuracy of all recipes over the epochs (Pan's Figure 2).
+  """Draws loss or accuracy of recipes over the epochs (Pan's Figure 2).
 
   Training is on the left, validation on the right. For several seeds or folds
   the line is the mean of the runs that reached an epoch, the band their range.
 
   Args:
-    recipes: to draw.
+    runs: of each recipe, by its name: the curves of each seed and fold.
     quantity: "loss" or "accuracy".
     dark: for a dark page.
   """
@@ -31,12 +41,8 @@ def curves(
   figure = theme.figure(8.2, 4.4)
   panels = figure.subplots(1, 2, sharey=True)
   for axes, split in zip(panels, ("train", "validation"), strict=True):
-    for recipe, color in zip(recipes, itertools.cycle(theme.series)):
-      lines = [
-        [epoch[f"{split}_{quantity}"] for epoch in epochs]
-        for outcome in recipe.outcomes
-        for epochs in outcome.epochs
-      ]
+    for name, color in zip(runs, itertools.cycle(theme.series)):
+      lines = [run[f"{split}_{quantity}"] for run in runs[name]]
       low, mean, high = _band(lines)
       epochs = np.arange(1, len(mean) + 1)
       few = len(mean) <= 15
@@ -47,7 +53,7 @@ def curves(
         linewidth=1.6,
         marker="o" if few else None,
         markersize=3.5,
-        label=recipe.name,
+        label=name,
       )
       if len(lines) > 1:
         axes.fill_between(epochs, low, high, color=color, alpha=0.18, lw=0)
@@ -66,7 +72,7 @@ def curves(
     handles,
     labels,
     loc="outside upper center",
-    ncols=min(len(recipes), 5),
+    ncols=min(len(runs), 5),
     fontsize=8.5,
     labelcolor=theme.ink,
     frameon=False,

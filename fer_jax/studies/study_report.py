@@ -80,10 +80,18 @@ def _write(
 
 def _drawings(recipes: Sequence[Recipe], split: str) -> dict[str, Any]:
   """Returns drawing functions by name, given whether the page is dark."""
+  runs = {
+    recipe.name: [
+      study_plots.curves_of(epochs)
+      for outcome in recipe.outcomes
+      for epochs in outcome.epochs
+    ]
+    for recipe in recipes
+  }
   return {
-    "loss_curves": lambda dark: study_plots.curves(recipes, "loss", dark=dark),
+    "loss_curves": lambda dark: study_plots.curves(runs, "loss", dark=dark),
     "accuracy_curves": lambda dark: study_plots.curves(
-      recipes, "accuracy", dark=dark
+      runs, "accuracy", dark=dark
     ),
     "accuracy": lambda dark: study_plots.accuracies(recipes, split, dark=dark),
     "cost": lambda dark: study_plots.cost(recipes, split, dark=dark),

@@ -1,13 +1,16 @@
-"""The papers' tables: rows are trained within a budget, resumed and written."""
+"""The papers' rows are trained within a budget, resumed, and kept."""
+
+import signal
 
 import pytest
 import tiny_run
 
 from fer_jax import reproduce
 from fer_jax.errors import UserError
-from fer_jax.studies import reproduction
-from fer_jax.studies.papers import PAPERS, Paper, Row
-from fer_jax.training.logging import metric_writer
+from fer_jax.studies import paper_page, paper_results, reproduction
+from fer_jax.studies.papers import PAPERS, Paper, Row, Table
+from fer_jax.training.logging import metric_writer, progress
+from fer_jax.training.runtime.signals import Interrupted
 
 RECIPE = """
 import pathlib
@@ -19,13 +22,21 @@ def get_config():
 
 
 @pytest.fixture
-def paper(monkeypatch, tmp_path):
-  """A paper "tiny" of one row and two epochs."""
+def recipe(monkeypatch, tmp_path):
+  """A recipe of two epochs."""
   tiny_run.register(monkeypatch)
   recipe = tmp_path / "tiny_recipe.py"
   recipe.write_text(RECIPE)
-  row = Row("Tiny, run A", str(recipe), accuracy=0.18, loss=1.7599)
-  monkeypatch.setitem(PAPERS, "tiny", Paper("Tiny", "No protocol.", (row,)))
+  return str(recipe)
+
+
+@pytest.fixture
+def paper(monkeypatch, recipe):
+  """A paper "tiny" of one row."""
+  row = Row("Tiny, run A", recipe, {"accuracy": 0.18, "loss": 1.7599})
+  table = Table("Table 1", ("accuracy", "loss"), (row.name,))
+  paper = Paper("Tiny", "No protocol.", (row,), (table,))
+  monkeypatch.setitem(PAPERS, "tiny", paper)
   return ["tiny"]
 
 
@@ -33,46 +44,109 @@ def test_rows_stop_with_the_budget_and_are_resumed(paper, tmp_path):
   folder = tmp_path / "papers"
   (first,) = reproduction.reproduce(paper, folder, 1e-3, {})
   assert (first["epochs"], first["finished"]) == (1, False)
-  assert "| 1 of 2 |" in reproduction.render([first])
+  assert "| 1 of 2 |" in paper_page.render([first])
 
   (second,) = reproduction.reproduce(paper, folder, 600, {})
   assert (second["epochs"], second["finished"]) == (2, True)
   records = metric_writer.read(folder / "runs" / "tiny-tiny-run-a")
-  epochs = [r["epoch"] for r in records if r["kind"] == "epoch"]
-  assert epochs == [1, 2]
+  epochs = [r for r in records if r["kind"] == "epoch"]
+  assert [r["epoch"] for r in epochs] == [1, 2]
   best = records[-1]  # The summary is of the best epoch.
   assert second["loss"] == pytest.approx(best["validation_loss"])
   assert second["accuracy"] == pytest.approx(best["validation_accuracy"])
+  assert second["curves"]["train_loss"] == [r["train_loss"] for r in epochs]
+  assert sum(map(sum, second["confusion"])) == tiny_run.NUM_VALIDATION
 
-  page = reproduction.render([second])
-  assert "| Tiny, run A | 18.0 % |" in page and "| 2 |" in page
-  assert "1.760" in page
+  page = paper_page.render([second])
+  ours = f"{second['accuracy']:.2%}".replace("%", " %")
+  assert f"| Tiny, run A |         18.00 % | {ours} |" in page
+  assert "1.7599" in page
+
+
+def test_a_row_that_is_stopped_is_resumed(paper, tmp_path, monkeypatch):
+  update = progress.Progress.update
+
+  def interrupt(self, *args, **kwargs):
+    update(self, *args, **kwargs)
+    if self._epoch == 2:
+      signal.raise_signal(signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(progress.Progress, "update", interrupt)
+    with pytest.raises(Interrupted):
+      reproduction.reproduce(paper, tmp_path / "stopped", 600, {})
+  (stopped,) = reproduction.reproduce(paper, tmp_path / "stopped", 600, {})
+  (whole,) = reproduction.reproduce(paper, tmp_path / "whole", 600, {})
+  assert stopped["finished"] and whole["finished"]
+  for field in ("curves", "confusion", "best_epoch", "loss"):
+    assert stopped[field] == whole[field]
+
+
+def test_rows_that_start_from_others_come_after_them(
+  monkeypatch, recipe, tmp_path
+):
+  """And a row that cannot be trained does not stop the others."""
+  rows = (
+    Row("transfer", recipe, overrides={"num_epochs": 1}, init_from="source"),
+    Row("wrong weights", recipe, overrides={"init_from": str(tmp_path)}),
+    Row("source", recipe),
+  )
+  monkeypatch.setitem(PAPERS, "tiny", Paper("Tiny", "", rows, ()))
+  names = [job.row.name for job in reproduction.plan(["tiny"], {})]
+  assert names == ["source", "wrong weights", "transfer"]
+
+  failures: list[str] = []
+  folder = tmp_path / "papers"
+  reproduction.reproduce(["tiny"], folder, 1e-3, {}, warn=failures.append)
+  found = reproduction.reproduce(
+    ["tiny"], folder, 600, {}, warn=failures.append
+  )
+  (failure,) = failures
+  assert failure.startswith("tiny, wrong weights: init_from=")
+  assert {r["row"]: r["epochs"] for r in found} == {"source": 2, "transfer": 1}
+  accuracy = {r["row"]: r["curves"]["train_accuracy"][0] for r in found}
+  assert accuracy["transfer"] > accuracy["source"]
+
+  # Its weights are needed here, although another machine has finished it.
+  source = [r for r in found if r["row"] == "source"]
+  jobs = reproduction.plan(["tiny"], {}, others=source)
+  assert [job.row.name for job in jobs] == names
+  (left,) = reproduction.plan(["tiny"], {}, others=found)
+  assert left.row.name == "wrong weights"
 
 
 def test_no_budget_trains_nothing(paper, tmp_path):
   assert reproduction.reproduce(paper, tmp_path / "papers", 0, {}) == []
 
 
+def test_other_seeds_have_folders_of_their_own(paper):
+  folders = {
+    reproduction.plan(paper, {"seed": seed})[0].folder for seed in (0, 1)
+  }
+  assert folders == {"tiny-tiny-run-a", "tiny-tiny-run-a-seed1"}
+
+
 def test_later_results_of_a_row_count(tmp_path):
   file = tmp_path / "results.jsonl"
   result = {"paper": "pan", "row": "ResNet-18", "seed": 0, "epochs": 1}
-  reproduction.save(file, [result])
-  reproduction.save(file, [result | {"epochs": 2}, result | {"seed": 1}])
-  assert [r["epochs"] for r in reproduction.read([file])] == [2, 1]
+  paper_results.save(file, [result])
+  paper_results.save(file, [result | {"epochs": 2}, result | {"seed": 1}])
+  assert [r["epochs"] for r in paper_results.read([file])] == [2, 1]
 
 
 def test_broken_results_are_one_line(tmp_path):
   (tmp_path / "results.jsonl").write_text("{")
   with pytest.raises(UserError, match="cannot read results of"):
-    reproduction.read([tmp_path / "results.jsonl"])
+    paper_results.read([tmp_path / "results.jsonl"])
 
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_row_has_a_recipe(paper):
-  for row in PAPERS[paper].rows:
+  rows = PAPERS[paper].rows
+  for row in rows:
     config = reproduction.load_recipe(row, {"seed": 3})
     assert config.seed == 3
-    assert row.name and reproduction.slug(row.name)
+  assert len({row.slug for row in rows}) == len(rows)
 
 
 def test_unknown_papers_list_the_known(tmp_path):

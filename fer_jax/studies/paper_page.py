@@ -1,0 +1,199 @@
+"""The page of the papers' tables, the papers' figures beside ours."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fer_jax.files import atomic_write
+from fer_jax.studies import paper_plots, paper_scores
+from fer_jax.studies.paper_results import Result
+from fer_jax.studies.paper_scores import METRICS, PER_CLASS, Scores
+from fer_jax.studies.papers import PAPERS, Paper, Table
+from fer_jax.tables import format_markdown
+
+_OPENING = """# The five papers
+
+The tables of the five papers with our figures beside theirs, and the epochs we
+trained (`10 of 50`: the run is not finished). Ours are of the validation split
+(PublicTest); the test split was not read. Seeds are averaged.
+
+    fer-jax reproduce --paper=pan --budget=8h
+
+trains the rows of a paper that are not finished, the cheapest first, and writes
+such a page; the same command resumes."""
+
+
+def write(results: Sequence[Result], page: Path) -> None:
+  """Writes the page, and its pictures to `images` beside it.
+
+  Args:
+    results: of all papers.
+    page: the Markdown file.
+
+  Raises:
+    UserError: a file cannot be written.
+  """
+  images = page.parent / "images"
+  for name, picture in paper_plots.draw(results).items():
+    with atomic_write(images / f"{name}.png", parents=True) as temporary:
+      temporary.write_bytes(picture)
+  with atomic_write(page, parents=True) as temporary:
+    temporary.write_text(render(results))
+
+
+def render(results: Sequence[Result]) -> str:
+  """Returns the page as Markdown."""
+  parts = [_OPENING]
+  for name, paper in PAPERS.items():
+    mine = [result for result in results if result["paper"] == name]
+    parts += _section(name, paper, mine)
+  return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _section(
+  name: str, paper: Paper, results: Sequence[Result]
+) -> Iterator[str]:
+  yield f"## {paper.title}"
+  yield paper.protocol
+  by_row = {
+    row.name: found
+    for row in paper.rows
+    if (found := [r for r in results if r["row"] == row.name])
+  }
+  for table in paper.tables:
+    yield f"### {table.title}"
+    for part in table.metrics:
+      if part in PER_CLASS:
+        yield _class_table(paper, table, part, by_row)
+    if not PER_CLASS.keys() & set(table.metrics):
+      yield _table(paper, table, by_row)
+  for curves in paper.curves:
+    if by_row.keys() & set(curves.rows):
+      file = paper_plots.curves_name(name, curves)
+      yield f"![{curves.title}, {curves.quantity}](images/{file}.png)"
+  for row in paper.confusions:
+    if row in by_row:
+      file = paper_plots.confusion_name(name, paper.row(row))
+      yield f"![Confusion matrix, {row}](images/{file}.png)"
+  if by_row:
+    yield "### Runs"
+    yield _runs(by_row)
+  missing = [row.name for row in paper.rows if row.name not in by_row]
+  if missing:
+    yield f"Not trained yet: {'; '.join(missing)}."
+  yield paper.notes
+
+
+def _table(
+  paper: Paper, table: Table, by_row: Mapping[str, Sequence[Result]]
+) -> str:
+  printed = {
+    name: paper_scores.printed_scores(paper.row(name)) for name in table.rows
+  }
+  ours = {
+    name: paper_scores.our_scores(by_row[name])
+    for name in table.rows
+    if name in by_row
+  }
+  header = ["run"]
+  columns: list[tuple[str, Mapping[str, Scores]]] = []
+  for metric in table.metrics:
+    title = METRICS[metric].title
+    if any(metric in scores for scores in printed.values()):
+      header.append(f"{title}: paper")
+      columns.append((metric, printed))
+      title = "ours"
+    if metric != "stated":
+      header.append(title)
+      columns.append((metric, ours))
+  rows = [
+    [
+      name,
+      *(_cell(metric, scores.get(name, {})) for metric, scores in columns),
+      _epochs(by_row.get(name, [])),
+    ]
+    for name in table.rows
+  ]
+  for name, accuracy in table.baselines.items():
+    empty = ["-"] * (len(columns) - 1)
+    rows.append([name, METRICS["accuracy"].format(accuracy), *empty, "-"])
+  return "\n".join(format_markdown([*header, "epochs"], rows))
+
+
+def _cell(metric: str, scores: Scores) -> str:
+  return METRICS[metric].format(scores.get(metric))
+
+
+def _class_table(
+  paper: Paper,
+  table: Table,
+  metric: str,
+  by_row: Mapping[str, Sequence[Result]],
+) -> str:
+  """Returns a table of a column for each class, "paper / ours" in percent."""
+  names: list[str] = []
+  rows = []
+  for name in table.rows:
+    row = paper.row(name)
+    pair = []
+    if row.matrix:
+      pair.append(paper_scores.printed_scores(row)[metric])
+    if name in by_row:
+      names = sorted(by_row[name][0]["class_names"])
+      pair.append(paper_scores.our_scores(by_row[name])[metric])
+    if name in by_row:
+      cells = (
+        " / ".join(f"{100 * value:.0f}" for value in values)
+        for values in np.transpose(pair)
+      )
+      rows.append([name, *cells, _epochs(by_row[name])])
+  if not rows:
+    return ""
+  head = format_markdown(["run", *names, "epochs"], rows)
+  return "\n".join(["Paper / ours, in percent.", "", *head])
+
+
+def _runs(by_row: Mapping[str, Sequence[Result]]) -> str:
+  header = (
+    "run",
+    "accuracy",
+    "without leaks",
+    "images",
+    "epochs",
+    "best",
+    "seeds",
+    "minutes",
+    "machine",
+  )
+  rows = []
+  for name, results in by_row.items():
+
+    def mean(field: str, results: Sequence[Result] = results) -> float:
+      return float(np.mean([result[field] for result in results]))
+
+    rows.append(
+      [
+        name,
+        METRICS["accuracy"].format(
+          paper_scores.our_scores(results)["accuracy"]
+        ),
+        METRICS["accuracy"].format(mean("accuracy_without_leaks")),
+        f"{np.sum(results[0]['confusion']):,}",
+        _epochs(results),
+        f"{mean('best_epoch'):.0f}",
+        str(len(results)),
+        f"{mean('minutes'):.1f}",
+        ", ".join(sorted({result["machine"] for result in results})),
+      ]
+    )
+  return "\n".join(format_markdown(header, rows))
+
+
+def _epochs(results: Sequence[Result]) -> str:
+  if not results:
+    return "-"
+  epochs = f"{np.mean([result['epochs'] for result in results]):.0f}"
+  if all(result["finished"] for result in results):
+    return epochs
+  return f"{epochs} of {max(result['planned_epochs'] for result in results)}"

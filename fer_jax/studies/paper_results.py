@@ -1,0 +1,133 @@
+"""Results of the rows of the papers' tables, as JSON Lines.
+
+One object per row and seed: what its run trained so far. Files of several
+machines can be put together.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int
+from ml_collections import ConfigDict
+from sklearn.metrics import confusion_matrix
+
+from fer_jax.data import parallel
+from fer_jax.errors import UserError
+from fer_jax.evaluation import predictions
+from fer_jax.files import atomic_write
+from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.studies.study_plots import curves_of
+from fer_jax.training.logging import metric_writer
+
+Result = dict[str, Any]
+Key = tuple[str, str, int]  # paper, row and seed
+
+
+def key_of(result: Result) -> Key:
+  """Returns what identifies a result."""
+  return result["paper"], result["row"], result["seed"]
+
+
+def result_of(run: Path, config: ConfigDict) -> Result:
+  """Returns what a run has come to, by its best epoch so far.
+
+  Args:
+    run: its workdir.
+    config: its configuration.
+  """
+  found = predictions.predict(
+    [TrainedModel.load(run)],
+    "validation",
+    manual_dir=config.dataset.manual_dir,
+    data_dir=config.dataset.data_dir,
+  )
+  return {
+    "seed": config.seed,
+    "planned_epochs": config.num_epochs,
+    **scores_of_run(
+      metric_writer.read(run),
+      found.class_names,
+      found.labels,
+      found.predicted,
+      found.leaks,
+    ),
+    "machine": machine(),
+  }
+
+
+def scores_of_run(
+  records: Sequence[dict[str, Any]],
+  class_names: Sequence[str],
+  labels: Int[np.ndarray, " n"],
+  predicted: Int[np.ndarray, " n"],
+  leaks: Bool[np.ndarray, " n"],
+) -> Result:
+  """Returns the part of a result that follows from metrics and predictions.
+
+  Args:
+    records: of the run's `metrics.jsonl`.
+    class_names: of the dataset.
+    labels: true classes of the validation split.
+    predicted: classes that the best epoch predicts.
+    leaks: which images are in the training split too.
+  """
+  epochs = [record for record in records if record["kind"] == "epoch"]
+  best = [record for record in epochs if record["best"]][-1]
+  right = predicted == labels
+  classes = np.arange(len(class_names))
+  return {
+    "epochs": epochs[-1]["epoch"],
+    "finished": records[-1]["kind"] == "summary",
+    "best_epoch": best["epoch"],
+    "accuracy": float(right.mean()),
+    "accuracy_without_leaks": float(right[~leaks].mean()),
+    "loss": best["validation_loss"],
+    "train_loss": best["train_loss"],
+    "minutes": epochs[-1]["seconds"] / 60,
+    "class_names": list(class_names),
+    "confusion": confusion_matrix(labels, predicted, labels=classes).tolist(),
+    "curves": curves_of(epochs),
+  }
+
+
+def machine() -> str:
+  """Returns the name of the accelerator, or cores and name of the processor."""
+  kind = jax.devices()[0].device_kind
+  if kind != "cpu":
+    return str(kind)
+  try:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next(x.split(":")[1] for x in lines if x.startswith("model name"))
+  except (OSError, StopIteration):  # Not Linux on x86.
+    name = kind
+  return f"{parallel.num_cores()} cores of {name.strip()}"
+
+
+def read(files: Iterable[Path]) -> list[Result]:
+  """Reads files of results; of one row and seed the later one counts.
+
+  Raises:
+    UserError: a file cannot be read.
+  """
+  found: dict[Key, Result] = {}
+  for file in files:
+    try:
+      lines = file.read_text().splitlines() if file.exists() else []
+      for line in filter(None, lines):
+        result = json.loads(line)
+        found[key_of(result)] = result
+    except (OSError, ValueError, KeyError, TypeError) as e:
+      raise UserError(f"cannot read results of {file}: {e}") from e
+  return list(found.values())
+
+
+def save(file: Path, results: Iterable[Result]) -> None:
+  """Adds results to a file, in the place of earlier ones of the same rows."""
+  kept = {key_of(r): r for r in [*read([file]), *results]}
+  with atomic_write(file, parents=True) as temporary:
+    lines = [json.dumps(result) + "\n" for result in kept.values()]
+    temporary.write_text("".join(lines))

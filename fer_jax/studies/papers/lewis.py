@@ -1,0 +1,112 @@
+"""Lewis's ResNets, fine-tuned on FER2013 with AdaFactor."""
+
+from fer_jax.studies.papers.definitions import Curves, Paper, Row, Table, names
+
+_SMALL = "lewis_resnet18:small"
+_SCRATCH = {"init_from": ""}
+_IMAGENET = (
+  Row("ResNet-18, ImageNet", "lewis_resnet18", {"accuracy": 0.6996}),
+  Row(
+    "ResNet-50, ImageNet",
+    "lewis_resnet50",
+    {
+      "accuracy": 0.7016,
+      "macro_precision": 0.7122,
+      "macro_recall": 0.6939,
+      "macro_f1": 0.7029,
+    },
+  ),
+)
+_FER_PLUS = Row(
+  "ResNet-18 on FER+",
+  _SMALL,
+  overrides=_SCRATCH | {"dataset.name": "ferplus"},
+)
+_OURS = (
+  Row("ResNet-18, scratch, 48 pixels", _SMALL, overrides=_SCRATCH),
+  Row("ResNet-18, FER+, 48 pixels", _SMALL, init_from=_FER_PLUS.name),
+  Row(
+    "ResNet-18, FER+, 48 pixels, warm-up and cosine",
+    _SMALL,
+    overrides={"schedule.name": "cosine", "schedule.warmup_epochs": 1.0},
+    init_from=_FER_PLUS.name,
+  ),
+)
+_OPTIMIZERS = tuple(
+  Row(
+    f"{title} from scratch",
+    _SMALL,
+    overrides={
+      **_SCRATCH,
+      "optimizer.name": name,
+      "optimizer.learning_rate": 5e-4,
+      "schedule.name": "fixed",
+      "batch_size": 64,
+      "num_epochs": 10,
+    },
+  )
+  for name, title in (
+    ("adafactor", "AdaFactor"),
+    ("adamw", "AdamW"),
+    ("sgd", "SGD"),
+  )
+)
+_TABLE_1 = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
+
+PAPER = Paper(
+  title="Lewis: fine-tuned ResNets",
+  protocol=(
+    "The paper fine-tunes ImageNet weights at 224 pixels for 30 epochs, and"
+    " both chooses the epoch and reports on PublicTest, as we do on the same"
+    " split. ImageNet weights are downloaded (`init_from=timm:resnet18`). Rows"
+    " at 48 pixels start from random weights, or from the same network trained"
+    " on FER+ (the training images of FER2013 with other labels) by the same"
+    " recipe: another expression dataset first is the paper's future work, as"
+    " are warm-up and cosine annealing."
+  ),
+  rows=(*_IMAGENET, *_OURS, _FER_PLUS, *_OPTIMIZERS),
+  tables=(
+    Table("Table I", _TABLE_1, (*names(_IMAGENET), *names(_OURS))),
+    Table(
+      "Table II: accuracy beside baselines",
+      ("accuracy",),
+      (*names(_IMAGENET), *names(_OURS)),
+      baselines={
+        "CNN (Liu et al.)": 0.6244,
+        "GoogleNet (Giannopoulos et al.)": 0.6520,
+        "Estimated human performance": 0.6550,
+        "VGG and SVM (Georgescu et al.)": 0.6631,
+        "Convolutions and Inception (Mollahosseini et al.)": 0.6640,
+        "Bag of words (Ionescu et al.)": 0.6740,
+        "Attentional ConvNet": 0.7002,
+      },
+    ),
+    Table(
+      "Optimizers at a fixed 5e-4, 10 epochs",
+      ("accuracy", "loss", "last_train_accuracy"),
+      names(_OPTIMIZERS),
+    ),
+  ),
+  curves=(
+    Curves(
+      "accuracies",
+      "Figures 4 and 5",
+      "accuracy",
+      (*names(_IMAGENET), *names(_OURS)),
+    ),
+    Curves(
+      "losses",
+      "Figures 4 and 5",
+      "loss",
+      (*names(_IMAGENET), *names(_OURS)),
+    ),
+    Curves("optimizers", "Optimizers", "loss", names(_OPTIMIZERS)),
+  ),
+  confusions=(*names(_IMAGENET), *names(_OURS)),
+  notes=(
+    "The paper finds AdaFactor best of the three optimizers when fine-tuning,"
+    " and prints no figures. Its search of learning rate, weight decay and"
+    " schedule (Figure 3) is `fer-jax sweep --config=lewis_resnet18:small"
+    " --space=lewis`, with its own report."
+  ),
+)

@@ -1,0 +1,159 @@
+"""The papers' tables and figures, theirs beside ours."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_jax.evaluation.scores import score
+from fer_jax.studies import paper_page, paper_scores
+from fer_jax.studies.papers import PAPERS
+
+CLASSES = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+
+
+def result(paper, row, seed=0, **fields):
+  """A result of a run of two epochs, with random predictions."""
+  rng = np.random.default_rng(seed)
+  confusion = rng.integers(1, 20, (7, 7)) + 40 * np.eye(7, dtype=int)
+  return {
+    "paper": paper,
+    "row": row,
+    "seed": seed,
+    "epochs": 2,
+    "planned_epochs": 50,
+    "finished": False,
+    "best_epoch": 2,
+    "class_names": CLASSES,
+    "confusion": confusion.tolist(),
+    "accuracy_without_leaks": 0.5,
+    "loss": 1.25,
+    "train_loss": 1.5,
+    "minutes": 3.0,
+    "machine": "a GPU",
+    "curves": {
+      "train_loss": [2.0, 1.5],
+      "train_accuracy": [0.2, 0.4],
+      "validation_loss": [1.9, 1.25],
+      "validation_accuracy": [0.3, 0.5],
+    },
+  } | fields
+
+
+def cells(page, row, number=0):
+  """The cells of the n-th line of a table that begins with a name."""
+  lines = [x for x in page.splitlines() if x.startswith(f"| {row} ")]
+  return [cell.strip() for cell in lines[number].strip("|").split("|")]
+
+
+@pytest.mark.parametrize(
+  ("row", "accuracy"),
+  [  # Correct images over all, summed from the printed matrices.
+    ("AlexNet, run A", 0.5836),
+    ("ResNet-34, run A", 0.5894),
+    ("ResNet-34, run B", 0.5984),
+    ("AlexNet, run B", 0.5933),
+    ("AlexNet, run C", 0.5768),
+    ("CBAM-ResNet-34, run C", 0.5743),
+    ("CBAM-ResNet-34, run A", 0.5974),
+  ],
+)
+def test_suttons_matrices_are_of_all_images(row, accuracy):
+  matrix = paper_scores.printed_confusion(PAPERS["sutton"].row(row))
+  # Images of each class in PublicTest and PrivateTest, one sad one fewer.
+  of_class = [958, 111, 1024, 1774, 1233, 1247, 831]
+  assert abs(matrix.sum(axis=1) - of_class).max() <= 1
+  scores = paper_scores.printed_scores(PAPERS["sutton"].row(row))
+  assert scores["accuracy"] == pytest.approx(accuracy, abs=5e-5)
+
+
+def test_scores_of_a_matrix_are_those_of_its_examples():
+  rng = np.random.default_rng(0)
+  labels, predicted = rng.integers(5, size=(2, 400))
+  labels[labels == 4] = 0  # One class has no examples.
+  expected = score(np.eye(5)[predicted], labels, list("abcde"), num_bootstrap=0)
+  found = paper_scores.scores_of_confusion(expected.confusion)
+  assert found["accuracy"] == pytest.approx(expected.accuracy)
+  for kind in ("macro", "weighted"):
+    for name in ("precision", "recall", "f1"):
+      value = getattr(getattr(expected, kind), name)
+      assert found[f"{kind}_{name}"] == pytest.approx(value), (kind, name)
+  accuracies = [one.accuracy for one in expected.per_class]
+  np.testing.assert_allclose(found["one_vs_rest"], accuracies)
+
+
+def test_shuffled_scores_are_those_of_shuffled_labels():
+  rng = np.random.default_rng(1)
+  labels = rng.choice(4, p=[0.4, 0.3, 0.2, 0.1], size=2000)
+  predicted = np.where(rng.random(2000) < 0.7, labels, 3 - labels)
+  probabilities = np.eye(4)[predicted]
+
+  def of(labels):
+    return score(probabilities, labels, list("abcd"), num_bootstrap=0)
+
+  many = [of(rng.permutation(labels)) for _ in range(40)]
+  found = paper_scores.scores_of_confusion(of(labels).confusion)
+  assert found["accuracy"] > 0.7
+  accuracy = np.mean([one.accuracy for one in many])
+  assert found["shuffled_accuracy"] == pytest.approx(accuracy, abs=0.01)
+  f1 = np.mean([one.macro.f1 for one in many])
+  assert found["shuffled_macro_f1"] == pytest.approx(f1, abs=0.01)
+
+
+def test_tables_have_the_paper_and_ours():
+  row = result("pan", "ResNet-101")
+  page = paper_page.render([row])
+  losses = cells(page, "ResNet-101")
+  assert losses == [
+    *("ResNet-101", "1.7495", "1.5000", "1.7232", "1.2500", "2 of 50")
+  ]
+  confusion = np.array(row["confusion"])
+  accuracy = np.trace(confusion) / confusion.sum()
+  scores = cells(page, "ResNet-101", 1)
+  assert scores[1:3] == ["19.00 %", f"{100 * accuracy:.2f} %"]
+  shuffled = cells(page, "ResNet-101", 2)
+  assert shuffled[1] == "19.00 %" and float(shuffled[2][:-1]) < 20
+  assert "Not trained yet: ResNet-18; ResNet-34; ResNet-50" in page
+
+
+def test_seeds_are_averaged():
+  rows = [result("pan", "ResNet-18", seed, loss=1.0 + seed) for seed in (0, 1)]
+  page = paper_page.render(rows)
+  assert cells(page, "ResNet-18")[2] == "1.5000"
+  assert cells(page, "ResNet-18", 3)[6] == "2"  # seeds
+
+
+def test_classes_are_in_alphabetical_order():
+  row = result("sutton", "AlexNet, run C")
+  page = paper_page.render([row])
+  header = next(x for x in page.splitlines() if "| neutral |" in x)
+  assert "disgust |" in header and header.index("neutral") < header.index("sad")
+  recalls = np.diag(row["confusion"]) / np.sum(row["confusion"], axis=1)
+  neutral = cells(page, "AlexNet, run C", 1)[5]
+  assert neutral == f"47 / {100 * recalls[6]:.0f}"  # 580 of 1,233
+
+
+def test_the_page_and_its_pictures_are_written(tmp_path):
+  page = tmp_path / "docs" / "papers.md"
+  rows = [
+    result("pan", "ResNet-18"),
+    result("pan", "ResNet-34", seed=1),
+    result("sutton", "AlexNet, run C"),
+  ]
+  paper_page.write(rows, page)
+  names = [
+    part.split(")")[0] for part in page.read_text().split("](images/")[1:]
+  ]
+  files = {file.name: file for file in (page.parent / "images").iterdir()}
+  assert sorted(names) == sorted(files) and len(files) == 4
+  for file in files.values():
+    assert file.stat().st_size < 200_000
+    assert Image.open(io.BytesIO(file.read_bytes())).width > 800
+
+
+def test_a_page_without_results_lists_all_rows():
+  page = paper_page.render([])
+  for paper in PAPERS.values():
+    names = "; ".join(row.name for row in paper.rows)
+    assert f"Not trained yet: {names}." in page
