@@ -23,9 +23,9 @@ class ImagePyramid:
   """
 
   def __init__(self, image: UInt8[np.ndarray, "h w 3"]):
-    transposed = np.ascontiguousarray(image.swapaxes(0, 1))
     self.height, self.width = image.shape[:2]
-    self._halves = [Image.fromarray(transposed)]
+    transpose = Image.Transpose.TRANSPOSE
+    self._halves = [Image.fromarray(image).transpose(transpose)]
 
   def scaled(self, width: int, height: int) -> UInt8[np.ndarray, "w h 3"]:
     """Returns the image resized, columns before rows."""

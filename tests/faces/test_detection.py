@@ -198,4 +198,4 @@ def test_large_photos_are_searched_in_tiles(detector):
     detector.detect(np.full((600, 9000, 3), 90, np.uint8))
   finally:
     detector._networks._propose = propose
-  assert max(w * h for _, w, h, _ in sizes) <= 720 * 720
+  assert max(w * h for _, w, h, _ in sizes) <= 160 * 160
