@@ -28,6 +28,16 @@ def now() -> int:
   return peak() if kilobytes is None else 1024 * kilobytes
 
 
+def anonymous() -> int:
+  """Returns the resident memory without mapped files, in bytes.
+
+  Pages of files that are mapped into memory are the kernel's to drop; outside
+  of Linux they count.
+  """
+  kilobytes = _status("RssAnon")
+  return now() if kilobytes is None else 1024 * kilobytes
+
+
 def _status(name: str) -> int | None:
   """Returns a value of /proc/self/status, in kilobytes."""
   with contextlib.suppress(OSError):

@@ -91,9 +91,11 @@ class ObjectFolder:
       found = self._files.find(self.url, detail=True, refresh=True)
     start = len(self.url.partition("://")[2]) + 1
     return {
-      name[start:]: ObjectInfo(int(info.get("size") or 0), _version(info))
+      name.lstrip("/")[start:]: ObjectInfo(
+        int(info.get("size") or 0), _version(info)
+      )
       for name, info in found.items()
-      if name[start:]
+      if name.lstrip("/")[start:]
     }
 
   def read(self, name: str) -> bytes | None:

@@ -27,6 +27,8 @@ UPLOAD_SECONDS = 10.0  # between two looks at what has changed
 _FINAL_TRIES = 3
 # Where complete checkpoints lie, in the order in which they are uploaded.
 _PARENTS = ("checkpoints/best", "checkpoints")
+Version = tuple[int, int]  # of a file: its size and time
+Identity = tuple[int, int]  # of a folder: its inode, and when it was renamed
 _NO_CHECKPOINT = re.compile(r"best$|\..*|.*\.orbax-checkpoint-tmp.*")
 
 
@@ -78,8 +80,9 @@ class _Mirror:
   ):
     self._remote, self._local, self._lease = remote, local, held
     self._snapshot = local.with_name("snapshot")
-    self._uploaded: dict[str, tuple[int, int]] = {}  # file -> size, time
-    self._checkpoints: set[str] = set()  # complete on the store
+    self._uploaded: dict[str, Version] = {}
+    # Complete on the store: name -> the local folder that it is a copy of.
+    self._checkpoints: dict[str, Identity] = {}
     self._left_over: list[str] = []  # incomplete there
     self._end = threading.Event()
 
@@ -92,7 +95,7 @@ class _Mirror:
       complete, incomplete = whole_folders.find(names, parent)
       for folder, objects in complete.items():
         if not _NO_CHECKPOINT.match(folder):
-          self._checkpoints.add(f"{parent}/{folder}")
+          self._checkpoints[f"{parent}/{folder}"] = (0, 0)
           if not folder.startswith("damaged-"):
             wanted += objects
       self._left_over += [
@@ -107,6 +110,7 @@ class _Mirror:
         f"cannot read {self._remote.url}: {e} was deleted meanwhile; run the"
         " command again"
       ) from e
+    self._checkpoints |= _complete_checkpoints(self._local)
 
   @contextlib.contextmanager
   def uploading(self) -> Iterator[None]:
@@ -166,35 +170,29 @@ class _Mirror:
         if name not in checkpoints:
           whole_folders.delete(self._remote / name)
       self._left_over = []
-      for name in checkpoints:
-        if name not in self._checkpoints:
+      for name, identity in checkpoints.items():
+        if self._checkpoints.get(name) != identity:
           whole_folders.upload(self._snapshot / name, self._remote / name)
-          self._checkpoints.add(name)
-      for name in self._checkpoints - set(checkpoints):
+          self._checkpoints[name] = identity
+      for name in self._checkpoints.keys() - checkpoints.keys():
         if "/damaged-" not in name:
           whole_folders.delete(self._remote / name)
-          self._checkpoints.remove(name)
+          del self._checkpoints[name]
     finally:
       shutil.rmtree(self._snapshot, ignore_errors=True)
 
-  def _take_snapshot(self) -> tuple[dict[str, tuple[int, int]], list[str]]:
+  def _take_snapshot(self) -> tuple[dict[str, Version], dict[str, Identity]]:
     """Links everything to another folder, where it cannot vanish.
 
     Returns:
-      The files to upload, with size and time; the checkpoints, in the order of
-      `_PARENTS`.
+      The files to upload; the checkpoints, in the order of `_PARENTS`.
     """
     while True:
       shutil.rmtree(self._snapshot, ignore_errors=True)
       try:
-        # First the latest ones, so that no best one is missing that these need.
-        found = {
-          parent: _complete_checkpoints(self._local, parent)
-          for parent in reversed(_PARENTS)
-        }
-        checkpoints = [name for parent in _PARENTS for name in found[parent]]
-        for name in checkpoints:
-          if name not in self._checkpoints:
+        checkpoints = _complete_checkpoints(self._local)
+        for name, identity in checkpoints.items():
+          if self._checkpoints.get(name) != identity:
             shutil.copytree(
               self._local / name, self._snapshot / name, copy_function=os.link
             )
@@ -202,7 +200,7 @@ class _Mirror:
       except (FileNotFoundError, shutil.Error):
         continue  # A checkpoint was deleted meanwhile: there is a newer one.
 
-  def _copy_changed_files(self) -> dict[str, tuple[int, int]]:
+  def _copy_changed_files(self) -> dict[str, Version]:
     changed = {}
     for name in whole_folders.file_names(self._local):
       top, path = name.partition("/")[0], self._local / name
@@ -217,12 +215,18 @@ class _Mirror:
     return changed
 
 
-def _complete_checkpoints(local: Path, parent: str) -> list[str]:
-  folder = local / parent
-  if not folder.is_dir():
-    return []
-  return sorted(
-    f"{parent}/{path.name}"
-    for path in folder.iterdir()
-    if path.is_dir() and not _NO_CHECKPOINT.match(path.name)
-  )
+def _complete_checkpoints(local: Path) -> dict[str, Identity]:
+  """Returns the names of all complete checkpoints, in the order of `_PARENTS`.
+
+  The latest ones are listed first, so that no best one is missing which these
+  refer to.
+  """
+  found: dict[str, dict[str, Identity]] = {}
+  for parent in reversed(_PARENTS):
+    found[parent] = {}
+    folder = local / parent
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+      if path.is_dir() and not _NO_CHECKPOINT.match(path.name):
+        stat = path.stat()
+        found[parent][f"{parent}/{path.name}"] = stat.st_ino, stat.st_ctime_ns
+  return {name: i for p in _PARENTS for name, i in found[p].items()}

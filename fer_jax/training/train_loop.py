@@ -128,7 +128,7 @@ def _train_in(
     logger.progress.write(summary.opening(experiment, shown, loop, weights))
     del weights
     for text in warnings:
-      logger.warn(loop, text)
+      logger.warn(loop, text.replace(str(workdir), shown))
     stop = stack.enter_context(StopRequest(config.max_minutes))
     evaluator = Evaluator(experiment)
     run = Run(
