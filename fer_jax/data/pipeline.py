@@ -14,11 +14,16 @@ import grain
 import numpy as np
 from jaxtyping import Int32
 
+from fer_jax.data.parallel import num_cores
 from fer_jax.data.splits import Split
 from fer_jax.errors import UserError, choose, require
 
 DATA_LOADERS = ("in_memory", "streaming")
 Batch = dict[str, np.ndarray]
+
+# Of the streaming loader. Each thread holds a batch, whatever the bytes.
+_MAX_READERS = 8
+_PREFETCHED_BYTES = 512 << 20
 
 
 class BatchOrder:
@@ -105,9 +110,15 @@ def training_batches(
     batches = batches.map(lambda indices: {"index": indices})
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=0)))
   batches = batches.map(functools.partial(_read, split))
+  num_threads = min(_MAX_READERS, max(2, num_cores()))
+  image = split.read(np.arange(1))["image"]
+  prefetched = _PREFETCHED_BYTES // (len(order[0]) * image.nbytes)
   return iter(
     batches.to_iter_dataset(
-      grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+      grain.ReadOptions(
+        num_threads=num_threads,
+        prefetch_buffer_size=min(8, max(num_threads, prefetched)),
+      )
     )
   )
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
+from fer_jax.data import records
 from fer_jax.errors import UserError
 
 Arrays = dict[str, np.ndarray]
@@ -54,18 +55,8 @@ class Split:
     indices = np.asarray(indices)
     if self.places is not None:
       indices = self.places[indices]
-    records = self.source.__getitems__([int(i) for i in indices])
-    features = self.source.dataset_info.features
-    target = features["target"]
-    soft = np.issubdtype(target.np_dtype, np.floating)
-    targets = _stack(
-      records, "target", target.shape, np.float32 if soft else np.int32
-    )
-    return {
-      "image": _stack(records, "image", features["image"].shape, np.uint8),
-      "target": self._renumbered(targets),
-      "row": _stack(records, "row", (), np.int32),
-    }
+    arrays = records.read(self.source, indices)
+    return arrays | {"target": self._renumbered(arrays["target"])}
 
   def arrays(self) -> Arrays:
     """Returns the whole split, as `read` does; cached and read-only."""
@@ -120,7 +111,15 @@ class Split:
 
   @functools.cached_property
   def _arrays(self) -> Arrays:
-    arrays = self.read(np.arange(len(self)))
+    empty = self.read(np.arange(0))
+    arrays = {
+      name: np.empty((len(self), *array.shape[1:]), array.dtype)
+      for name, array in empty.items()
+    }
+    for start in range(0, len(self), _CHUNK):
+      stop = min(start + _CHUNK, len(self))
+      for name, part in self.read(np.arange(start, stop)).items():
+        arrays[name][start:stop] = part
     for array in arrays.values():
       array.flags.writeable = False
     return arrays
@@ -264,13 +263,3 @@ def fingerprint_of(digests: Iterable[bytes]) -> str:
 def _digests(arrays: Arrays) -> list[bytes]:
   pairs = zip(arrays["image"], arrays["target"], strict=True)
   return [example_digest(image, target) for image, target in pairs]
-
-
-def _stack(
-  records: list[dict[str, Any]], key: str, shape: tuple[int, ...], dtype: type
-) -> np.ndarray:
-  """Stacks one feature of the records; there may be no records."""
-  out: np.ndarray = np.empty((len(records), *shape), dtype)
-  for i, record in enumerate(records):
-    out[i] = record[key]
-  return out

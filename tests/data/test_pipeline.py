@@ -1,6 +1,7 @@
 """Batches: every row in its place, the same from both feeds, resumable."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_releases import challenge_csv, make_faces
 
-from fer_jax.data import load, pipeline
+from fer_jax.data import load, pipeline, records
 from fer_jax.errors import UserError
 
 NUM_TRAIN, NUM_VALIDATION = 23, 10
@@ -339,3 +340,20 @@ def test_batch_that_does_not_divide_over_processes_is_refused(train):
       UserError, match="batch_size=4 must be a multiple of 3 processes"
     ):
       make()
+
+
+def test_a_process_reads_its_share_a_few_batches_ahead(train, monkeypatch):
+  read, real = [], records.read
+
+  def counted(source, indices):
+    read.extend(map(int, indices))
+    return real(source, indices)
+
+  order = order_of(num_epochs=50, process_index=1, process_count=2)
+  batches = pipeline.training_batches(train, order, "streaming")
+  monkeypatch.setattr(records, "read", counted)
+  next(batches)
+  time.sleep(0.2)  # Threads read ahead as far as they are going to.
+  share = np.concatenate([order[i] for i in range(8 + 2)])
+  assert BATCH_SIZE // 2 <= len(read) <= len(share)
+  assert sorted(read) == sorted(map(int, share[: len(read)]))

@@ -57,10 +57,10 @@ def s3(_s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
   monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
   monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
   monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-  files = fsspec.filesystem("s3")
-  files.clear_instance_cache()
-  files = fsspec.filesystem("s3")
+  files = fsspec.filesystem(
+    "s3", key="test", secret="test", endpoint_url=_s3_server
+  )
   files.mkdir(BUCKET)
   yield f"s3://{BUCKET}"
-  fsspec.filesystem("s3", skip_instance_cache=True).rm(BUCKET, recursive=True)
-  files.clear_instance_cache()
+  files.rm(BUCKET, recursive=True)
+  files.clear_instance_cache()  # The next one sees other variables.

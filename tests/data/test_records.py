@@ -1,0 +1,68 @@
+"""Records are read as tensorflow-datasets reads them."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from fer_jax.data import records
+from fer_jax.data.datasets.builder import FaceBuilder
+from fer_jax.data.splits import Split
+
+
+class Labels(FaceBuilder):
+  """Random color images with labels."""
+
+  VERSION = tfds.core.Version("1.0.0")
+  classes = ("a", "b", "c")
+  image_shape = (5, 4, 3)
+
+  def target(self, rng):
+    """Draws a label."""
+    return int(rng.integers(3))
+
+  def read_examples(self):
+    """Draws the examples."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(9, 5, 4, 3), dtype=np.uint8)
+    return {
+      "train": [(x, self.target(rng), 1000 * i) for i, x in enumerate(images)]
+    }
+
+
+class Distributions(Labels):
+  """The same with distributions."""
+
+  def target(self, rng):
+    """Draws a distribution."""
+    return rng.dirichlet(np.ones(3)).astype(np.float32)
+
+  def target_feature(self):
+    """Describes a distribution."""
+    return tfds.features.Tensor(shape=(3,), dtype=np.float32)
+
+
+@pytest.mark.parametrize("builder", [Labels, Distributions])
+def test_records_are_those_of_tensorflow_datasets(builder, tmp_path):
+  prepared = builder(data_dir=str(tmp_path)).prepare()
+  source = prepared.as_data_source("train")
+  order = [8, 0, 3, 3]
+  ours = records.read(source, np.array(order))
+  theirs = source.__getitems__(order)
+  for name, dtype in (("image", np.uint8), ("target", None), ("row", np.int32)):
+    expected = np.stack([record[name] for record in theirs])
+    np.testing.assert_array_equal(ours[name], expected)
+    assert dtype is None or ours[name].dtype == dtype
+  soft = builder is Distributions
+  assert ours["target"].dtype == (np.float32 if soft else np.int32)
+  empty = records.read(source, np.array([], int))
+  assert {name: len(x) for name, x in empty.items()} == dict.fromkeys(ours, 0)
+
+
+def test_a_whole_split_is_read_in_parts(tmp_path, monkeypatch):
+  prepared = Labels(data_dir=str(tmp_path)).prepare()
+  split = Split("train", prepared.as_data_source("train"))
+  whole = split.read(np.arange(9))
+  monkeypatch.setattr("fer_jax.data.splits._CHUNK", 4)
+  for name, array in split.arrays().items():
+    np.testing.assert_array_equal(array, whole[name])
+    assert not array.flags.writeable
