@@ -11,7 +11,8 @@ it is read.
 import json
 import pathlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from types import TracebackType
 from typing import Any
 
 import grain
@@ -251,6 +252,19 @@ class Checkpoints:
     variables |= {"params": tree["params"]} | averages
     return variables, restored.info
 
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    # A save that failed has been reported, or its cause is `error`.
+    with suppress(UserError) if error else nullcontext():
+      self.close()
+
   def close(self) -> None:
     """Waits until everything is written."""
     with _named_errors(self.directory):
@@ -279,7 +293,10 @@ def _manager(
     create=not read_only,
     # Called when all files are written, before the checkpoint is committed.
     async_options=ocp.AsyncOptions(
-      post_finalization_callback=lambda: _write_checksums(directory)
+      post_finalization_callback=lambda: _write_checksums(directory),
+      # In the background, a folder that cannot be made is an error only after
+      # five minutes of waiting for it.
+      create_directories_asynchronously=False,
     ),
   )
   return ocp.CheckpointManager(directory, options=options)

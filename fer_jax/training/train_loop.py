@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax.object_stores import run_mirror, urls
-from fer_jax.training import flat_params, resuming
+from fer_jax.training import flat_params, rescue, resuming
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
 from fer_jax.training.experiment import Experiment, create_experiment
@@ -45,6 +45,7 @@ class Run:
   logger: RunLogger  # progress, metric files and curves
   stop: StopRequest  # notes signals and the time limit
   evaluator: Evaluator
+  config: ConfigDict  # as in config.json
 
 
 def train_and_evaluate(
@@ -108,8 +109,9 @@ def _train_in(
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(claim(workdir, config, jax.process_index() == 0))
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-    stack.callback(checkpoints.close)
+    checkpoints = stack.enter_context(
+      Checkpoints(workdir, config.checkpoint.keep)
+    )
     batches = TrainBatches(experiment)
     warnings = checkpoints.set_aside_damaged()
     if checkpoints.latest_step is None:
@@ -132,7 +134,15 @@ def _train_in(
     stop = stack.enter_context(StopRequest(config.max_minutes))
     evaluator = Evaluator(experiment)
     run = Run(
-      experiment, workdir, loop, checkpoints, batches, logger, stop, evaluator
+      experiment,
+      workdir,
+      loop,
+      checkpoints,
+      batches,
+      logger,
+      stop,
+      evaluator,
+      config,
     )
     state = train_epochs(run, state, after_epoch)
     return evaluate_best(run, state, evaluate_test)
@@ -268,9 +278,10 @@ def end_epoch(
     state = state.replace(opt_state=opt_state)
   state = experiment.unfreeze(state, loop.epoch)
   if is_best:
-    run.checkpoints.save_best(
-      loop.step, parallel.fetch(variables), checkpoint_info(run)
-    )
+    with rescue.if_removed(run, state):
+      run.checkpoints.save_best(
+        loop.step, parallel.fetch(variables), checkpoint_info(run)
+      )
   save_checkpoint(run, state)
   logger.show_epoch()
   return state, {"epoch": loop.epoch, **metrics}
@@ -289,9 +300,10 @@ def save_checkpoint(run: Run, state: TrainState) -> None:
   if run.loop.metrics.count:
     run.logger.means(run.loop, run.loop.metrics)
   host_state = run.experiment.parallel.fetch(state)
-  run.checkpoints.save(
-    run.loop.step, host_state, run.batches.iterator, checkpoint_info(run)
-  )
+  with rescue.if_removed(run, state):
+    run.checkpoints.save(
+      run.loop.step, host_state, run.batches.iterator, checkpoint_info(run)
+    )
 
 
 def checkpoint_info(run: Run) -> dict[str, Any]:
@@ -304,7 +316,8 @@ def evaluate_best(
 ) -> TrainResult:
   """Evaluates the best epoch, on the test split for the first time."""
   experiment = run.experiment
-  best, _ = run.checkpoints.restore_variables("best")
+  with rescue.if_removed(run, state):
+    best, _ = run.checkpoints.restore_variables("best")
   best = flat_params.pack_as(state.eval_variables(), best)
   variables = experiment.parallel.replicate(best)
   scores = {"validation": run.evaluator(variables, "validation")}

@@ -91,6 +91,8 @@ def test_metrics_that_cannot_be_written_are_kept_for_later(
   real = writer._lines._file
 
   class Full:
+    fileno = real.fileno
+
     def write(self, data: bytes) -> int:
       if len(data) > 5:
         return real.write(data[:5]) or 0

@@ -125,6 +125,10 @@ class MetricWriter:
     except UserError as e:
       self._stop_events(e)
 
+  def contents(self) -> bytes:
+    """Returns what metrics.jsonl holds, even if it was removed."""
+    return self._lines.contents() if self._lines else b""
+
   def _stop_events(self, error: UserError) -> None:
     """Goes on without TensorBoard's file, which cannot be written."""
     if self._events is not None:
@@ -233,15 +237,36 @@ class _File:
     self._unwritten = b""  # what a full disk did not take yet
     with _explained(path):
       path.parent.mkdir(exist_ok=True)
-      self._file = open(path, "ab", buffering=0)
+      self._file = open(path, "a+b", buffering=0)
 
   def append(self, data: bytes) -> None:
     """Writes data; what cannot be written is tried again the next time."""
     self._unwritten += data
     with _explained(self._path):
+      if os.fstat(self._file.fileno()).st_nlink == 0:
+        self._restore()
       while self._unwritten:  # A disk that is nearly full writes a part.
         written = self._file.write(self._unwritten)
         self._unwritten = self._unwritten[written:]
+
+  def contents(self) -> bytes:
+    """Returns what was written, even if the file was removed."""
+    self._file.seek(0)
+    return self._file.read()
+
+  def _restore(self) -> None:
+    """Writes the file again that another program removed."""
+    if not self._path.exists():
+      with atomic_write(self._path) as draft:
+        draft.write_bytes(self.contents())
+      warnings.warn(
+        f"{self._path} was removed while the run wrote to it: its contents were"
+        " written again",
+        FutureWarning,
+        stacklevel=4,
+      )
+    removed, self._file = self._file, open(self._path, "a+b", buffering=0)
+    removed.close()
 
   def close(self) -> None:
     self._file.close()

@@ -161,6 +161,10 @@ class RunLogger:
     self._append(_summary(result, loop))
     return result
 
+  def metrics_so_far(self) -> bytes:
+    """Returns the contents of metrics.jsonl, even if it was removed."""
+    return self._writer.contents()
+
   def warn(self, loop: LoopState, message: str) -> None:
     """Shows a warning, and writes it to metrics.jsonl."""
     self.progress.write(f"warning: {message}")

@@ -90,6 +90,10 @@ class EarlyStopping:
     """Whether patience has run out; never if it is 0."""
     return 0 < self._patience <= self._num_bad_epochs
 
+  def forget_best(self) -> None:
+    """Lets the next epoch be the best, since the best one's files are lost."""
+    self.best = self.best_epoch = None
+
   def state(self) -> dict[str, Any]:
     """Returns what a checkpoint stores: numbers and None."""
     return {
