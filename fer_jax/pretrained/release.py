@@ -1,9 +1,11 @@
 r"""Makes a released model of a run: smaller, calibrated, with its scores.
 
 python -m fer_jax.pretrained.release --workdir=runs/ferplus_resnet18-ferplus \
-  --name=ferplus-resnet18 [--folder=fer_jax/pretrained/weights]
+  --name=ferplus-resnet18 [--folder=fer_jax/pretrained/weights] \
+  [--page=docs/models/ferplus-resnet18.md]
 
-Reads the run's dataset for its validation split.
+Reads the run's dataset for its validation split. With --page, the scores of the
+file are written into that model card, as fer_jax.pretrained.card does.
 """
 
 import sys
@@ -22,7 +24,7 @@ from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, predictions
 from fer_jax.inference.trained_model import TrainedModel
-from fer_jax.pretrained import released
+from fer_jax.pretrained import card, released
 from fer_jax.training.runtime import startup
 
 CLASSIFIER = "fc"  # the last layer of the models that can be released
@@ -158,6 +160,7 @@ def define_flags() -> None:
   flags.DEFINE_string("workdir", None, "The run.", required=True)
   flags.DEFINE_string("name", None, "The released model's name.", required=True)
   flags.DEFINE_string("folder", str(released.WEIGHTS), "Where it is written.")
+  flags.DEFINE_string("page", "", "The model card; none if empty.")
   flags.DEFINE_string("manual_dir", None, "Where the release's files lie.")
   flags.DEFINE_string("data_dir", None, "Where prepared data lie.")
 
@@ -167,13 +170,11 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   startup.start()
-  info = release(
-    given.workdir,
-    given.name,
-    Path(given.folder).expanduser(),
-    manual_dir=given.manual_dir,
-    data_dir=given.data_dir,
-  )
+  folder = Path(given.folder).expanduser()
+  data = given.manual_dir, given.data_dir
+  info = release(given.workdir, given.name, folder, *data)
+  if given.page:
+    card.write(given.name, Path(given.page).expanduser(), folder, *data)
   found = info["validation"]
   print(
     f"{given.name}: temperature {info['temperature']:.3f}, accuracy"
