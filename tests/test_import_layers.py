@@ -9,6 +9,7 @@ ROOT = pathlib.Path(fer_jax.__file__).parent
 # From the lowest layer up; a layer imports itself and what is below it.
 LAYERS = [
   {
+    "checksums",
     "errors",
     "files",
     "fonts",

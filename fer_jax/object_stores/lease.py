@@ -31,6 +31,10 @@ EXPIRE_SECONDS = 60.0
 _POLL_SECONDS = 1.0
 
 
+class HeldError(UserError):
+  """Another process holds the lease."""
+
+
 class Lease:
   """The right to write to a folder on an object store."""
 
@@ -41,7 +45,7 @@ class Lease:
       folder: to be written.
 
     Raises:
-      UserError: another process holds it.
+      HeldError: another process does.
       StoreError: the folder cannot be read or written.
     """
     self._folder = folder
@@ -127,8 +131,8 @@ class Lease:
     except (ValueError, TypeError):
       return {"damaged": content.decode(errors="replace")}
 
-  def _held(self, name: str) -> UserError:
-    return UserError(
+  def _held(self, name: str) -> HeldError:
+    return HeldError(
       f"another process is training in {self._folder.url}"
       f" ({_described(self._read(name) or {})}): wait for it, or use another"
       " workdir"

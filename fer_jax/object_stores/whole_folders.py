@@ -9,6 +9,7 @@ that other tools copied has none, and is read.
 from collections.abc import Iterable
 from pathlib import Path
 
+from fer_jax.object_stores import lease
 from fer_jax.object_stores.objects import ObjectFolder
 
 INCOMPLETE = ".incomplete"
@@ -26,7 +27,7 @@ def upload(local: Path, remote: ObjectFolder) -> None:
     StoreError: it cannot be written; then the remote folder is incomplete.
   """
   names = file_names(local)
-  old = set(remote.list()) - set(names) - {INCOMPLETE}
+  old = _contents(remote) - set(names)
   remote.write(INCOMPLETE, b"")
   remote.delete(old)
   remote.upload(names, local)
@@ -39,7 +40,7 @@ def delete(remote: ObjectFolder) -> None:
   Raises:
     StoreError: it cannot be deleted; then it is incomplete.
   """
-  names = set(remote.list()) - {INCOMPLETE}
+  names = _contents(remote)
   if names:
     remote.write(INCOMPLETE, b"")
     remote.delete(names)
@@ -69,6 +70,15 @@ def find(
     if f"{parent}/{folder}/{INCOMPLETE}" in objects
   ]
   return {f: n for f, n in folders.items() if f not in incomplete}, incomplete
+
+
+def _contents(remote: ObjectFolder) -> set[str]:
+  """Returns the objects besides those that say who is writing what."""
+  return {
+    name
+    for name in remote.list()
+    if name != INCOMPLETE and not name.startswith(f"{lease.FOLDER}/")
+  }
 
 
 def file_names(folder: Path) -> list[str]:

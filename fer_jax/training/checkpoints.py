@@ -19,9 +19,9 @@ import grain
 import jax
 import orbax.checkpoint as ocp
 
+from fer_jax import checksums
+from fer_jax.checksums import Damage
 from fer_jax.errors import UserError
-from fer_jax.training import checksums
-from fer_jax.training.checksums import Damage
 from fer_jax.training.train_state import TrainState, Tree
 
 Info = dict[str, Any]  # can be written as JSON

@@ -11,6 +11,7 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.object_stores import whole_folders
 from fer_jax.object_stores.objects import ObjectFolder
 
 FIELDS = (
@@ -20,7 +21,7 @@ FIELDS = (
   "--config.dataset.num_validation=128",
   "--config.dataset.num_test=128",
   "--config.batch_size=32",
-  "--config.num_epochs=4",
+  "--config.num_epochs=16",
   "--config.model.widths=4",
   "--config.parallel=jit",
   "--config.checkpoint.every_steps=1",
@@ -86,7 +87,7 @@ def test_a_stopped_run_resumes_exactly(s3, fields, tmp_path, stop):
   process = start("train", *fields, f"--workdir={url}")
   folder, end = ObjectFolder(url), time.monotonic() + 200
   while time.monotonic() < end and process.poll() is None:
-    if any(n.startswith("checkpoints/") for n in folder.list()):
+    if whole_folders.find(folder.list(), "checkpoints")[0]:
       break
     time.sleep(0.1)
   process.send_signal(stop)

@@ -9,8 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fer_jax.data import views
+from fer_jax.data.datasets import remote_data
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import choose
+from fer_jax.object_stores import urls
 
 if TYPE_CHECKING:  # tensorflow-datasets takes seconds to import.
   from fer_jax.data.datasets.builder import FaceBuilder
@@ -63,7 +65,8 @@ def load(
     manual_dir: folder of the release's files, or such a file; "" is the manual
       folder of tensorflow-datasets, or else what was prepared before. Datasets
       that need no release ignore it.
-    data_dir: folder of prepared files; "" is tensorflow-datasets' folder.
+    data_dir: folder of prepared files, or its URL on an object store (see
+      `remote_data`); "" is tensorflow-datasets' folder.
     verify: compares the contents of the release with those that were prepared,
       and not only the sizes and times of its files.
     **options: options of the dataset, or of the view of it (see
@@ -79,9 +82,15 @@ def load(
   """
   options = {key: value for key, value in options.items() if value is not None}
   view = {key: options.pop(key) for key in views.OPTIONS if key in options}
+  urls.require_local(manual_dir, "dataset.manual_dir")
   builder = builder_class(name)(
-    manual_dir=manual_dir, data_dir=data_dir, **options
-  ).prepare(verify=verify)
+    manual_dir=manual_dir,
+    data_dir=remote_data.local_folder(data_dir),
+    **options,
+  )
+  remote_data.download(builder, data_dir)
+  builder = builder.prepare(verify=verify)
+  remote_data.upload(builder, data_dir)
   dataset = Dataset(
     name=name,
     class_names=builder.class_names,

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from fer_jax.data.parallel import map_in_order
 
 _CHEAP_BYTES = 16 << 20  # that are always read and compared
 _CHEAP_FILES = 1000
@@ -62,9 +63,8 @@ class SourceFiles:
     """
     digest = hashlib.sha256()
     items = sorted(self.files.items())
-    with ThreadPoolExecutor() as pool:
-      for file in pool.map(_digest, [path for _, path in items]):
-        digest.update(file)
+    for file in map_in_order(_digest, (path for _, path in items)):
+      digest.update(file)
     return digest.hexdigest()
 
   def record(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""SHA-256 checksums of a checkpoint's files.
+"""SHA-256 checksums of the files of a checkpoint, or of prepared data.
 
 `checksums.json` is written into the folder of a checkpoint before orbax commits
 it, so that a complete checkpoint always has one. Reading it again tells a
