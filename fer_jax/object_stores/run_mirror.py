@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fer_jax.errors import Interrupted, UserError
@@ -174,12 +174,23 @@ class _Mirror:
         if self._checkpoints.get(name) != identity:
           whole_folders.upload(self._snapshot / name, self._remote / name)
           self._checkpoints[name] = identity
-      for name in self._checkpoints.keys() - checkpoints.keys():
-        if "/damaged-" not in name:
-          whole_folders.delete(self._remote / name)
-          del self._checkpoints[name]
+      for name in self._replaced(checkpoints):
+        whole_folders.delete(self._remote / name)
+        del self._checkpoints[name]
     finally:
       shutil.rmtree(self._snapshot, ignore_errors=True)
+
+  def _replaced(self, checkpoints: Iterable[str]) -> list[str]:
+    """Returns the checkpoints of the store that have newer ones here.
+
+    If the local copy was removed, there are none, and nothing is deleted.
+    """
+    parents = {name.rpartition("/")[0] for name in checkpoints}
+    return [
+      name
+      for name in self._checkpoints.keys() - set(checkpoints)
+      if "/damaged-" not in name and name.rpartition("/")[0] in parents
+    ]
 
   def _take_snapshot(self) -> tuple[dict[str, Version], dict[str, Identity]]:
     """Links everything to another folder, where it cannot vanish.

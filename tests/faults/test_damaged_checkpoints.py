@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fer_jax.checksums import FILE
 from fer_jax.errors import UserError
 from fer_jax.training.checkpoints import Checkpoints
-from fer_jax.checksums import FILE
 from fer_jax.training.train_state import TrainState
 
 STEPS = (1, 2)

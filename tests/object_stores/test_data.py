@@ -1,5 +1,7 @@
 """Prepared data on a store: uploaded once, downloaded where they are not."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from fer_jax.data.datasets.synthetic_faces import SyntheticFaces
 from fer_jax.errors import UserError
 from fer_jax.object_stores.objects import ObjectFolder
 
-OPTIONS = {"num_train": 21, "num_validation": 7, "num_test": 7}
+OPTIONS: dict[str, Any] = {"num_train": 21, "num_validation": 7, "num_test": 7}
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_damaged_data_are_refused(url, tmp_path, monkeypatch):
   images(url)
   folder = ObjectFolder(url)
   (name,) = [n for n in folder.list() if "-train.array_record" in n]
-  content = bytearray(folder.read(name))
+  content = bytearray(folder.read(name) or b"")
   content[len(content) // 2] ^= 1
   folder.write(name, bytes(content))
   elsewhere(monkeypatch, tmp_path)

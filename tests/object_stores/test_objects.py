@@ -128,7 +128,9 @@ def test_a_lease_excludes_others_and_ends(folder, fast_leases):
 
 def test_of_two_at_once_never_both_hold_it(folder, fast_leases):
   for _ in range(5):
-    start, held, errors = threading.Barrier(3), [], []
+    start = threading.Barrier(3)
+    held: list[lease.Lease] = []
+    errors: list[UserError] = []
 
     def hold(start=start, held=held, errors=errors):
       start.wait()

@@ -1,5 +1,7 @@
 """Runs on a store in memory: train, resume, damage, evaluate, export."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import trained_run
 import fer_jax
 from fer_jax.errors import UserError
 from fer_jax.inference.trained_model import TrainedModel
-from fer_jax.object_stores import run_mirror
+from fer_jax.object_stores import run_mirror, urls
 from fer_jax.object_stores.objects import ObjectFolder, StoreError
 from fer_jax.training import initial_weights, train_loop
 from fer_jax.training.logging import metric_writer
@@ -51,7 +53,7 @@ def damage(workdir, start):
   folder = ObjectFolder(workdir)
   objects = {n: o for n, o in folder.list().items() if n.startswith(start)}
   name = max(objects, key=lambda name: objects[name].size)
-  content = bytearray(folder.read(name))
+  content = bytearray(folder.read(name) or b"")
   content[len(content) // 2] ^= 1
   folder.write(name, bytes(content))
   return name
@@ -135,6 +137,13 @@ def test_what_cannot_be_uploaded_is_kept(workdir, monkeypatch, tmp_path):
   (kept,) = tmp_path.glob("*/run")
   assert str(kept) in str(raised.value) and workdir in str(raised.value)
   assert (kept / "checkpoints" / "10").is_dir()
+
+
+def test_a_removed_copy_deletes_nothing(workdir):
+  names = set(ObjectFolder(workdir).list())
+  with run_mirror.opened(urls.to_path(workdir), write=True) as local:
+    shutil.rmtree(local)
+  assert set(ObjectFolder(workdir).list()) == names
 
 
 def test_there_is_no_run(memory_store):
