@@ -149,7 +149,10 @@ class Checkpoints:
     if checksums.exist(folder):
       return checksums.find_damage(folder)
     try:  # Written by an older version: read everything.
-      for path in (folder / "iterator").glob("*.json"):
+      iterators = [*(folder / "iterator").glob("*.json")]
+      if not iterators:  # Deleting it was interrupted.
+        return Damage(folder / "iterator", "missing file")
+      for path in iterators:
         json.loads(path.read_bytes())
       restored = self._latest.restore(
         step,
@@ -173,17 +176,17 @@ class Checkpoints:
       like: host arrays of the same shapes and types.
       iterator: over the same batches; None leaves it out.
     """
-    items = {
-      "state": ocp.args.StandardRestore(like),
-      "info": ocp.args.JsonRestore(),
-    }
-    if iterator is not None:
-      items["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
     with _named_errors(self.directory):
       folder = self.directory / str(self.latest_step) / "state"
       only_params = like.ema and _has_averages_of_params_only(folder)
       if only_params:
         like = like.replace(ema=like.ema["params"])
+      items = {
+        "state": ocp.args.StandardRestore(like),
+        "info": ocp.args.JsonRestore(),
+      }
+      if iterator is not None:
+        items["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
       restored = self._latest.restore(
         self.latest_step, args=ocp.args.Composite(**items)
       )

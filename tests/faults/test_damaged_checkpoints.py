@@ -133,6 +133,8 @@ def test_a_damaged_best_is_refused(workdir, injure, seed):
 @pytest.mark.parametrize("name", HARMLESS)
 def test_files_without_content_do_not_matter(workdir, injure, name):
   folder = workdir / "checkpoints" / "best" / "2"
+  if not (folder / name).exists():
+    pytest.skip(f"this version of orbax does not write {name}")
   injure(folder / name, random.Random(0))
   variables, info = Checkpoints(workdir).restore_variables("best")
   jax.tree.map(np.testing.assert_array_equal, variables["params"], params(2))
@@ -174,6 +176,14 @@ def test_an_old_checkpoint_that_cannot_be_read_is_set_aside(workdir):
   (folder / "info" / "metadata").write_bytes(b"{")
   checkpoints = Checkpoints(workdir)
   assert "unreadable" in checkpoints.set_aside_damaged()[0]
+  assert checkpoints.latest_step == 1
+
+
+def test_a_checkpoint_whose_deletion_was_interrupted_is_set_aside(workdir):
+  (workdir / "checkpoints" / "2" / FILE).unlink()
+  shutil.rmtree(workdir / "checkpoints" / "2" / "iterator")
+  checkpoints = Checkpoints(workdir)
+  assert "missing file" in checkpoints.set_aside_damaged()[0]
   assert checkpoints.latest_step == 1
 
 
