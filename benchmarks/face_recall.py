@@ -2,7 +2,7 @@ r"""Measures how many small faces are found in photos of several sizes.
 
 python benchmarks/face_recall.py PHOTO [--csv=face_recall.csv] \
   [--faces=24,40,60,80] [--photos=1000x750,1920x1080,4000x3000] [--count=30] \
-  [--min_face=24] [--detect_size=0]
+  [--detector=mtcnn] [--min_face=24] [--detect_size=0]
 
 PHOTO shows one face. It is cut out with its surroundings, resized so that the
 face has each height, and pasted into generated photos of each size. A face is
@@ -18,10 +18,9 @@ from absl import flags
 from jaxtyping import UInt8
 from PIL import Image
 
-from fer_jax.cli import app
+from fer_jax.cli import app, detector_flags
 from fer_jax.data import image_reader
 from fer_jax.errors import UserError
-from fer_jax.faces import detection
 
 _OVERLAP = 0.4
 _MARGIN = 0.6  # around the face, as a fraction of its height
@@ -36,8 +35,7 @@ def define_flags() -> None:
     "photos", "1000x750,1920x1080,4000x3000", "Widths and heights of photos."
   )
   flags.DEFINE_integer("count", 30, "Faces per photo.", lower_bound=1)
-  flags.DEFINE_float("min_face", 24, "Option of the detector.")
-  flags.DEFINE_integer("detect_size", 0, "Option of the detector.")
+  detector_flags.define()
   flags.DEFINE_string("csv", "", "A CSV file for the figures.")
 
 
@@ -46,14 +44,12 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   if len(argv) != 2:
     raise UserError("name one photo with one face")
-  detector = detection.create_detector(
-    min_face=given.min_face, detect_size=given.detect_size
-  )
+  detector = detector_flags.create()
   portrait = image_reader.read(Path(argv[1]).expanduser(), color=True)
   found = detector.detect(portrait)
   if len(found) != 1:
     raise UserError(f"{argv[1]} shows {len(found)} faces, not one")
-  rows = ["photo,face,faces,found,false,cpu_seconds,seconds"]
+  rows = ["detector,photo,face,faces,found,false,cpu_seconds,seconds"]
   for size in given.photos:
     width, height = (int(side) for side in size.split("x"))
     for face in map(int, given.faces):
@@ -66,7 +62,8 @@ def main(argv: Sequence[str]) -> None:
       hits = sum(_is_found(box, detected) for box in boxes)
       wrong = sum(not _is_found(box, boxes) for box in detected)
       rows.append(
-        f"{size},{face},{len(boxes)},{hits},{wrong},{cpu:.2f},{wall:.2f}"
+        f"{given.detector},{size},{face},{len(boxes)},{hits},{wrong},{cpu:.2f},"
+        f"{wall:.2f}"
       )
       print(
         f"{size:>10}  faces of {face:3} pixels: {hits} of {len(boxes)} found,"

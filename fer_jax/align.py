@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fer_jax.cli import app
+from fer_jax.cli import app, detector_flags
 from fer_jax.errors import UserError
 
 
@@ -32,10 +32,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "no_face", "skip", "Images without a face: skip | refuse | center."
   )
-  flags.DEFINE_float("min_face", 24, "Smallest face to find, pixels.")
-  flags.DEFINE_integer(
-    "detect_size", 0, "Shrinks photos to this side to search; 0: not."
-  )
+  detector_flags.define()
   flags.DEFINE_string("sheet", "", "PNG of some images before and after.")
 
 
@@ -52,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f"sheet={sheet} must end in .png")
   from fer_jax.data.image_inputs import list_inputs
   from fer_jax.data.preparation_progress import say
-  from fer_jax.faces import alignment, detection
+  from fer_jax.faces import alignment
   from fer_jax.output_folder import check_output, write_output
 
   inputs = list_inputs(
@@ -64,9 +61,7 @@ def main(argv: Sequence[str]) -> None:
     say(f"skipped {inputs.describe_skipped()}")
   counts = alignment.align_images(
     inputs.images,
-    detection.create_detector(
-      min_face=given.min_face, detect_size=given.detect_size
-    ),
+    detector_flags.create(),
     output,
     size=given.size,
     margin=given.margin,

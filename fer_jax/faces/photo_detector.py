@@ -1,14 +1,15 @@
-"""Finds faces in photos of any size with MTCNN (see `mtcnn`)."""
+"""Finds faces in photos of any size with a detector's networks."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from fer_jax.errors import UserError
+from fer_jax.faces.box_overlap import Boxes, Landmarks, Scores
 from fer_jax.faces.detection import Face
-from fer_jax.faces.mtcnn import Mtcnn
 
 # Images are enlarged until their shorter side has so many pixels: crops of 48
 # pixels, as FER2013's, are found more often.
@@ -19,35 +20,55 @@ _SHORTEST = 96
 # half of the faces that are tilted by 30.
 _TILT, _TILTED_SIZE = 30, 640
 
-# Below so many pixels, what looks like a face is often none (buttons, badges),
-# and may miss the score of 1 by half as much only.
+# Below so many pixels, what looks like a face is often none (buttons, badges):
+# some networks may miss the score of 1 by half as much only.
 _SMALL = 40
 
 
-class MtcnnDetector:
+class Networks(Protocol):
+  """What computes faces: `mtcnn.Mtcnn` or `centerface.CenterFace`.
+
+  Attributes:
+    min_score: that most boxes without a face do not reach.
+    strict_if_small: whether small faces may miss the score of 1 by half as
+      much only.
+  """
+
+  min_score: float
+  strict_if_small: bool
+
+  def __call__(
+    self, image: UInt8[np.ndarray, "h w 3"], min_face: float
+  ) -> tuple[Boxes, Landmarks, Scores]:
+    """Returns the faces that stand upright in an image."""
+    ...
+
+
+class PhotoDetector:
   """Finds faces of `min_face` pixels and more, with their eyes.
 
   Args:
+    networks: of the detector; threads may share them.
     min_face: height of the smallest faces to find, in pixels of the image. The
       search takes a fourth of the time with twice the height.
     detect_size: the longer side, in pixels, that larger images are shrunk to
       before the search; 0 searches them at full size. Faces that are smaller
       than `min_face` then are lost.
-    min_score: faces with a lower score are left out; all have 0.7 at least.
-      Faces of less than 40 pixels may miss 1 by half as much: the default is
-      0.8 for large and 0.9 for small ones.
+    min_score: faces with a lower score are left out; None is the networks'
+      own. With MTCNN all have 0.7 at least, and faces of less than 40 pixels
+      may miss 1 by half as much: 0.8 for large and 0.9 for small ones.
 
   Raises:
-    UserError: the extra `faces` is not installed, or an option is out of its
-      range.
+    UserError: an option is out of its range.
   """
 
   def __init__(
     self,
+    networks: Networks,
     *,
     min_face: float = 24,
     detect_size: int = 0,
-    min_score: float = 0.8,
+    min_score: float | None = None,
   ):
     if not 12 <= min_face < math.inf:
       raise UserError(f"min_face={min_face} must be at least 12 pixels")
@@ -55,9 +76,11 @@ class MtcnnDetector:
       raise UserError(
         f"detect_size={detect_size} must be at least 48 pixels, or 0"
       )
+    if min_score is None:
+      min_score = networks.min_score
     if not 0 <= min_score < 1:
       raise UserError(f"min_score={min_score} must be at least 0 and below 1")
-    self._networks = Mtcnn()
+    self._networks = networks
     self._min_face = min_face
     self._detect_size = detect_size
     self._min_score = min_score
@@ -118,7 +141,7 @@ class MtcnnDetector:
     ]
 
   def _score_needed(self, height: float) -> float:
-    if height >= _SMALL:
+    if height >= _SMALL or not self._networks.strict_if_small:
       return self._min_score
     return (1 + self._min_score) / 2
 
