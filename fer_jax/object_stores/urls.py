@@ -10,6 +10,7 @@ from fer_jax.errors import UserError
 
 PathLike = str | os.PathLike[str]
 
+_OTHER_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 # pathlib makes s3:/bucket of s3://bucket, which notebooks may pass.
 _URL = re.compile(r"(gs|s3):/{1,2}(?=[^/])")
 
@@ -30,11 +31,16 @@ def to_path(path: PathLike) -> Path:
     path: of this machine, which becomes a `pathlib.Path`, or a URL, which
       becomes an `epath.Path`. Only this package opens the latter.
 
+  Raises:
+    UserError: it is a URL of another kind.
+
   >>> str(to_path("s3://bucket/run") / "config.json")
   's3://bucket/run/config.json'
   """
   text = os.fspath(path)
   if not is_url(text):
+    if _OTHER_URL.match(text):
+      raise UserError(f"{text} is neither s3://, gs:// nor a folder")
     return Path(text).expanduser()
   return epath.Path(_URL.sub(r"\1://", text))
 

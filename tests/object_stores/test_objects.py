@@ -50,6 +50,11 @@ def test_other_paths_are_local(text):
   urls.require_local(text, "workdir")
 
 
+def test_other_urls_are_refused():
+  with pytest.raises(UserError, match="az://b/run is neither s3://, gs://"):
+    urls.to_path("az://b/run")
+
+
 def test_a_missing_package_is_one_line(monkeypatch):
   def missing(*args, **options):
     raise ImportError("Install s3fs to access S3")
