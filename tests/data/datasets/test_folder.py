@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -598,6 +599,40 @@ def test_an_interrupted_preparation_is_resumed(dirs, root, monkeypatch, capsys):
     dataset.split("train"), source_fingerprint=""
   )
   assert recomputed.fingerprint == dataset.split("train").fingerprint
+
+
+def test_a_killed_preparation_is_resumed(dirs, root, monkeypatch):
+  for i in range(40):
+    save(root / f"{'ab'[i % 2]}/{i:02}.png", grey(i))
+  shards = "fer_jax.data.datasets.record_writer._SHARD_BYTES"
+  code = f"""
+import os
+from unittest import mock
+from fer_jax.data import image_reader, load
+read_square, read = image_reader.read_square, []
+def killed(*args, **options):
+  read.append(args)
+  if len(read) == 30:
+    os.kill(os.getpid(), 9)
+  return read_square(*args, **options)
+with mock.patch("{shards}", 9000):
+  image_reader.read_square = killed
+  load("folder", **{dirs!r})
+"""
+  ended = subprocess.run([sys.executable, "-c", code], check=False)
+  assert ended.returncode == -9
+  monkeypatch.setattr(shards, 9000)
+  read_square, read = image_reader.read_square, []
+
+  def counted(path, size, *, color):
+    read.append(path.name)
+    return read_square(path, size, color=color)
+
+  monkeypatch.setattr(image_reader, "read_square", counted)
+  resumed = values(load("folder", **dirs))
+  assert 10 <= len(read) < 40  # Complete shards are not made again.
+  shutil.rmtree(dirs["data_dir"])
+  assert resumed == values(load("folder", **dirs))
 
 
 def test_a_full_disk_is_one_line(dirs, root):
