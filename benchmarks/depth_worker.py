@@ -16,6 +16,7 @@ from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
 from fer_jax.ops import convolution
 from fer_jax.training import compiled_steps
+from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
@@ -149,7 +150,7 @@ class Run:
       "image": rng.integers(256, size=(NUM_IMAGES, *shape), dtype=np.uint8),
       "target": rng.integers(NUM_CLASSES, size=NUM_IMAGES, dtype=np.int32),
     }
-    self.data = self.parallel.replicate(data)
+    self.data = self.parallel.replicate(arrange_split(data))
     key = jax.random.key(0)
     schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
     inputs = RunInputs(key, schedule, jnp.float32(0))

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.ops import convolution
+from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
 from fer_jax.training.split_evaluation import EvalStep
@@ -115,6 +116,8 @@ def lower_step(case: dict[str, Any]) -> Any:
   }
   batch = {"index": np.zeros(case["batch_size"], np.int32)}
   with _traced(case):
+    if not case["plain"]:
+      data = arrange_split(data)
     shapes = jax.eval_shape(lambda: step.init(inputs.rng, shape, inputs))
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     state, metrics = step.flatten(state), Metrics.zeros()

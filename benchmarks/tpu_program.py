@@ -5,9 +5,10 @@ python benchmarks/tpu_program.py [--models=resnet18,mobilenet*] \
   [--steps=training,evaluation] [--fresh] [--output=benchmarks/results]
 
 Needs the extra `aot`. On several chips the step is a `shard_map`; a `pmap`
-needs real devices. Per chip: FLOPs of the layers over XLA's count of them (what
-is less than 1 is padding and other work), memory, and the seconds that XLA's
-cost model estimates, with the utilization of the matrix units that follows.
+needs real devices. Per chip: FLOPs of the layers over XLA's count (above 1
+where a layer's count includes products with padding, which XLA leaves out),
+memory, and the time that XLA's cost model estimates, where it can, with the
+utilization of the matrix units that follows.
 These are estimates of a compiler, not times. Rows are written as they come,
 and a second call compiles only what is missing.
 """

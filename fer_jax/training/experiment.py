@@ -23,6 +23,7 @@ from fer_jax.training import (
   losses,
   overfit_check,
 )
+from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.loop_state import LoopState
 from fer_jax.training.optim import freezing, lr_multipliers, schedules
@@ -141,10 +142,7 @@ class Experiment:
     """Puts a split on every device; {} if batches carry the images."""
     if self.config.data_loader != "in_memory":
       return {}
-    arrays = split.arrays()
-    return self.parallel.replicate(
-      {name: arrays[name] for name in ("image", "target")}
-    )
+    return self.parallel.replicate(arrange_split(split.arrays()))
 
   @functools.cached_property
   def train_data(self) -> Tree:

@@ -8,6 +8,7 @@ import tiny_run
 
 from fer_jax.ops import convolution
 from fer_jax.training import (
+  batch_preparation,
   compiled_steps,
   experiment,
   flat_params,
@@ -189,3 +190,15 @@ def test_checkpoints_hold_the_tree_and_resume(tmp_path, prepared):
   np.testing.assert_allclose(
     packed.validation.loss, plain.validation.loss, rtol=0.05
   )
+
+
+def test_images_on_accelerators_are_rows(prepared):
+  """Every index gives the same image as on a CPU."""
+  parts = experiment.create_experiment(config(prepared))
+  split = parts.dataset.split("train")
+  index = np.array([3, 0, 7], np.int32)
+  with convolution.tracing_for("gpu"):
+    data = parts.device_data(split)
+  assert data["image"].rows.ndim == 2
+  images, _ = batch_preparation.gather(data, {"index": index})
+  np.testing.assert_array_equal(images, split.arrays()["image"][index])
