@@ -56,6 +56,7 @@ COLUMNS = (
   Column("x torch fp32", 18, _times("times_float32_pytorch")),
   Column("x best torch", 18, _times("times_best_pytorch")),
   Column("x plain Flax", 20, _times("times_flax")),
+  Column("1st step s", 10, lambda row: f"{row['first_step_s']:.1f}"),
   Column("memory MB", 9, lambda row: f"{row['peak_memory_bytes'] / 1e6:,.0f}"),
 )
 

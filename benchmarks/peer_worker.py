@@ -16,6 +16,7 @@ import numpy as np
 import workers
 
 NUM_CLASSES = 7
+NUM_IMAGES = 1024  # of the dataset on the device, in training
 TRAINING = "training"
 LATENCY = "inference 1"  # Waits for each call, else only for each repetition.
 CHECKED = 16  # number of images on which losses are compared
@@ -75,14 +76,21 @@ class Server:
       **peer.check(images, labels),
     }
 
-  def warm_up(self, work: str, seconds: float) -> int:
-    """Compiles; returns the number of steps in a repetition of that length."""
+  def warm_up(self, work: str, seconds: float) -> tuple[float, int]:
+    """Compiles.
+
+    Returns:
+      The seconds until the first step is done, preparation included; the number
+      of steps in a repetition of a length.
+    """
     self._work = work
+    started = time.perf_counter()
     self._peer.start(work)
     self._peer.reset_peak_memory()
     self._timed(1)
+    first = time.perf_counter() - started
     once = min(self._timed(1) for _ in range(2))
-    return max(1, min(1000, round(seconds / once)))
+    return first, max(1, min(1000, round(seconds / once)))
 
   def time(self, steps: int) -> float:
     """Returns the mean seconds per step, after one step of warm-up."""
@@ -111,6 +119,21 @@ def batch(size: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
   rng = np.random.default_rng(0)
   images = rng.random((size, image_size, image_size, 1), dtype=np.float32)
   return images, rng.integers(NUM_CLASSES, size=size)
+
+
+def training_data(
+  image_size: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns a dataset and the indices of a batch, as in `depth_worker.Run`.
+
+  Returns:
+    uint8 images `[n h w 1]`, labels `[n]`, indices `[b]`.
+  """
+  rng = np.random.default_rng(0)
+  shape = (NUM_IMAGES, image_size, image_size, 1)
+  images = rng.integers(256, size=shape, dtype=np.uint8)
+  labels = rng.integers(NUM_CLASSES, size=NUM_IMAGES)
+  return images, labels, rng.integers(NUM_IMAGES, size=batch_size)
 
 
 def images_of(work: str, batch_size: int) -> int:

@@ -3,7 +3,8 @@ r"""Times training and inference, interleaved with PyTorch and plain Flax.
 python benchmarks/peers.py [--models=resnet*,mobilenet*,bi_resnet_*,alexnet] \
   [--batch_size=64] [--inference=1,256] [--image_size=48] \
   [--dtypes=float32] [--torch_dtypes=float32,bfloat16] \
-  [--modes=eager,compiled] [--layouts=contiguous,channels_last] \
+  [--modes=eager,compiled,reduce-overhead,graph] \
+  [--layouts=contiguous,channels_last] \
   [--libraries=fer_jax,pytorch,flax] [--turns=7] [--seconds=1] \
   [--output=benchmarks/results]
 
@@ -13,23 +14,29 @@ compared. Each variant runs in a separate process; repetitions are interleaved,
 and all other processes are stopped meanwhile (on Linux). Ratios are computed
 per repetition; the best variant of a library has the lowest median. Libraries
 that are not installed are skipped (PyTorch: `pip install fer_jax[convert]`).
+Every training step gathers uint8 images by index from a dataset on the device.
+
+PyTorch's modes: eager; compiled (`torch.compile`); on NVIDIA GPUs also
+reduce-overhead (`torch.compile(mode="reduce-overhead")`) and graph (the whole
+eager step as one CUDA graph). By default, all that the machine can run.
 
 Deep models in all ten variants need about 20 GB of memory; `--layouts` and
 `--modes` select variants.
 """
 
 import itertools
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import peer_report
+import peer_variants
 import peer_worker
 import reporting
 import workers
 from absl import flags
+from peer_variants import DTYPES, Key
 from reporting import Row
 from timing import Timing
 from workers import Worker, WorkerError
@@ -38,17 +45,6 @@ from fer_jax import errors
 from fer_jax.cli import app
 
 MODELS = "resnet18,resnet50,mobilenet_v2"
-LIBRARIES = ("fer_jax", "pytorch", "flax")  # The first one writes the weights.
-DTYPES = ("float32", "bfloat16")
-MODES = ("eager", "compiled")
-LAYOUTS = ("contiguous", "channels_last")
-# Relative tolerances. Rounding switches single ReLUs on or off, which is
-# visible in the gradient of a deep network.
-LOSS_TOLERANCE = 1e-3
-GRADIENT_TOLERANCE = 2e-2
-
-# A library, a variant of it, and a dtype.
-Key = tuple[str, str, str]
 
 
 def define_flags() -> None:
@@ -65,11 +61,17 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     "image_size", 48, "Image size in pixels.", lower_bound=32
   )
-  flags.DEFINE_list("libraries", ",".join(LIBRARIES), "Libraries to compare.")
+  flags.DEFINE_list(
+    "libraries", ",".join(peer_variants.LIBRARIES), "Libraries to compare."
+  )
   flags.DEFINE_list("dtypes", "float32", "Dtypes of fer_jax and plain Flax.")
   flags.DEFINE_list("torch_dtypes", ",".join(DTYPES), "Dtypes of PyTorch.")
-  flags.DEFINE_list("modes", ",".join(MODES), "Modes of PyTorch.")
-  flags.DEFINE_list("layouts", ",".join(LAYOUTS), "Memory layouts of PyTorch.")
+  flags.DEFINE_list(
+    "modes", "", "Modes of PyTorch; empty for all that this machine can run."
+  )
+  flags.DEFINE_list(
+    "layouts", ",".join(peer_variants.LAYOUTS), "Memory layouts of PyTorch."
+  )
   flags.DEFINE_integer("turns", 7, "Repetitions.", lower_bound=1)
   flags.DEFINE_float(
     "seconds", 1.0, "Approximate length of a repetition.", lower_bound=0.0
@@ -83,18 +85,13 @@ def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   del argv
   given = flags.FLAGS
-  libraries = reporting.chosen("libraries", given.libraries, LIBRARIES)
-  torch = itertools.product(
-    reporting.chosen("modes", given.modes, MODES),
-    reporting.chosen("layouts", given.layouts, LAYOUTS),
-    reporting.chosen("torch_dtypes", given.torch_dtypes, DTYPES),
+  keys = peer_variants.chosen(
+    given.libraries,
+    given.dtypes,
+    given.torch_dtypes,
+    given.modes,
+    given.layouts,
   )
-  dtypes = reporting.chosen("dtypes", given.dtypes, DTYPES)
-  keys: list[Key] = [("fer_jax", "", dtype) for dtype in dtypes]
-  if "pytorch" in libraries:
-    keys += [("pytorch", f"{mode} {at}", dtype) for mode, at, dtype in torch]
-  if "flax" in libraries:
-    keys += [("flax", "", dtype) for dtype in dtypes]
   sizes = reporting.whole_numbers("inference", given.inference)
   case = {
     "batch_size": given.batch_size,
@@ -132,7 +129,7 @@ def measure(case: dict[str, Any], keys: Sequence[Key]) -> Iterator[list[Row]]:
     workers.ended([]) as started,
   ):
     peers, about = _start(case, keys, f"{folder}/weights", started)
-    check_equal(case["model"], about)
+    peer_variants.check_equal(case["model"], about)
     for work in case["works"]:
       yield _measure_work(case, peers, about, work)
 
@@ -179,34 +176,6 @@ def _start(
   return peers, about
 
 
-def check_equal(model: str, about: Mapping[Key, Mapping[str, Any]]) -> None:
-  """Checks that all variants compute the same as the first one.
-
-  Raises:
-    UserError: sizes differ, or losses or gradients by more than rounding.
-  """
-  first, ours = next(iter(about.items()))
-  for key, theirs in about.items():
-    if (
-      theirs["num_parameters"] != ours["num_parameters"]
-      or not math.isclose(theirs["loss"], ours["loss"], rel_tol=LOSS_TOLERANCE)
-      or not math.isclose(
-        theirs["gradient"], ours["gradient"], rel_tol=GRADIENT_TOLERANCE
-      )
-    ):
-      raise errors.UserError(
-        f"{model}: {key[0]} has {_describe(theirs)}, but {first[0]} has"
-        f" {_describe(ours)}: the models differ"
-      )
-
-
-def _describe(about: Mapping[str, Any]) -> str:
-  return (
-    f"{about['num_parameters']:,} parameters, loss {about['loss']:.6f} and a"
-    f" gradient of norm {about['gradient']:.5f}"
-  )
-
-
 def _name(case: Mapping[str, Any], key: Key) -> str:
   return f"{case['model']}: {' '.join(filter(None, key))}"
 
@@ -219,10 +188,13 @@ def _measure_work(
 ) -> list[Row]:
   """Times all variants, interleaved."""
   steps: dict[Key, int] = {}
+  first: dict[Key, float] = {}
   for key, worker in peers.items():
     reporting.progress(f"{_name(case, key)}, {work}: compiling ...")
     try:
-      steps[key] = worker.ask("warm_up", work=work, seconds=case["seconds"])
+      first[key], steps[key] = worker.ask(
+        "warm_up", work=work, seconds=case["seconds"]
+      )
     except WorkerError as e:
       reporting.skip(f"{_name(case, key)}, {work}", e)
   if not steps:
@@ -238,7 +210,11 @@ def _measure_work(
       raise errors.UserError(f"{_name(case, key)}, {work}: {e}") from e
   used = {key: peers[key].ask("memory") for key in steps}
   reporting.progress("")
-  return _rows(case, about, work, seconds, used)
+  more = {
+    key: {"peak_memory_bytes": used[key], "first_step_s": round(first[key], 3)}
+    for key in steps
+  }
+  return _rows(case, about, work, seconds, more)
 
 
 def _rows(
@@ -246,7 +222,7 @@ def _rows(
   about: Mapping[Key, Mapping[str, Any]],
   work: str,
   seconds: Mapping[Key, list[float]],
-  used: Mapping[Key, int],
+  more: Mapping[Key, Row],
 ) -> list[Row]:
   """Returns the rows of one kind of work, with ratios to the best peers."""
   timings = {key: Timing.of(values) for key, values in seconds.items()}
@@ -280,7 +256,7 @@ def _rows(
         "num_turns": timing.num_turns,
         "images_per_second": round(images / timing.median, 2),
         **ratios,
-        "peak_memory_bytes": used[key],
+        **more[key],
         **about[key],
         "torch_threads": reporting.physical_cores(),
         **reporting.machine("torch"),

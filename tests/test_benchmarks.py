@@ -17,6 +17,7 @@ import jax
 import op_shapes
 import ops
 import peer_report
+import peer_variants
 import peer_worker
 import peers
 import pytest
@@ -224,16 +225,19 @@ def test_unequal_work_is_refused():
   for change in ({"loss": 1.01}, {"gradient": 2.1}, {"num_parameters": 6}):
     about = {("fer_jax", "", "float32"): ours, key: ours | change}
     with pytest.raises(UserError, match="the models differ"):
-      peers.check_equal("resnet18", about)
+      peer_variants.check_equal("resnet18", about)
   about[key] = ours | {"loss": 1.00005, "gradient": 2.001}
-  peers.check_equal("resnet18", about)
+  peer_variants.check_equal("resnet18", about)
 
 
 @pytest.mark.parametrize(
   ("check", "message"),
   [
     (lambda: reporting.whole_numbers("devices", ["0"]), "devices=0 must be"),
-    (lambda: reporting.chosen("modes", ["fast"], peers.MODES), "compiled"),
+    (
+      lambda: reporting.chosen("modes", ["fast"], peer_variants.MODES),
+      "compiled",
+    ),
     (lambda: reporting.named_models(["no_such*"]), "resnet18"),
     (lambda: reporting.Table((), "/proc/no", "table"), "output=/proc/no"),
     (
