@@ -20,7 +20,7 @@ from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
-from fer_jax.training.runtime import startup
+from fer_jax.training.runtime import host_evaluation, startup
 from fer_jax.training.split_evaluation import EvalStep, make_eval_step
 from fer_jax.training.train_state import RunInputs
 from fer_jax.training.train_step import TrainStep
@@ -155,7 +155,8 @@ class Run:
     schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
     inputs = RunInputs(key, schedule, jnp.float32(0))
     init = jax.jit(lambda key, inputs: self.train_step.init(key, shape, inputs))
-    state = init(key, inputs)
+    traced = init.trace(key, inputs)
+    state = host_evaluation.evaluate(traced, key, inputs)
     self.state = self.parallel.replicate(self.train_step.flatten(state))
     self.inputs = self.parallel.replicate(inputs)
     self.metrics = self.parallel.replicate(Metrics.zeros())

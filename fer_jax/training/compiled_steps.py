@@ -49,8 +49,8 @@ class TrainPrograms:
 
 def compile_programs(
   experiment: Experiment, epoch: int, state: Tree, compiler: ParallelCompiler
-) -> TrainPrograms:
-  """Compiles the programs of training, and waits for all that `compiler` has.
+) -> Callable[[], TrainPrograms]:
+  """Starts to compile the programs of training.
 
   There is one program for single steps; with `steps_per_call` > 1 another one
   for that many. No further one is needed for the rest of an epoch.
@@ -58,51 +58,64 @@ def compile_programs(
   Args:
     experiment: the run's.
     epoch: finished epochs, on which it depends what is frozen.
-    state: on the devices; nothing is computed with it.
+    state: its shapes on the devices (`Experiment.placed_shapes`).
     compiler: compiles in threads.
+
+  Returns:
+    A function that waits for the programs and returns them.
   """
   parallel, step = experiment.parallel, experiment.train_step(epoch)
   data, inputs = experiment.train_data, experiment.device_inputs
   metrics = parallel.replicate(no_metrics())
-  observe = compiler.add("log", make_observe(parallel).lower(state, metrics))
   batch = example_batch(experiment)
+  arguments = state, metrics, data, parallel.shard(batch), inputs
+  one_step = _compile_step(parallel, step, arguments, compiler)
   steps_per_call = experiment.config.steps_per_call or 1
-  train_steps = None
+  several = None
   if steps_per_call > 1:
     stacked = jax.tree.map(lambda x: np.stack([x] * steps_per_call), batch)
     stacked = parallel.shard(stacked, stacked=True)
     lowered = make_train_steps(parallel, step).lower(
       state, metrics, data, stacked, inputs
     )
-    train_steps = compiler.add(f"{steps_per_call} training steps", lowered)
-  arguments = state, metrics, data, parallel.shard(batch), inputs
-  if convolution.platform() == "cpu":
-    lowered = _gradients(parallel, step).lower(*arguments)
-    gradients = compiler.add("gradients", lowered)
-    shapes, batch_stats, _ = lowered.out_info
-    lowered = _update(parallel, step).lower(state, shapes, batch_stats, inputs)
-    update = compiler.add("update", lowered)
-    compiler.wait()
-    train_step: Any = cpu.TwoProgramStep(gradients.result(), update.result())
-  else:
-    lowered = _train_step(parallel, step).lower(*arguments)
-    one_step = compiler.add("training step", lowered)
-    compiler.wait()
-    train_step = one_step.result()
+    several = compiler.add(f"{steps_per_call} training steps", lowered)
+  observe = compiler.add("log", make_observe(parallel).lower(state, metrics))
 
   def with_constants(program: Any) -> Callable[..., tuple[Tree, Tree]]:
     return lambda state, metrics, batch: program(
       state, metrics, data, batch, inputs
     )
 
-  return TrainPrograms(
-    train_step=with_constants(train_step),
-    train_steps=with_constants(
-      train_steps.result() if train_steps else train_step
-    ),
-    steps_per_call=steps_per_call,
-    observe=observe.result(),
-  )
+  def wait() -> TrainPrograms:
+    train_step = one_step()
+    train_steps = several.result() if several else train_step
+    return TrainPrograms(
+      train_step=with_constants(train_step),
+      train_steps=with_constants(train_steps),
+      steps_per_call=steps_per_call,
+      observe=observe.result(),
+    )
+
+  return wait
+
+
+def _compile_step(
+  parallel: DataParallel,
+  step: TrainStep,
+  arguments: tuple[Tree, ...],
+  compiler: ParallelCompiler,
+) -> Callable[[], Any]:
+  """Starts to compile a single step; returns a function that waits for it."""
+  if convolution.platform() != "cpu":
+    lowered = _train_step(parallel, step).lower(*arguments)
+    return compiler.add("training step", lowered).result
+  lowered = _gradients(parallel, step).lower(*arguments)
+  gradients = compiler.add("gradients", lowered)
+  shapes, batch_stats, _ = lowered.out_info
+  state, inputs = arguments[0], arguments[-1]
+  lowered = _update(parallel, step).lower(state, shapes, batch_stats, inputs)
+  update = compiler.add("update", lowered)
+  return lambda: cpu.TwoProgramStep(gradients.result(), update.result())
 
 
 def make_train_step(parallel: DataParallel, step: TrainStep) -> Any:

@@ -61,10 +61,6 @@ class DataParallel:
     mesh_devices = local if mode == "pmap" else np.array(jax.devices())
     self._num_local = 1 if mode == "jit" else len(local)
     self._mesh = Mesh(mesh_devices, (AXIS,))
-    self._copy_to_devices = jax.jit(
-      lambda x: jnp.broadcast_to(x, (self._num_local, *x.shape)),
-      out_shardings=NamedSharding(self._mesh, P(AXIS)),
-    )
 
   def __eq__(self, other: object) -> bool:
     return isinstance(other, DataParallel) and self.mode == other.mode
@@ -88,7 +84,32 @@ class DataParallel:
       return jax.device_put(tree, jax.local_devices()[0])
     if self.mode == "shard_map":
       return jax.device_put(tree, NamedSharding(self._mesh, P()))
-    return jax.tree.map(self._copy_to_devices, tree)
+    return jax.tree.map(self._stack, tree)
+
+  def _stack(self, x: Any) -> jax.Array:
+    """Puts an array on every local device, with a leading axis of them."""
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    host = np.asarray(jax.random.key_data(x) if is_key else x)
+    stacked = jax.device_put(
+      np.broadcast_to(host, (self._num_local, *host.shape)),
+      NamedSharding(self._mesh, P(AXIS)),
+    )
+    if not is_key:
+      return stacked
+    return jax.random.wrap_key_data(stacked, impl=jax.random.key_impl(x))
+
+  def replicated_shapes(self, tree: Tree) -> Tree:
+    """Returns what `replicate` makes of arrays of these shapes, as shapes."""
+
+    def replicated(x: Any) -> jax.ShapeDtypeStruct:
+      if self.mode == "pmap":
+        return jax.ShapeDtypeStruct((self._num_local, *x.shape), x.dtype)
+      sharding = None
+      if self.mode == "shard_map":
+        sharding = NamedSharding(self._mesh, P())
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree.map(replicated, tree)
 
   def fetch(self, tree: Tree) -> Tree:
     """Copies arrays of `replicate`, or a step's results, to the host.

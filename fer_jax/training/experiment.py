@@ -28,7 +28,7 @@ from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.loop_state import LoopState
 from fer_jax.training.optim import freezing, lr_multipliers, schedules
 from fer_jax.training.optim.freezing import Freezing
-from fer_jax.training.runtime.compilation import compile_in_thread
+from fer_jax.training.runtime import host_evaluation
 from fer_jax.training.train_state import RunInputs, TrainState, Tree
 from fer_jax.training.train_step import TrainStep
 
@@ -81,28 +81,31 @@ class Experiment:
   def init_state(
     self, weights: initial_weights.InitialWeights | None = None
   ) -> TrainState:
-    """Returns the state before the first step, on one device.
+    """Returns the state before the first step, on the host.
 
     Args:
       weights: replace randomly initialized parameters.
     """
-    init, shape = self.first_train_step.init, self.input_shape
-    # The program is not kept: it takes as much memory as the parameters.
-    jitted = jax.jit(lambda rng, inputs: init(rng, shape, inputs))
-    rng = jax.random.fold_in(jax.random.key(self.config.seed), 0)
-    # In a thread, since a signal would only be noticed after compilation.
-    compiled = compile_in_thread(jitted.lower(rng, self.inputs))
-    state = compiled(rng, self.inputs)
+    with host_evaluation.host_device():
+      rng = jax.random.fold_in(jax.random.key(self.config.seed), 0)
+    state = host_evaluation.evaluate(self._traced_init, rng, self.inputs)
     return weights.put(state) if weights else state
 
   def state_shapes(self, epoch: int = 0) -> TrainState:
     """Returns shapes and types of the state after `epoch` epochs."""
-    init = self.train_step(epoch).init
-    return jax.eval_shape(
-      lambda rng, inputs: init(rng, self.input_shape, inputs),
-      jax.random.key(0),
-      self.inputs,
-    )
+    step = self.train_step(epoch)
+    if step == self.first_train_step:
+      return self._traced_init.out_info
+    return self._trace_init(step).out_info
+
+  @functools.cached_property
+  def _traced_init(self) -> jax.stages.Traced:
+    """The initialization of the first step's state, traced once."""
+    return self._trace_init(self.first_train_step)
+
+  def _trace_init(self, step: TrainStep) -> jax.stages.Traced:
+    init = jax.jit(lambda rng, inputs: step.init(rng, self.input_shape, inputs))
+    return init.trace(jax.eval_shape(jax.random.key, 0), self.inputs)
 
   def place(self, state: TrainState, epoch: int) -> TrainState:
     """Puts a state on the devices, in the form that suits them.
@@ -112,6 +115,11 @@ class Experiment:
       epoch: finished epochs.
     """
     return self.parallel.replicate(self.train_step(epoch).flatten(state))
+
+  def placed_shapes(self, epoch: int) -> TrainState:
+    """Returns what `place` returns after `epoch` epochs, as shapes."""
+    shapes = self.train_step(epoch).flatten_shapes(self.state_shapes(epoch))
+    return self.parallel.replicated_shapes(shapes)
 
   def unfreeze(self, state: TrainState, epoch: int) -> TrainState:
     """Converts the state for the epochs after `epoch`, which may train more.
@@ -209,17 +217,18 @@ def create_experiment(config: ConfigDict) -> Experiment:
     jax.process_index(),
     jax.process_count(),
   )
-  inputs = RunInputs(
-    rng=jax.random.fold_in(jax.random.key(config.seed), 1),
-    schedule=schedules.create(
-      config.schedule,
-      config.optimizer.learning_rate,
-      batch_order.steps_per_epoch,
-      config.num_epochs,
-      config.optimizer.accumulate_steps,
-    ),
-    weight_decay=jnp.asarray(config.optimizer.weight_decay, jnp.float32),
-  )
+  with host_evaluation.host_device():
+    inputs = RunInputs(
+      rng=jax.random.fold_in(jax.random.key(config.seed), 1),
+      schedule=schedules.create(
+        config.schedule,
+        config.optimizer.learning_rate,
+        batch_order.steps_per_epoch,
+        config.num_epochs,
+        config.optimizer.accumulate_steps,
+      ),
+      weight_decay=jnp.asarray(config.optimizer.weight_decay, jnp.float32),
+    )
   options = config.model.to_dict()
   model = models.create(
     options.pop("name"),

@@ -17,6 +17,7 @@ from fer_jax.training import flat_params, rescue, resuming
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
 from fer_jax.training.experiment import Experiment, create_experiment
+from fer_jax.training.initial_weights import InitialWeights
 from fer_jax.training.logging import summary
 from fer_jax.training.logging.run_logger import RunLogger
 from fer_jax.training.loop_state import LoopState, crosses_multiple, no_metrics
@@ -46,6 +47,7 @@ class Run:
   stop: StopRequest  # notes signals and the time limit
   evaluator: Evaluator
   config: ConfigDict  # as in config.json
+  weights: InitialWeights | None = None  # of a new run, until it has its state
 
 
 def train_and_evaluate(
@@ -114,21 +116,20 @@ def _train_in(
     )
     batches = TrainBatches(experiment)
     warnings = checkpoints.set_aside_damaged()
+    state = None
     if checkpoints.latest_step is None:
       loop = LoopState.create(experiment.config)
       weights = weights or experiment.read_initial_weights()
-      state = experiment.init_state(weights)
     else:
       loop, state, changes = resuming.restore(experiment, checkpoints, batches)
       if changes:
         warnings.append(changes)
         if jax.process_index() == 0:
           write_config(workdir, config)
-    state = experiment.place(state, loop.epoch)
+      state = experiment.place(state, loop.epoch)
     logger = RunLogger(experiment, workdir, loop.step)
     stack.callback(logger.close)
     logger.progress.write(summary.opening(experiment, shown, loop, weights))
-    del weights
     for text in warnings:
       logger.warn(loop, text.replace(str(workdir), shown))
     stop = stack.enter_context(StopRequest(config.max_minutes))
@@ -143,15 +144,30 @@ def _train_in(
       stop,
       evaluator,
       config,
+      weights,
     )
+    del weights
     state = train_epochs(run, state, after_epoch)
     return evaluate_best(run, state, evaluate_test)
 
 
+def first_state(run: Run) -> TrainState:
+  """Initializes the state of a new run, and puts it on the devices."""
+  state = run.experiment.init_state(run.weights)
+  run.weights = None
+  return run.experiment.place(state, epoch=0)
+
+
 def train_epochs(
-  run: Run, state: TrainState, after_epoch: AfterEpoch
+  run: Run, state: TrainState | None, after_epoch: AfterEpoch
 ) -> TrainState:
-  """Trains and evaluates the epochs that are left."""
+  """Trains and evaluates the epochs that are left.
+
+  Args:
+    run: the run.
+    state: on the devices; None for a new run.
+    after_epoch: as in `train_and_evaluate`.
+  """
   config = run.experiment.config
   num_epochs, every = config.num_epochs, config.eval_every_epochs
   step, programs = None, None
@@ -162,7 +178,8 @@ def train_epochs(
       if programs:
         freezing = run.experiment.freezing.describe(run.loop.epoch)
         run.logger.progress.write(freezing)
-      programs = compile_all(run, state)
+      programs, state = compile_all(run, state)
+    assert state is not None
     state = train_epoch(run, programs, state)
     if (run.loop.epoch + 1) % every == 0 or run.loop.epoch + 1 == num_epochs:
       state, metrics = end_epoch(run, programs, state)
@@ -171,11 +188,18 @@ def train_epochs(
       state = skip_evaluation(run, state)
     if not run.loop.is_finished(num_epochs):
       stop_if_requested(run, state)
-  return state
+  return first_state(run) if state is None else state
 
 
-def compile_all(run: Run, state: TrainState) -> TrainPrograms:
-  """Compiles training and evaluation at the same time, before they are used."""
+def compile_all(
+  run: Run, state: TrainState | None
+) -> tuple[TrainPrograms, TrainState]:
+  """Compiles training and evaluation at the same time, before they are used.
+
+  Args:
+    run: the run.
+    state: None for that of a new run, which is initialized meanwhile.
+  """
   progress, epoch = run.logger.progress, run.loop.epoch
 
   def show(text: str) -> None:
@@ -188,10 +212,14 @@ def compile_all(run: Run, state: TrainState) -> TrainPrograms:
       progress.excluded(),
       ParallelCompiler(show) as compiler,
     ):
-      run.evaluator.compile(compiler, state.eval_variables(), "validation")
-      programs = compile_programs(run.experiment, epoch, state, compiler)
+      shapes = run.experiment.placed_shapes(epoch)
+      # First, what takes longest.
+      programs = compile_programs(run.experiment, epoch, shapes, compiler)
+      run.evaluator.compile(compiler, shapes.eval_variables(), "validation")
+      state = first_state(run) if state is None else state
+      compiler.wait()
       progress.write(compiler.describe())
-    return programs
+    return programs(), state
   except StopNow:
     stop_if_requested(run, state)
     raise
@@ -326,10 +354,15 @@ def evaluate_best(
   return run.logger.finish(run.loop, scores)
 
 
-def stop_if_requested(run: Run, state: TrainState) -> None:
-  """Saves and raises Interrupted, at a signal or when the time is over."""
+def stop_if_requested(run: Run, state: TrainState | None) -> None:
+  """Saves and raises Interrupted, at a signal or when the time is over.
+
+  Args:
+    run: the run.
+    state: None while it has not been initialized.
+  """
   if run.stop:
-    if run.loop.step:
+    if run.loop.step and state is not None:
       save_checkpoint(run, state)  # Does nothing if this step is saved already.
     run.checkpoints.close()
     message = summary.interrupted(run.loop, run.workdir)

@@ -274,11 +274,23 @@ class TrainStep:
     Args:
       state: host or device arrays.
     """
-    if not convolution.on_accelerator():
-      return state
-    if self.config.optimizer.name not in optimizers.ELEMENTWISE:
+    if not self._packs():
       return state
     return jax.device_get(state).packed(self._update_group)
+
+  def flatten_shapes(self, shapes: TrainState) -> TrainState:
+    """Returns what `flatten` makes of a state of these shapes, as shapes."""
+    if not self._packs():
+      return shapes
+    return jax.eval_shape(
+      lambda state: state.packed(self._update_group), shapes
+    )
+
+  def _packs(self) -> bool:
+    return (
+      convolution.on_accelerator()
+      and self.config.optimizer.name in optimizers.ELEMENTWISE
+    )
 
   def _update_group(self, path: str, param: Any) -> tuple[Any, ...]:
     """Returns what is equal for parameters that are updated alike."""

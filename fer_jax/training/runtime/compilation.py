@@ -106,15 +106,6 @@ class ParallelCompiler:
     self._show(f"compiling {', '.join(names)}: {seconds:.0f} s")
 
 
-def compile_in_thread(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-  """Compiles a program; a signal handler may raise meanwhile."""
-  pool = concurrent.futures.ThreadPoolExecutor(1)
-  try:
-    return pool.submit(lowered.compile).result()
-  finally:
-    pool.shutdown(wait=False)
-
-
 @functools.cache
 def _cache_hits() -> list[float]:
   """Returns the seconds saved by each program read from JAX's cache so far."""
