@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,8 @@ def predict_video(
 
   Args:
     predictor: classifies.
-    video: a file, or a URL (http, https) of one; live streams (rtsp, rtmp) are
-      watched as `predict_camera` does.
+    video: a file, or a URL (http, https) of one; live streams (rtsp, rtmp, and
+      http cameras that send JPEGs) are watched as `predict_camera` does.
     sampling: frames in which faces are looked for.
     detect: whether to look for faces; otherwise a frame is one.
     as_json: print JSON Lines, one object per frame, instead of a table.
@@ -57,10 +57,12 @@ def predict_video(
     UserError: it is no video, or parts of it cannot be read; then all others
       have their lines.
   """
-  if video_io.is_live(video):
+  sampling.check()
+  footage = video_io.open_video(video)
+  if footage.is_live:
     return _watch(
       predictor,
-      lambda: video_io.open_video(video),
+      footage,
       "stream_annotated.mp4",
       sampling=sampling,
       detect=detect,
@@ -68,14 +70,10 @@ def predict_video(
       csv=csv,
       annotate=annotate,
     )
-  sampling.check()
   counts = VideoCounts()
   drawn: dict[int, list[Prediction]] = {}
   inputs = [] if video_io.is_url(video) else [Path(video)]
   name = f"{video_io.stem(video)}_annotated.mp4"
-  output = OutputFolder(annotate, inputs) if annotate else None
-  if output:
-    output.path(name)  # Checked before anything is predicted.
 
   def frames(footage: Footage) -> Iterator[NamedImage]:
     for frame, wanted in sampling.mark(_progress(footage, "predicting")):
@@ -85,7 +83,10 @@ def predict_video(
         yield NamedImage(str(video), pixels, None, frame.number, frame.time)
 
   with contextlib.ExitStack() as stack:
-    footage = stack.enter_context(video_io.open_video(video))
+    stack.enter_context(footage)
+    output = OutputFolder(annotate, inputs) if annotate else None
+    if output:
+      output.path(name)  # Checked before anything is predicted.
     write = stack.enter_context(
       _writer(predictor, as_json=as_json, csv=csv, inputs=inputs)
     )
@@ -139,9 +140,10 @@ def predict_camera(
   Raises:
     UserError: there is no such camera, or it was disconnected.
   """
+  sampling.check()
   return _watch(
     predictor,
-    lambda: video_io.open_camera(camera),
+    video_io.open_camera(camera),
     f"webcam{camera}_annotated.mp4",
     sampling=sampling,
     detect=detect,
@@ -153,7 +155,7 @@ def predict_camera(
 
 def _watch(
   predictor: Predictor,
-  open_footage: Callable[[], Footage],
+  footage: Footage,
   name: str,
   *,
   sampling: Sampling,
@@ -162,12 +164,11 @@ def _watch(
   csv: Path | None,
   annotate: Path | None,
 ) -> VideoCounts:
-  """Predicts frames at once, and drops those that arrive meanwhile."""
-  sampling.check()
+  """Predicts frames at once, drops those that arrive meanwhile; closes it."""
   counts, busy_until = VideoCounts(), 0.0
   shown: list[Prediction] = []
   with contextlib.ExitStack() as stack:
-    footage = stack.enter_context(open_footage())
+    stack.enter_context(footage)
     video = None
     if annotate:
       path = stack.enter_context(OutputFolder(annotate).write(name))

@@ -62,11 +62,13 @@ class Footage:
     rate: frames per second by its header.
     num_frames: by its header; 0 where that does not say.
     damage: why parts were left out; "" if none were.
+    is_live: whether it goes on while it is read.
   """
 
-  def __init__(self, container: Any, name: str):
+  def __init__(self, container: Any, name: str, is_live: bool = False):
     self.name = name
     self.damage = ""
+    self.is_live = is_live
     self._container = container
     self._stream = container.streams.video[0]
     self._stream.thread_type = "AUTO"
@@ -136,11 +138,6 @@ def is_url(video: str | Path) -> bool:
   return _scheme(video) in _WEB + _LIVE
 
 
-def is_live(video: str | Path) -> bool:
-  """Returns whether a video is a stream that goes on while it is read."""
-  return _scheme(video) in _LIVE
-
-
 def stem(video: str | Path) -> str:
   """Returns a video's name without suffix.
 
@@ -173,17 +170,24 @@ def open_video(video: str | Path) -> Footage:
     # must not lead to other places.
     address = f"file:{video}"
     options["protocol_whitelist"] = "file"
+  started = time.monotonic()
   try:
     container = import_av().open(
       address, options=options, timeout=_TIMEOUT_SECONDS
     )
   except import_av().FFmpegError as e:
-    raise _no_video(name, reason(e)) from e
+    # FFmpeg calls what RTSP servers do not send invalid.
+    is_late = time.monotonic() - started >= _TIMEOUT_SECONDS
+    raise _no_video(name, _silence() if is_late else reason(e)) from e
   # FFmpeg plays text as well, as a terminal would.
   if not container.streams.video or container.format.name == "tty":
     container.close()
     raise _no_video(name, "it has no pictures")
-  return Footage(container, str(video))
+  # A film knows its length; cameras that send JPEGs over http have none.
+  is_live = _scheme(video) in _LIVE or (
+    is_url(video) and container.duration is None
+  )
+  return Footage(container, str(video), is_live)
 
 
 def _scheme(video: str | Path) -> str:
@@ -217,13 +221,19 @@ def open_camera(number: int) -> Footage:
       f"cannot open webcam={number}: {reason(e)}; connect it, close what"
       " else uses it, or give another number"
     ) from e
-  return Footage(container, f"webcam {number}")
+  return Footage(container, f"webcam {number}", is_live=True)
 
 
 def reason(error: Exception) -> str:
   """Returns what went wrong, without the number and the file's name."""
+  if isinstance(error, import_av().error.ExitError):  # PyAV's time limit
+    return _silence()
   said = getattr(error, "strerror", None) or str(error) or type(error).__name__
   return " ".join(said.split())
+
+
+def _silence() -> str:
+  return f"nothing arrived for {_TIMEOUT_SECONDS:g} s"
 
 
 def _no_video(name: str, why: str) -> UserError:
