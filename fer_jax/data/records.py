@@ -1,53 +1,108 @@
-"""Reads prepared records into arrays, without tensorflow-datasets' decoders.
+"""Reads prepared records into arrays.
 
-These take eight times the work per record, with Python's lock held, so that
-several threads that read could not keep up with a GPU.
+tensorflow-datasets' own data source starts threads for every batch and takes
+eight times the work to decode a record, with Python's lock held: threads that
+read could not keep up with a GPU.
 """
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 from jaxtyping import Integer
 from tensorflow_datasets.proto import tf_example_pb2
 
+# Records are read at random, so that what follows one is not read ahead.
+_OPTIONS = "readahead_buffer_size:0"
+_BUFFER_BYTES = 32 << 10
 
-def read(
-  source: Any, indices: Integer[np.ndarray, " b"]
-) -> dict[str, np.ndarray]:
-  """Reads records by their position.
 
-  Args:
-    source: tensorflow-datasets' data source of array_record files, as
-      `FaceBuilder` prepares them.
-    indices: positions, in any order; there may be none.
+class RecordFiles:
+  """The array_record files of a prepared split; for any number of threads."""
 
-  Returns:
-    `image` uint8 `[b h w c]`, `target` int32 `[b]` or float32 `[b k]`, and
-    `row` int32 `[b]`.
-  """
-  features = source.dataset_info.features
-  target = features["target"]
-  is_label = np.issubdtype(target.np_dtype, np.integer)
-  shape = features["image"].shape
-  count = len(indices)
-  images = np.empty((count, int(np.prod(shape))), np.uint8)
-  targets = np.empty(
-    (count, *target.shape), np.int32 if is_label else np.float32
-  )
-  rows = np.empty(count, np.int32)
-  places = [int(i) for i in indices]
-  records = source.data_source.__getitems__(places) if places else []
-  for i, record in enumerate(records):
-    feature = tf_example_pb2.Example.FromString(record).features.feature
-    image = feature["image"].bytes_list.value[0]
-    images[i] = np.frombuffer(image, np.uint8)
-    if is_label:
-      targets[i] = feature["target"].int64_list.value[0]
-    else:
-      targets[i] = feature["target"].float_list.value
-    rows[i] = feature["row"].int64_list.value[0]
-  return {
-    "image": images.reshape(count, *shape),
-    "target": targets,
-    "row": rows,
-  }
+  def __init__(self, info: tfds.core.DatasetInfo, split: str):
+    """Opens no file yet.
+
+    Args:
+      info: of a dataset that `FaceBuilder` has prepared.
+      split: its name.
+    """
+    files = info.splits[split]
+    self._paths = [str(path) for path in files.filepaths]
+    self._ends = np.cumsum(files.shard_lengths)
+    self._readers: list[Any] = [None] * len(self._paths)
+    self._lock = threading.Lock()
+    self._image_shape = info.features["image"].shape
+    target = info.features["target"]
+    self._is_label = np.issubdtype(target.np_dtype, np.integer)
+    self._target_shape = target.shape
+
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
+  def read(self, indices: Integer[np.ndarray, " b"]) -> dict[str, np.ndarray]:
+    """Reads records by their position.
+
+    Args:
+      indices: in any order; there may be none.
+
+    Returns:
+      `image` uint8 `[b h w c]`, `target` int32 `[b]` or float32 `[b k]`, and
+      `row` int32 `[b]`.
+
+    Raises:
+      IndexError: there is no such record.
+    """
+    indices = np.asarray(indices)
+    count, dtype = len(indices), np.int32 if self._is_label else np.float32
+    images = np.empty((count, int(np.prod(self._image_shape))), np.uint8)
+    targets = np.empty((count, *self._target_shape), dtype)
+    rows = np.empty(count, np.int32)
+    for i, record in zip(*self._records(indices), strict=True):
+      feature = tf_example_pb2.Example.FromString(record).features.feature
+      image = feature["image"].bytes_list.value[0]
+      images[i] = np.frombuffer(image, np.uint8)
+      if self._is_label:
+        targets[i] = feature["target"].int64_list.value[0]
+      else:
+        targets[i] = feature["target"].float_list.value
+      rows[i] = feature["row"].int64_list.value[0]
+    return {
+      "image": images.reshape(count, *self._image_shape),
+      "target": targets,
+      "row": rows,
+    }
+
+  def _records(
+    self, indices: Integer[np.ndarray, " b"]
+  ) -> tuple[list[int], list[bytes]]:
+    """Reads records file by file.
+
+    Returns:
+      The place of each in `indices`, and the records.
+    """
+    if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+      raise IndexError(f"records {indices} of {len(self)}")
+    files = np.searchsorted(self._ends, indices, side="right")
+    places: list[int] = []
+    records: list[bytes] = []
+    for file in np.unique(files):
+      of_file = np.flatnonzero(files == file)
+      start = self._ends[file - 1] if file else 0
+      records += self._read_file(file, (indices[of_file] - start).tolist())
+      places += of_file.tolist()
+    return places, records
+
+  def _read_file(self, file: int, positions: list[int]) -> Sequence[bytes]:
+    if self._readers[file] is None:
+      with self._lock:
+        if self._readers[file] is None:
+          self._readers[file] = array_record_module.ArrayRecordReader(
+            self._paths[file],
+            options=_OPTIONS,
+            file_reader_buffer_size=_BUFFER_BYTES,
+          )
+    return self._readers[file].read(positions)

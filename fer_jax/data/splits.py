@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from fer_jax.data import records
+from fer_jax.data.records import RecordFiles
 from fer_jax.errors import UserError
 
 Arrays = dict[str, np.ndarray]
@@ -23,8 +23,7 @@ class Split:
 
   Attributes:
     name: "train", "validation" or "test".
-    source: the data source of its array_record files (`len`, `[i]` and
-      `__getitems__([i, ...])`), which grain can read too.
+    source: the examples of its files.
     places: the positions in `source` of the split's examples, in order; None
       for all.
     classes: the classes of `source` that the split keeps, in their new order;
@@ -34,7 +33,7 @@ class Split:
   """
 
   name: str
-  source: Any
+  source: RecordFiles
   places: Int[np.ndarray, " n"] | None = None
   classes: Int[np.ndarray, " k"] | None = None
   source_fingerprint: str = ""
@@ -55,7 +54,7 @@ class Split:
     indices = np.asarray(indices)
     if self.places is not None:
       indices = self.places[indices]
-    arrays = records.read(self.source, indices)
+    arrays = self.source.read(indices)
     return arrays | {"target": self._renumbered(arrays["target"])}
 
   def arrays(self) -> Arrays:

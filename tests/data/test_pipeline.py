@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_releases import challenge_csv, make_faces
 
-from fer_jax.data import load, pipeline, records
+from fer_jax.data import load, pipeline
+from fer_jax.data.records import RecordFiles
 from fer_jax.errors import UserError
 
 NUM_TRAIN, NUM_VALIDATION = 23, 10
@@ -343,15 +344,15 @@ def test_batch_that_does_not_divide_over_processes_is_refused(train):
 
 
 def test_a_process_reads_its_share_a_few_batches_ahead(train, monkeypatch):
-  read, real = [], records.read
+  read, real = [], RecordFiles.read
 
-  def counted(source, indices):
+  def counted(self, indices):
     read.extend(map(int, indices))
-    return real(source, indices)
+    return real(self, indices)
 
   order = order_of(num_epochs=50, process_index=1, process_count=2)
   batches = pipeline.training_batches(train, order, "streaming")
-  monkeypatch.setattr(records, "read", counted)
+  monkeypatch.setattr(RecordFiles, "read", counted)
   next(batches)
   time.sleep(0.2)  # Threads read ahead as far as they are going to.
   share = np.concatenate([order[i] for i in range(8 + 2)])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from fer_jax.data import records
+from fer_jax.data.datasets import record_writer
 from fer_jax.data.datasets.builder import FaceBuilder
+from fer_jax.data.records import RecordFiles
 from fer_jax.data.splits import Split
 
 
@@ -42,25 +43,34 @@ class Distributions(Labels):
 
 
 @pytest.mark.parametrize("builder", [Labels, Distributions])
-def test_records_are_those_of_tensorflow_datasets(builder, tmp_path):
+def test_records_are_those_of_tensorflow_datasets(
+  builder, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(record_writer, "_SHARD_BYTES", 300)  # several files
   prepared = builder(data_dir=str(tmp_path)).prepare()
-  source = prepared.as_data_source("train")
+  files = RecordFiles(prepared.info, "train")
+  assert len(files) == 9
+  assert len(prepared.info.splits["train"].shard_lengths) > 1
   order = [8, 0, 3, 3]
-  ours = records.read(source, np.array(order))
-  theirs = source.__getitems__(order)
+  ours = files.read(np.array(order))
+  theirs = prepared.as_data_source("train").__getitems__(order)
   for name, dtype in (("image", np.uint8), ("target", None), ("row", np.int32)):
     expected = np.stack([record[name] for record in theirs])
     np.testing.assert_array_equal(ours[name], expected)
     assert dtype is None or ours[name].dtype == dtype
   soft = builder is Distributions
   assert ours["target"].dtype == (np.float32 if soft else np.int32)
-  empty = records.read(source, np.array([], int))
+  empty = files.read(np.array([], int))
+  with pytest.raises(IndexError):
+    files.read(np.array([0, 9]))
+  with pytest.raises(IndexError):
+    files.read(np.array([-1, 0]))
   assert {name: len(x) for name, x in empty.items()} == dict.fromkeys(ours, 0)
 
 
 def test_a_whole_split_is_read_in_parts(tmp_path, monkeypatch):
   prepared = Labels(data_dir=str(tmp_path)).prepare()
-  split = Split("train", prepared.as_data_source("train"))
+  split = Split("train", RecordFiles(prepared.info, "train"))
   whole = split.read(np.arange(9))
   monkeypatch.setattr("fer_jax.data.splits._CHUNK", 4)
   for name, array in split.arrays().items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_jax.data import views
 from fer_jax.data.datasets import remote_data
+from fer_jax.data.records import RecordFiles
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import choose
 from fer_jax.object_stores import urls
@@ -99,7 +100,7 @@ def load(
       {
         split: Split(
           split,
-          builder.as_data_source(split),
+          RecordFiles(builder.info, split),
           source_fingerprint=builder.fingerprints.get(split, ""),
         )
         for split in builder.info.splits
