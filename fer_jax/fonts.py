@@ -1,14 +1,17 @@
 """Fonts for class names of any script, in pictures and plots.
 
 Matplotlib brings DejaVu Sans (Latin, Greek, Cyrillic and more). For other
-scripts the system's fonts are searched; without one, classes are numbered.
+scripts the system's fonts are searched, then Noto Sans CJK (OFL) of the extra
+`cjk`: Chinese, Japanese and Korean. Without one, classes are numbered.
 """
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import unicodedata
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import ImageFont
@@ -16,7 +19,11 @@ from PIL import ImageFont
 from fer_jax.text_output import printable
 
 _DEFAULT = "DejaVu Sans"
-_HELP = "install a font that has them, such as Noto Sans CJK"
+_PACKAGE = "noto_cjk_sans_jp_regular"  # of the extra `cjk`
+_HELP = (
+  "install a font that has them, or for Chinese, Japanese and Korean: pip"
+  " install noto-cjk-sans-jp-regular"
+)
 
 
 class Font(NamedTuple):
@@ -147,7 +154,7 @@ def _fonts() -> tuple[Font, ...]:
   listed = {font.path: font for font in sorted(entries)}
   # Fonts that were installed after Matplotlib made its list.
   known = {str(e.fname) for e in font_manager.fontManager.ttflist}
-  for path in sorted(font_manager.findSystemFonts()):
+  for path in [*sorted(font_manager.findSystemFonts()), *_packaged_fonts()]:
     if path not in known:
       try:
         listed[path] = Font(path, font_manager.get_font(path).family_name)
@@ -155,6 +162,13 @@ def _fonts() -> tuple[Font, ...]:
       except (OSError, RuntimeError):  # damaged, or of bitmaps
         continue
   return Font(str(default), _DEFAULT), *listed.values()
+
+
+def _packaged_fonts() -> list[str]:
+  """Returns the font files of the extra `cjk`, none if it is not installed."""
+  spec = importlib.util.find_spec(_PACKAGE)
+  folders = spec.submodule_search_locations if spec else None
+  return [str(path) for f in folders or [] for path in Path(f).glob("*.otf")]
 
 
 @functools.cache

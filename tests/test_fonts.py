@@ -36,3 +36,35 @@ def test_emoji_are_dropped_where_the_rest_can_be_drawn():
 
 def test_names_that_would_become_one_are_numbered():
   assert fonts.drawn_names(["a \U0001fae8", "a"]) == ["#0", "#1"]
+
+
+def test_the_extra_draws_chinese_japanese_and_korean(monkeypatch, tmp_path):
+  if not fonts._packaged_fonts():
+    pytest.skip("the extra `cjk` is missing")
+  from matplotlib import font_manager
+
+  # A system without fonts: only what Matplotlib brings and the extra.
+  brought = [
+    entry
+    for entry in font_manager.fontManager.ttflist
+    if "mpl-data" in entry.fname
+  ]
+  monkeypatch.setattr(font_manager.fontManager, "ttflist", brought)
+  monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
+  caches = (fonts._fonts, fonts.drawable_labels)
+  for cache in caches:
+    cache.cache_clear()
+  names = ("高兴", "嬉しい", "행복", "sad")
+  try:
+    assert fonts.drawn_names(names) == list(names)
+    font = fonts.drawable_labels(names).font
+    assert font.family == "Noto Sans CJK JP"
+    masks = {bytes(font.at_size(20).getmask(name)) for name in names}
+    assert len(masks) == len(names)  # no boxes
+    with warnings.catch_warnings(), fonts.matplotlib_fonts(names):
+      warnings.simplefilter("error")
+      figure = plots.confusion_matrix(np.eye(4, dtype=int), names, False)
+      figure.savefig(tmp_path / "a.png")
+  finally:
+    for cache in caches:
+      cache.cache_clear()

@@ -133,6 +133,7 @@ def rtsp(path, *args):
     command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
   ) as server:
     try:
+      assert server.stdout is not None
       port = server.stdout.readline().strip()
       if not port:
         pytest.skip("GStreamer's RTSP server is not installed")
