@@ -57,6 +57,19 @@ def exist(folder: pathlib.Path) -> bool:
   return (folder / FILE).exists()
 
 
+def names(folder: pathlib.Path) -> list[str]:
+  """Returns the names of the files that have checksums.
+
+  Raises:
+    OSError: there are no checksums.
+    ValueError: they are damaged.
+  """
+  try:
+    return list(json.loads((folder / FILE).read_bytes())["sha256"])
+  except (TypeError, KeyError) as e:
+    raise ValueError(f"{folder / FILE} is damaged") from e
+
+
 def find_damage(folder: pathlib.Path) -> Damage | None:
   """Returns the first file that does not match its checksum.
 

@@ -9,14 +9,18 @@ latest one, each complete or ignored; deletions last.
 """
 
 import contextlib
+import errno
+import itertools
 import os
 import re
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fer_jax import checksums
 from fer_jax.errors import Interrupted, UserError
 from fer_jax.object_stores import lease, scratch, whole_folders
 from fer_jax.object_stores.objects import ObjectFolder, StoreError
@@ -25,6 +29,7 @@ from fer_jax.text_output import SafeStream
 
 UPLOAD_SECONDS = 10.0  # between two looks at what has changed
 _FINAL_TRIES = 3
+_MAX_SNAPSHOTS = 500
 # Where complete checkpoints lie, in the order in which they are uploaded.
 _PARENTS = ("checkpoints/best", "checkpoints")
 Version = tuple[int, int]  # of a file: its size and time
@@ -198,18 +203,20 @@ class _Mirror:
     Returns:
       The files to upload; the checkpoints, in the order of `_PARENTS`.
     """
-    while True:
+    for attempt in itertools.count(1):
       shutil.rmtree(self._snapshot, ignore_errors=True)
       try:
         checkpoints = _complete_checkpoints(self._local)
         for name, identity in checkpoints.items():
           if self._checkpoints.get(name) != identity:
-            shutil.copytree(
-              self._local / name, self._snapshot / name, copy_function=os.link
-            )
+            _link(self._local / name, self._snapshot / name)
         return self._copy_changed_files(), checkpoints
-      except (FileNotFoundError, shutil.Error):
-        continue  # A checkpoint was deleted meanwhile: there is a newer one.
+      except FileNotFoundError:
+        # A checkpoint was deleted meanwhile: there is a newer one.
+        if attempt == _MAX_SNAPSHOTS:
+          raise
+        time.sleep(0.01)
+    raise AssertionError("unreachable")
 
   def _copy_changed_files(self) -> dict[str, Version]:
     changed = {}
@@ -224,6 +231,27 @@ class _Mirror:
         shutil.copyfile(path, self._snapshot / name)
         changed[name] = version
     return changed
+
+
+def _link(source: Path, target: Path) -> None:
+  """Makes another folder of the same files.
+
+  Raises:
+    FileNotFoundError: files were deleted meanwhile.
+  """
+  names = whole_folders.file_names(source)
+  for name in names:
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
+    try:
+      os.link(source / name, target / name)
+    except FileNotFoundError:
+      raise
+    except OSError:  # A file system without links.
+      shutil.copyfile(source / name, target / name)
+  if source.name.isdigit():
+    missing = set(checksums.names(target)) - set(names)
+    if missing:
+      raise FileNotFoundError(errno.ENOENT, "deleted", str(source))
 
 
 def _complete_checkpoints(local: Path) -> dict[str, Identity]:

@@ -1,6 +1,8 @@
 """Runs on a store in memory: train, resume, damage, evaluate, export."""
 
 import shutil
+import threading
+import time
 
 import jax
 import numpy as np
@@ -137,6 +139,22 @@ def test_what_cannot_be_uploaded_is_kept(workdir, monkeypatch, tmp_path):
   (kept,) = tmp_path.glob("*/run")
   assert str(kept) in str(raised.value) and workdir in str(raised.value)
   assert (kept / "checkpoints" / "10").is_dir()
+
+
+def test_a_checkpoint_that_is_being_deleted_is_not_uploaded(workdir):
+  def finish(folder):
+    time.sleep(0.2)
+    shutil.rmtree(folder)
+
+  with run_mirror.opened(urls.to_path(workdir), write=True) as local:
+    partial = local / "checkpoints" / "6"
+    shutil.copytree(local / "checkpoints" / "5", partial)
+    shutil.rmtree(partial / "state")
+    deleting = threading.Thread(target=finish, args=(partial,))
+    deleting.start()
+  deleting.join()
+  assert not (ObjectFolder(workdir) / "checkpoints/6").list()
+  assert (ObjectFolder(workdir) / "checkpoints/5").list()
 
 
 def test_a_removed_copy_deletes_nothing(workdir):
