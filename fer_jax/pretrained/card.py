@@ -211,9 +211,9 @@ def _spaced(percent: str) -> str:
 
 
 def define_flags() -> None:
-  """Defines the command's flags."""
+  """Defines the flags that name a released model, its card and its data."""
   flags.DEFINE_string("name", None, "The released model.", required=True)
-  flags.DEFINE_string("page", None, "The model card.", required=True)
+  flags.DEFINE_string("page", "", "The model card.")
   flags.DEFINE_string("folder", str(released.WEIGHTS), "Of the released files.")
   flags.DEFINE_string("manual_dir", None, "Where the release's files lie.")
   flags.DEFINE_string("data_dir", None, "Where prepared data lie.")
@@ -223,6 +223,8 @@ def main(argv: Sequence[str]) -> None:
   """Writes the card that the flags name."""
   del argv
   given = flags.FLAGS
+  if not given.page:
+    raise UserError("page is not set: give the model card to write")
   startup.start()
   page = Path(given.page).expanduser()
   folder = Path(given.folder).expanduser()

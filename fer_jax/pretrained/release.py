@@ -158,11 +158,7 @@ def _log_softmax(
 def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_string("workdir", None, "The run.", required=True)
-  flags.DEFINE_string("name", None, "The released model's name.", required=True)
-  flags.DEFINE_string("folder", str(released.WEIGHTS), "Where it is written.")
-  flags.DEFINE_string("page", "", "The model card; none if empty.")
-  flags.DEFINE_string("manual_dir", None, "Where the release's files lie.")
-  flags.DEFINE_string("data_dir", None, "Where prepared data lie.")
+  card.define_flags()
 
 
 def main(argv: Sequence[str]) -> None:
