@@ -49,15 +49,17 @@ class ImagePyramid:
       side: of the squares.
     """
     longest = np.max(boxes[:, 2:] - boxes[:, :2], axis=1)
-    out = []
-    for box, length in zip(boxes, longest.tolist(), strict=True):
+    # One picture below the other: each would take longer to turn into bytes
+    # than to resize.
+    sheet = Image.new("RGB", (side, side * len(boxes)))
+    pairs = zip(boxes, longest.tolist(), strict=True)
+    for i, (box, length) in enumerate(pairs):
       index, picture = self._nearest(side / length)
       left, top, right, bottom = (box / 2**index).tolist()
       # Of the transposed image.
       box = top, left, bottom, right
-      out.append(_resized(picture, box, side).tobytes())
-    pixels = np.frombuffer(b"".join(out), np.uint8)
-    return normalized(pixels.reshape(-1, side, side, 3))
+      sheet.paste(_resized(picture, box, side), (0, side * i))
+    return normalized(np.asarray(sheet).reshape(-1, side, side, 3))
 
   def _nearest(self, scale: float) -> tuple[int, Image.Image]:
     """Returns the most often halved image that is not below a scale."""
