@@ -24,6 +24,7 @@ import tensorflow_datasets as tfds
 import timing
 from absl import flags
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 from reporting import Column, Row
 
 from fer_jax import recipes
@@ -89,22 +90,10 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   reporting.named_models([given.model])
   startup.start("off")
-  registry.DATASETS["noise"] = f"{__name__}:Noise"
   table = reporting.Table(COLUMNS, given.output, "streaming")
   with tempfile.TemporaryDirectory(prefix="streaming_") as folder:
-    config = recipes.get_config(
-      "resnet18",
-      {
-        "dataset": {
-          "name": "noise",
-          "data_dir": given.data_dir or folder,
-          "num_examples": given.examples,
-        },
-        "model": {"name": given.model},
-        "batch_size": given.batch_size,
-        "parallel": "jit",
-        "steps_per_call": 1,
-      },
+    config = noise_config(
+      given.model, given.batch_size, given.examples, given.data_dir or folder
     )
     table.add(loader_alone(config, given.steps))
     if given.turns:
@@ -112,7 +101,36 @@ def main(argv: Sequence[str]) -> None:
   table.finish(picture)
 
 
-def loader_alone(config: Any, num_steps: int) -> list[Row]:
+def noise_config(
+  model: str, batch_size: int, num_examples: int, data_dir: str
+) -> ConfigDict:
+  """Returns a configuration that trains on noise.
+
+  Args:
+    model: name of the model.
+    batch_size: images per step.
+    num_examples: images of the training split.
+    data_dir: where the dataset is prepared, unless it is.
+  """
+  registry.DATASETS["noise"] = f"{__name__}:Noise"
+  dataset = {
+    "name": "noise",
+    "data_dir": data_dir,
+    "num_examples": num_examples,
+  }
+  return recipes.get_config(
+    "resnet18",
+    {
+      "dataset": dataset,
+      "model": {"name": model},
+      "batch_size": batch_size,
+      "parallel": "jit",
+      "steps_per_call": 1,
+    },
+  )
+
+
+def loader_alone(config: ConfigDict, num_steps: int) -> list[Row]:
   """Reads batches as fast as they come, and notes the memory."""
   with config.unlocked():
     config.data_loader = "streaming"
@@ -131,7 +149,7 @@ def loader_alone(config: Any, num_steps: int) -> list[Row]:
   return rows
 
 
-def training(config: Any, turns: int, calls: int) -> list[Row]:
+def training(config: ConfigDict, turns: int, calls: int) -> list[Row]:
   """Times training with both loaders, interleaved."""
   steps = {}
   for loader in ("streaming", "in_memory"):
@@ -142,14 +160,16 @@ def training(config: Any, turns: int, calls: int) -> list[Row]:
   return [_row(config, name, t) for name, t in timings.items()]
 
 
-def _training_step(config: Any) -> Callable[[], Any]:
+def _training_step(config: ConfigDict) -> Callable[[], Any]:
   """Returns a function that trains the next step of a run."""
   experiment = create_experiment(config)
   batches = TrainBatches(experiment)
   state = experiment.place(experiment.init_state(), 0)
   metrics = experiment.parallel.replicate(no_metrics())
   with ParallelCompiler(reporting.progress) as compiler:
-    programs = compile_programs(experiment, 0, state, compiler)
+    finished = compile_programs(experiment, 0, state, compiler)
+    compiler.wait()
+  programs = finished()
   reporting.progress("")
 
   def step() -> Any:
@@ -160,7 +180,7 @@ def _training_step(config: Any) -> Callable[[], Any]:
   return step
 
 
-def _row(config: Any, what: str, measured: timing.Timing) -> Row:
+def _row(config: ConfigDict, what: str, measured: timing.Timing) -> Row:
   return {
     "what": what,
     "model": config.model.name,

@@ -23,8 +23,10 @@ import peers
 import pytest
 import reporting
 import scaling
+import streaming
 import workers
 
+from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
 from fer_jax.models import registry, resnet
 from fer_jax.training.runtime import startup
@@ -166,6 +168,23 @@ def test_input_pipeline(tiny, make_table, tmp_path, monkeypatch):
     input_pipeline.COLUMNS,
     input_pipeline.picture,
     TIMES | {"images_per_second", "share_waited", "met"},
+  )
+
+
+def test_streaming(tiny, make_table, tmp_path, monkeypatch):
+  monkeypatch.setattr(datasets, "DATASETS", dict(datasets.DATASETS))
+  config = streaming.noise_config(tiny, 32, 1024, str(tmp_path))
+  rows = streaming.loader_alone(config, 20)
+  rows += streaming.training(config, 1, 1)
+  assert [row["what"] for row in rows[-2:]] == [
+    "training, streaming",
+    "training, in_memory",
+  ]
+  make_table(
+    rows,
+    streaming.COLUMNS,
+    streaming.picture,
+    TIMES | {"images_per_second", "resident_mb"},
   )
 
 
