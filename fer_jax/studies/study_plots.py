@@ -14,6 +14,7 @@ from fer_jax.evaluation.plot_theme import theme_of
 from fer_jax.evaluation.scores import reorder
 from fer_jax.studies.comparison import Recipe
 
+_EARLY_EPOCHS = 5  # Their losses may be cut off.
 _QUANTITIES = ("loss", "accuracy")
 Curves = Mapping[str, Sequence[float | None]]  # what `curves_of` returns
 
@@ -172,14 +173,19 @@ def confusion(recipe: Recipe, *, dark: bool = False) -> Figure:
 
 
 def _cut_off(train: Axes, validation: Axes) -> None:
-  """Limits the axis to exclude validation losses far above training losses.
+  """Limits the axis to exclude early validation losses far above the others.
 
-  Early BatchNorm statistics cause them, and they would flatten the rest.
+  Early BatchNorm statistics cause them, and they would flatten the rest. Losses
+  that rise later show overfitting, and are drawn.
   """
   highest = max(
     float(np.nanmax(np.asarray(line.get_ydata()))) for line in train.lines
   )
-  limit, (_, top) = 1.3 * highest, validation.get_ylim()
+  late = [
+    np.asarray(line.get_ydata())[_EARLY_EPOCHS:] for line in validation.lines
+  ]
+  shown = 1.05 * max((np.nanmax(y) for y in late if y.size), default=0.0)
+  limit, (_, top) = max(1.3 * highest, shown), validation.get_ylim()
   if top <= limit:
     return
   validation.set_ylim(top=limit)

@@ -1,0 +1,27 @@
+"""The curves of studies and papers."""
+
+import numpy as np
+import pytest
+
+from fer_jax.studies import study_plots
+
+
+def run(validation):
+  """The curves of a run whose training loss falls from 2."""
+  losses = np.linspace(2.0, 0.1, len(validation)).tolist()
+  return {"train_loss": losses, "validation_loss": validation}
+
+
+@pytest.mark.parametrize("peak", [6.0, 50.0])
+def test_early_peaks_are_cut_off_and_named(peak):
+  figure = study_plots.curves({"one": [run([peak] + [1.5] * 9)]}, "loss")
+  validation = figure.axes[1]
+  assert validation.get_ylim()[1] == pytest.approx(1.3 * 2)
+  assert [text.get_text() for text in validation.texts] == [f"{peak:.1f}"]
+
+
+def test_overfitting_is_drawn():
+  rising = np.linspace(1.5, 4.0, 20).tolist()
+  figure = study_plots.curves({"one": [run(rising)]}, "loss")
+  validation = figure.axes[1]
+  assert validation.get_ylim()[1] > 4.0 and not validation.texts
