@@ -146,7 +146,8 @@ def get_config() -> ConfigDict:
   # status 142; the same command resumes. 0 is no limit.
   config.max_minutes = 0.0
 
-  # Data parallelism: auto (jit on one device, pmap on several) | jit | pmap |
+  # Data parallelism: auto (jit on one device, pmap on several,
+  # shard_map with several processes) | jit | pmap |
   # shard_map.
   config.parallel = "auto"
   # Steps in one compiled call; the rest of an epoch runs single steps. More

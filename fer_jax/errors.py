@@ -33,6 +33,18 @@ class Interrupted(Exception):
     self.exit_code = 128 + signal_number
 
 
+class ReportedElsewhere(Exception):
+  """Work of several processes ended, which another process reports.
+
+  Attributes:
+    exit_code: the same in all processes.
+  """
+
+  def __init__(self, exit_code: int):
+    super().__init__(f"exit code {exit_code}")
+    self.exit_code = exit_code
+
+
 def choose(kind: str, name: str, choices: Iterable[str]) -> str:
   """Returns `name` if it is one of `choices`.
 

@@ -13,7 +13,7 @@ from absl import flags
 
 from fer_jax.cli import help_text, messages, old_flags
 from fer_jax.cli.config_overrides import FLAG, take_overrides
-from fer_jax.errors import Interrupted, UserError
+from fer_jax.errors import Interrupted, ReportedElsewhere, UserError
 from fer_jax.text_output import SafeStream, printable
 
 _HELP = ("-h", "-?", "-help", "--help", "--helpshort")
@@ -87,6 +87,8 @@ def run(
       _leave(1)
     except Interrupted as e:
       print(e, file=SafeStream(sys.stderr))
+      _leave(e.exit_code)
+    except ReportedElsewhere as e:
       _leave(e.exit_code)
     except KeyboardInterrupt:
       print("interrupted", file=SafeStream(sys.stderr))

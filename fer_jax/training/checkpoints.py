@@ -87,7 +87,8 @@ class Checkpoints:
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(state),
-          iterator=grain.checkpoint.CheckpointSave(iterator),
+          # The same in all processes, which one or more of them may resume.
+          iterator=ocp.args.JsonSave(iterator.get_state()),
           info=ocp.args.JsonSave(info),
         ),
       )
@@ -136,10 +137,9 @@ class Checkpoints:
         messages.append(f"{damage}: resuming from step {step} instead")
         if self._read_only:
           raise UserError(str(damage))
-        if jax.process_index() == 0:
-          folder = self.directory / str(bad)
-          name = f"damaged-{bad}-{damage.reason.replace(' ', '-')}"
-          folder.rename(_unused(self.directory / name))
+        folder = self.directory / str(bad)
+        name = f"damaged-{bad}-{damage.reason.replace(' ', '-')}"
+        folder.rename(_unused(self.directory / name))
       if damaged:
         self._latest.reload()
     return messages
@@ -185,11 +185,17 @@ class Checkpoints:
         "state": ocp.args.StandardRestore(like),
         "info": ocp.args.JsonRestore(),
       }
-      if iterator is not None:
-        items["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
+      # Before version 0.2 each process wrote a file; all are equal.
+      old = sorted(folder.with_name("iterator").glob("process_*-of-*.json"))
+      if iterator is not None and not old:
+        items["iterator"] = ocp.args.JsonRestore()
       restored = self._latest.restore(
         self.latest_step, args=ocp.args.Composite(**items)
       )
+      if iterator is not None:
+        iterator.set_state(
+          json.loads(old[0].read_bytes()) if old else restored.iterator
+        )
     state = restored.state
     if only_params:
       averages = {"params": state.ema, "batch_stats": state.batch_stats}
@@ -289,11 +295,22 @@ def read_variables(
 def _manager(
   directory: pathlib.Path, keep: int, read_only: bool
 ) -> ocp.CheckpointManager:
+  # A checkpoint is written and read by one process, whatever others there are.
+  process = jax.process_index()
+  several = jax.process_count() > 1
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=process,
+    active_processes={process} if several else None,
+    barrier_sync_key_prefix=f"process_{process}" if several else None,
+  )
+  if several and not read_only:
+    directory.mkdir(parents=True, exist_ok=True)
   # orbax's own `read_only` warns about every directory.
   options = ocp.CheckpointManagerOptions(
     max_to_keep=None if read_only else keep,
     cleanup_tmp_directories=not read_only,
-    create=not read_only,
+    create=not (read_only or several),
+    multiprocessing_options=alone,
     # Called when all files are written, before the checkpoint is committed.
     async_options=ocp.AsyncOptions(
       post_finalization_callback=lambda: _write_checksums(directory),
@@ -316,8 +333,6 @@ def _has_averages_of_params_only(folder: pathlib.Path) -> bool:
 
 def _write_checksums(directory: pathlib.Path) -> None:
   """Writes the checksums of the checkpoint that is being saved."""
-  if jax.process_index() != 0:
-    return
   for folder in directory.glob("*.orbax-checkpoint-tmp*"):
     if folder.name.partition(".")[0].isdigit():
       checksums.write(folder)

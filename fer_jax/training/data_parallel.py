@@ -5,8 +5,9 @@
 * `shard_map`: all devices; `jit` of `shard_map` over the same axis, which JAX
   recommends for new code. Arrays are global, the state is on every device.
 
-Several processes (`jax.distributed.initialize`) work in both of the latter:
-each provides its part of every batch.
+Several processes (`jax.distributed.initialize`) use `shard_map`: each provides
+its part of every batch. Programs of `pmap` can only be compiled before they are
+called, as training does, within one process.
 """
 
 from collections.abc import Callable
@@ -41,18 +42,21 @@ class DataParallel:
     """Chooses devices.
 
     Args:
-      mode: one of `MODES`; "auto" is "jit" on one device and "pmap" on several.
+      mode: one of `MODES`; "auto" is "jit" on one device, "pmap" on several
+        of one process, and "shard_map" with several processes.
 
     Raises:
-      UserError: the mode is unknown, or "jit" with several processes.
+      UserError: the mode is unknown, or not one for several processes.
     """
     choose("parallel", mode, MODES)
+    several = jax.process_count() > 1
     if mode == "auto":
       mode = "jit" if jax.device_count() == 1 else "pmap"
-    if mode == "jit" and jax.process_count() > 1:
+      mode = "shard_map" if several else mode
+    if mode != "shard_map" and several:
       raise UserError(
-        f"parallel=jit uses one device, but there are {jax.process_count()}"
-        " processes: use parallel=pmap or parallel=shard_map"
+        f"parallel={mode} is for one process, but there are"
+        f" {jax.process_count()}: use parallel=auto or parallel=shard_map"
       )
     self.mode = mode
     self.num_devices = 1 if mode == "jit" else jax.device_count()
@@ -83,7 +87,10 @@ class DataParallel:
     if self.mode == "jit":
       return jax.device_put(tree, jax.local_devices()[0])
     if self.mode == "shard_map":
-      return jax.device_put(tree, NamedSharding(self._mesh, P()))
+      sharding = NamedSharding(self._mesh, P())
+      if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+      return jax.tree.map(lambda x: _put_everywhere(x, sharding), tree)
     return jax.tree.map(self._stack, tree)
 
   def _stack(self, x: Any) -> jax.Array:
@@ -184,3 +191,12 @@ class DataParallel:
       )(*args)
 
     return jax.jit(mapped, donate_argnums=donate_argnums)
+
+
+def _put_everywhere(x: Any, sharding: NamedSharding) -> jax.Array:
+  """Puts an array that all processes have on the devices of all of them."""
+  if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    data = _put_everywhere(jax.random.key_data(x), sharding)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+  host = np.asarray(x)
+  return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)

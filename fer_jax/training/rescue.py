@@ -13,8 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import jax
-
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
 from fer_jax.training import workdir as workdirs
@@ -22,7 +20,7 @@ from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.logging import metric_writer
 
 if TYPE_CHECKING:
-  from fer_jax.training.train_loop import Run
+  from fer_jax.training.run_setup import Run
   from fer_jax.training.train_state import TrainState
 
 
@@ -50,9 +48,10 @@ def if_removed(run: Run, state: TrainState) -> Iterator[None]:
 
 def _missing(run: Run) -> pathlib.Path | None:
   """Returns what was removed of a workdir; None if it is complete."""
+  if (checkpoints := run.checkpoints.files) is None:
+    return None  # Another process writes there.
   if not (run.workdir / workdirs.CONFIG).exists():
     return run.workdir
-  checkpoints = run.checkpoints
   best = checkpoints.directory / "best" / str(checkpoints.best_step)
   if checkpoints.best_step is not None and not best.exists():
     return checkpoints.directory
@@ -61,8 +60,6 @@ def _missing(run: Run) -> pathlib.Path | None:
 
 def _save(run: Run, state: TrainState) -> str:
   """Saves the run in the first folder that can be written; says where."""
-  if jax.process_count() > 1:
-    return "train again in another workdir"
   name = f"{run.workdir.name}-rescued"
   best_epoch = run.loop.early_stopping.best_epoch
   reason = ""

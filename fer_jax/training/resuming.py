@@ -13,12 +13,15 @@ from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.experiment import Experiment
 from fer_jax.training.loop_state import LoopState
 from fer_jax.training.optim import optimizers
+from fer_jax.training.run_checkpoints import RunCheckpoints
 from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_state import TrainState, empty_like
 
 
 def restore(
-  experiment: Experiment, checkpoints: Checkpoints, batches: TrainBatches
+  experiment: Experiment,
+  checkpoints: RunCheckpoints | Checkpoints,
+  batches: TrainBatches,
 ) -> tuple[LoopState, TrainState, str]:
   """Restores the latest checkpoint, and moves `batches` to its next batch.
 
@@ -29,6 +32,7 @@ def restore(
     UserError: the data are others, or the run is finished and would not change.
   """
   info, config = checkpoints.info(), experiment.config
+  assert info is not None
   experiment.check_same_data(info)
   loop = LoopState.restore(config, info)
   like = empty_like(experiment.state_shapes(loop.epoch))

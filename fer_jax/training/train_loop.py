@@ -6,48 +6,25 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-import jax
 from ml_collections import ConfigDict
 
-from fer_jax import config as configs
 from fer_jax.object_stores import run_mirror, urls
-from fer_jax.training import flat_params, rescue, resuming
-from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training import flat_params, rescue
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
-from fer_jax.training.experiment import Experiment, create_experiment
-from fer_jax.training.initial_weights import InitialWeights
 from fer_jax.training.logging import summary
-from fer_jax.training.logging.run_logger import RunLogger
-from fer_jax.training.loop_state import LoopState, crosses_multiple, no_metrics
+from fer_jax.training.loop_state import crosses_multiple, no_metrics
 from fer_jax.training.optim import optimizers
+from fer_jax.training.run_setup import Run, set_up
 from fer_jax.training.runtime.compilation import ParallelCompiler
-from fer_jax.training.runtime.signals import Interrupted, StopNow, StopRequest
-from fer_jax.training.split_evaluation import Evaluator
-from fer_jax.training.train_batches import TrainBatches
+from fer_jax.training.runtime.process_group import ProcessGroup
+from fer_jax.training.runtime.signals import Interrupted, StopNow
 from fer_jax.training.train_result import TrainResult
 from fer_jax.training.train_state import TrainState
-from fer_jax.training.workdir import claim, write_config
 
 # Called with the number and the metrics of an epoch that has been saved.
 AfterEpoch = Callable[[dict[str, Any]], None]
-
-
-@dataclasses.dataclass
-class Run:
-  """What the functions of the loop share."""
-
-  experiment: Experiment  # dataset, model and devices: what does not change
-  workdir: pathlib.Path
-  loop: LoopState  # step, epoch, early stopping: what changes, on the host
-  checkpoints: Checkpoints
-  batches: TrainBatches
-  logger: RunLogger  # progress, metric files and curves
-  stop: StopRequest  # notes signals and the time limit
-  evaluator: Evaluator
-  config: ConfigDict  # as in config.json
-  weights: InitialWeights | None = None  # of a new run, until it has its state
 
 
 def train_and_evaluate(
@@ -88,74 +65,32 @@ def train_and_evaluate(
   1
   """
   place = urls.to_path(workdir)
-  with run_mirror.opened(place, jax.process_index() == 0) as folder:
-    result = _train_in(folder, config, after_epoch, evaluate_test, str(place))
-  return dataclasses.replace(result, workdir=place)
-
-
-def _train_in(
-  workdir: pathlib.Path,
-  config: ConfigDict,
-  after_epoch: AfterEpoch,
-  evaluate_test: bool,
-  shown: str,
-) -> TrainResult:
-  """Trains in a folder of this machine, which messages call `shown`."""
-  experiment = create_experiment(config)
-  image_shape = experiment.dataset.image_shape
-  config = configs.with_dataset_input(config, image_shape)
-  weights = None
-  if not (workdir / "config.json").exists():
-    # Read first: weights that do not fit leave no workdir behind.
-    weights = experiment.read_initial_weights()
-
   with contextlib.ExitStack() as stack:
-    stack.enter_context(claim(workdir, config, jax.process_index() == 0))
-    checkpoints = stack.enter_context(
-      Checkpoints(workdir, config.checkpoint.keep)
-    )
-    batches = TrainBatches(experiment)
-    warnings = checkpoints.set_aside_damaged()
-    state = None
-    if checkpoints.latest_step is None:
-      loop = LoopState.create(experiment.config)
-      weights = weights or experiment.read_initial_weights()
-    else:
-      loop, state, changes = resuming.restore(experiment, checkpoints, batches)
-      if changes:
-        warnings.append(changes)
-        if jax.process_index() == 0:
-          write_config(workdir, config)
-      state = experiment.place(state, loop.epoch)
-    logger = RunLogger(experiment, workdir, loop.step)
-    stack.callback(logger.close)
-    logger.progress.write(summary.opening(experiment, shown, loop, weights))
-    for text in warnings:
-      logger.warn(loop, text.replace(str(workdir), shown))
-    stop = stack.enter_context(StopRequest(config.max_minutes))
-    evaluator = Evaluator(experiment)
-    run = Run(
-      experiment,
-      workdir,
-      loop,
-      checkpoints,
-      batches,
-      logger,
-      stop,
-      evaluator,
-      config,
-      weights,
-    )
-    del weights
+    group = stack.enter_context(ProcessGroup())
+    folder = pathlib.Path(place.name)  # Only the first process uses it.
+    if group.is_first:
+      folder = stack.enter_context(run_mirror.opened(place, write=True))
+    run, state = set_up(config, folder, str(place), group, stack)
     state = train_epochs(run, state, after_epoch)
-    return evaluate_best(run, state, evaluate_test)
+    result = evaluate_best(run, state, evaluate_test)
+  return dataclasses.replace(result, workdir=place)
 
 
 def first_state(run: Run) -> TrainState:
   """Initializes the state of a new run, and puts it on the devices."""
   state = run.experiment.init_state(run.weights)
   run.weights = None
+  if run.config.init_from:  # Only the first process has read the weights.
+    meet(run)
+    state = run.group.share_arrays(state, state)
   return run.experiment.place(state, epoch=0)
+
+
+def meet(run: Run) -> None:
+  """Waits for the other processes; raises StopNow if all of them stop here."""
+  run.group.meet(run.stop.check)
+  if run.group.count > 1 and run.stop.agreed():
+    raise StopNow
 
 
 def train_epochs(
@@ -186,8 +121,8 @@ def train_epochs(
       after_epoch(metrics)
     else:
       state = skip_evaluation(run, state)
-    if not run.loop.is_finished(num_epochs):
-      stop_if_requested(run, state)
+    if not run.loop.is_finished(num_epochs) and run.stop.agreed():
+      save_and_stop(run, state)
   return first_state(run) if state is None else state
 
 
@@ -218,11 +153,11 @@ def compile_all(
       run.evaluator.compile(compiler, shapes.eval_variables(), "validation")
       state = first_state(run) if state is None else state
       compiler.wait()
+      meet(run)
       progress.write(compiler.describe())
     return programs(), state
   except StopNow:
-    stop_if_requested(run, state)
-    raise
+    save_and_stop(run, state)
 
 
 def train_epoch(
@@ -250,15 +185,16 @@ def train_epoch(
     if crosses_multiple(step_before, loop.step, config.log_every_steps):
       # Logged one log step later, so that the device never waits for the host.
       logger.log_later(loop, programs.observe(state, metrics))
-    if loop.step < epoch_end and (
-      run.stop
-      or crosses_multiple(step_before, loop.step, config.checkpoint.every_steps)
-    ):
+    if loop.step == epoch_end:
+      break
+    stops, every = run.stop.agreed(), config.checkpoint.every_steps
+    if stops or crosses_multiple(step_before, loop.step, every):
       logger.flush(loop)
       progress.pause()
       loop.metrics = parallel.fetch(metrics)
+      if stops:
+        save_and_stop(run, state)
       save_checkpoint(run, state)
-      stop_if_requested(run, state)
       progress.resume()
   logger.flush(loop)
   loop.metrics = parallel.fetch(metrics)
@@ -308,7 +244,7 @@ def end_epoch(
   if is_best:
     with rescue.if_removed(run, state):
       run.checkpoints.save_best(
-        loop.step, parallel.fetch(variables), checkpoint_info(run)
+        loop.step, lambda: parallel.fetch(variables), checkpoint_info(run)
       )
   save_checkpoint(run, state)
   logger.show_epoch()
@@ -327,10 +263,12 @@ def save_checkpoint(run: Run, state: TrainState) -> None:
   """Saves everything, unless the current epoch's loss is non-finite."""
   if run.loop.metrics.count:
     run.logger.means(run.loop, run.loop.metrics)
-  host_state = run.experiment.parallel.fetch(state)
   with rescue.if_removed(run, state):
     run.checkpoints.save(
-      run.loop.step, host_state, run.batches.iterator, checkpoint_info(run)
+      run.loop.step,
+      lambda: run.experiment.parallel.fetch(state),
+      run.batches.iterator,
+      checkpoint_info(run),
     )
 
 
@@ -344,9 +282,11 @@ def evaluate_best(
 ) -> TrainResult:
   """Evaluates the best epoch, on the test split for the first time."""
   experiment = run.experiment
+  variables = state.eval_variables()
+  like = experiment.parallel.fetch(variables)
   with rescue.if_removed(run, state):
-    best, _ = run.checkpoints.restore_variables("best")
-  best = flat_params.pack_as(state.eval_variables(), best)
+    best = run.checkpoints.restore_best(like)
+  best = flat_params.pack_as(variables, best)
   variables = experiment.parallel.replicate(best)
   scores = {"validation": run.evaluator(variables, "validation")}
   if evaluate_test and "test" in experiment.dataset.splits:
@@ -354,16 +294,10 @@ def evaluate_best(
   return run.logger.finish(run.loop, scores)
 
 
-def stop_if_requested(run: Run, state: TrainState | None) -> None:
-  """Saves and raises Interrupted, at a signal or when the time is over.
-
-  Args:
-    run: the run.
-    state: None while it has not been initialized.
-  """
-  if run.stop:
-    if run.loop.step and state is not None:
-      save_checkpoint(run, state)  # Does nothing if this step is saved already.
-    run.checkpoints.close()
-    message = summary.interrupted(run.loop, run.workdir)
-    raise Interrupted(message, run.stop.cause)
+def save_and_stop(run: Run, state: TrainState | None) -> NoReturn:
+  """Saves and raises Interrupted, after a signal or a time limit."""
+  if run.loop.step and state is not None:
+    save_checkpoint(run, state)  # Does nothing if this step is saved already.
+  run.checkpoints.close()
+  message = summary.interrupted(run.loop, run.workdir)
+  raise Interrupted(message, run.stop.cause)

@@ -7,14 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from fer_jax.errors import Diverged, UserError
 from fer_jax.training.experiment import Experiment
 from fer_jax.training.logging import curves, metric_writer
 from fer_jax.training.logging.progress import Progress
 from fer_jax.training.loop_state import LoopState
 from fer_jax.training.metrics import Metrics
+from fer_jax.training.runtime.process_group import ProcessGroup
 from fer_jax.training.runtime.profiler import Trace
 from fer_jax.training.train_result import SplitMetrics, TrainResult
 from fer_jax.training.train_state import Tree
@@ -33,7 +32,11 @@ class RunLogger:
   """
 
   def __init__(
-    self, experiment: Experiment, workdir: pathlib.Path, restored_step: int
+    self,
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    restored_step: int,
+    group: ProcessGroup,
   ):
     """Opens the metric files.
 
@@ -42,8 +45,10 @@ class RunLogger:
       workdir: where files are written.
       restored_step: the step of the checkpoint the run resumes from; 0 starts
         the files again.
+      group: the processes of the run.
     """
-    is_first_process = jax.process_index() == 0
+    is_first_process = group.is_first
+    self._group = group
     self._experiment = experiment
     self._workdir = workdir
     self._writer = metric_writer.MetricWriter(
@@ -57,7 +62,7 @@ class RunLogger:
     self._epoch_record: dict[str, Any] = {}  # of the last finished epoch
     self._warned: set[str] = set()
     config = experiment.config
-    self.trace = Trace(workdir / "profile", config.profile)
+    self.trace = Trace(workdir / "profile", config.profile and is_first_process)
     self.progress = Progress(
       config.num_epochs,
       experiment.steps_per_epoch,
@@ -138,8 +143,7 @@ class RunLogger:
       scores: loss and accuracy of the best epoch, by split.
     """
     splits = self._experiment.dataset.splits
-    records = metric_writer.read(self._workdir)
-    epochs = tuple(r for r in records if r["kind"] == "epoch")
+    epochs = tuple(self._group.share(self._read_epochs))
     speeds = [r["images_per_second"] for r in epochs if r["images_per_second"]]
     results = {
       name: SplitMetrics(**score, num_examples=len(splits[name]))
@@ -160,6 +164,10 @@ class RunLogger:
     )
     self._append(_summary(result, loop))
     return result
+
+  def _read_epochs(self) -> list[dict[str, Any]]:
+    records = metric_writer.read(self._workdir)
+    return [record for record in records if record["kind"] == "epoch"]
 
   def metrics_so_far(self) -> bytes:
     """Returns the contents of metrics.jsonl, even if it was removed."""

@@ -49,6 +49,7 @@ def opening(
       str(summarize(experiment.model, experiment.input_shape)),
       f"fer_jax {__version__}, jax {jax.__version__},"
       f" {parallel.num_devices} x {device.device_kind} ({parallel.mode}),"
+      f"{_processes()}"
       f" {config.dtype}{_kernels(config.dtype)}",
       f"{dataset.name}: {sizes}; {dataset.num_classes} classes,"
       f" data_loader={config.data_loader}",
@@ -56,6 +57,10 @@ def opening(
       f"workdir {workdir}{resumed}",
     )
   )
+
+
+def _processes() -> str:
+  return f" {jax.process_count()} processes," if jax.process_count() > 1 else ""
 
 
 def _kernels(dtype: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fer_jax.errors import Interrupted
 from fer_jax.text_output import SafeStream
+from fer_jax.training.runtime.process_group import ProcessGroup
 
 __all__ = ["Interrupted", "StopNow", "StopRequest"]
 
@@ -34,25 +35,45 @@ class StopRequest:
     if hasattr(signal, name)  # Windows has no SIGHUP.
   )
 
-  def __init__(self, max_minutes: float = 0.0) -> None:
+  def __init__(
+    self, max_minutes: float = 0.0, group: ProcessGroup | None = None
+  ) -> None:
     """Notes nothing before it is entered.
 
     Args:
       max_minutes: time after which to stop as at a signal; 0: no limit.
+      group: the processes that stop together; None for this one alone.
     """
+    self._group = group if group and group.count > 1 else None
     self.signal_number: int | None = None
     self._before: dict[int, Any] = {}
     self._is_immediate = False
     self._deadline = time.monotonic() + 60 * max_minutes
     self._has_deadline = max_minutes > 0
+    if self._group:
+      self._group.stop.watch(lambda: self._own_cause if self else None)
 
   def __bool__(self) -> bool:
     """Returns whether to stop."""
     return self.signal_number is not None or self._is_too_late()
 
+  def agreed(self) -> bool:
+    """Returns whether to stop here, in all processes of the group.
+
+    Each of them must call it at the same points of the program.
+    """
+    if self._group is None:
+      return bool(self)
+    return self._group.agree_to_stop()
+
   @property
   def cause(self) -> int:
     """The signal that was received; SIGALRM (14) for the time limit."""
+    agreed = self._group.stop.cause if self._group else 0
+    return agreed or self._own_cause
+
+  @property
+  def _own_cause(self) -> int:
     return 14 if self.signal_number is None else self.signal_number
 
   @contextlib.contextmanager
@@ -66,8 +87,12 @@ class StopRequest:
       self._is_immediate = False
 
   def check(self) -> None:
-    """Raises StopNow if a signal was received."""
-    if self.signal_number is not None:
+    """Raises StopNow if a signal was received, in a group if all stop here."""
+    if self._group is None:
+      stops = self.signal_number is not None
+    else:
+      stops = self._group.stop.is_reached()
+    if stops:
       raise StopNow
 
   def __enter__(self) -> "StopRequest":
@@ -96,10 +121,12 @@ class StopRequest:
     if self.signal_number is not None and number == signal.SIGINT:
       raise KeyboardInterrupt
     self.signal_number = number
-    if self._is_immediate:
+    if self._is_immediate and self._group is None:
       raise StopNow
     again = "; again to stop immediately" if number == signal.SIGINT else ""
     name = signal.Signals(number).name
+    if self._group:
+      name += f" in process {self._group.index} of {self._group.count}"
     # Of `2>&1 | tee log`, Ctrl-C has also ended tee.
     message = f"\n{name}: stopping after this step{again}\n"
     stream = SafeStream(sys.stderr)

@@ -1,0 +1,107 @@
+"""Sets up a run: its parts, its processes, and the state it starts from."""
+
+import contextlib
+import dataclasses
+import pathlib
+
+from ml_collections import ConfigDict
+
+from fer_jax import config as configs
+from fer_jax.training import resuming
+from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.experiment import Experiment, create_experiment
+from fer_jax.training.initial_weights import InitialWeights
+from fer_jax.training.logging import summary
+from fer_jax.training.logging.run_logger import RunLogger
+from fer_jax.training.loop_state import LoopState
+from fer_jax.training.run_checkpoints import RunCheckpoints
+from fer_jax.training.runtime.process_group import ProcessGroup
+from fer_jax.training.runtime.signals import StopRequest
+from fer_jax.training.split_evaluation import Evaluator
+from fer_jax.training.train_batches import TrainBatches
+from fer_jax.training.train_state import TrainState
+from fer_jax.training.workdir import claim, write_config
+
+
+@dataclasses.dataclass
+class Run:
+  """What the functions of the training loop share."""
+
+  group: ProcessGroup
+  experiment: Experiment  # dataset, model and devices: what does not change
+  workdir: pathlib.Path
+  loop: LoopState  # step, epoch, early stopping: what changes, on the host
+  checkpoints: RunCheckpoints
+  batches: TrainBatches
+  logger: RunLogger  # progress, metric files and curves
+  stop: StopRequest  # notes signals and the time limit
+  evaluator: Evaluator
+  config: ConfigDict  # as in config.json
+  weights: InitialWeights | None = None  # of a new run, until it has its state
+
+
+def set_up(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  shown: str,
+  group: ProcessGroup,
+  stack: contextlib.ExitStack,
+) -> tuple[Run, TrainState | None]:
+  """Prepares a run, new or resumed, in every process of it.
+
+  Args:
+    config: as `configs/default.py` describes it.
+    workdir: a folder, where the first process reads and writes.
+    shown: what messages call it.
+    group: the processes of the run.
+    stack: closes at the end what is opened here.
+
+  Returns:
+    The run, and the training state on the devices; None for a new run.
+
+  Raises:
+    UserError: bad input, or a workdir that holds another run.
+  """
+  experiment = group.first_then_others(lambda: create_experiment(config))
+  config = configs.with_dataset_input(config, experiment.dataset.image_shape)
+  weights, files = None, None
+  if group.is_first:
+    if not (workdir / "config.json").exists():
+      # Read first: weights that do not fit leave no workdir behind.
+      weights = experiment.read_initial_weights()
+    stack.enter_context(claim(workdir, config, write=True))
+    files = stack.enter_context(Checkpoints(workdir, config.checkpoint.keep))
+  checkpoints = RunCheckpoints(files, group)
+  batches = TrainBatches(experiment)
+  warnings = checkpoints.set_aside_damaged()
+  state = None
+  if checkpoints.info() is None:
+    loop = LoopState.create(experiment.config)
+    if group.is_first:
+      weights = weights or experiment.read_initial_weights()
+  else:
+    loop, state, changes = resuming.restore(experiment, checkpoints, batches)
+    if changes:
+      warnings.append(changes)
+      if group.is_first:
+        write_config(workdir, config)
+    state = experiment.place(state, loop.epoch)
+  logger = RunLogger(experiment, workdir, loop.step, group)
+  stack.callback(logger.close)
+  logger.progress.write(summary.opening(experiment, shown, loop, weights))
+  for text in warnings:
+    logger.warn(loop, text.replace(str(workdir), shown))
+  stop = stack.enter_context(StopRequest(config.max_minutes, group))
+  return Run(
+    group,
+    experiment,
+    workdir,
+    loop,
+    checkpoints,
+    batches,
+    logger,
+    stop,
+    Evaluator(experiment),
+    config,
+    weights,
+  ), state
