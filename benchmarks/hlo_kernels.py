@@ -31,6 +31,7 @@ _FREE = {
 _PARTIAL = {"slice", "dynamic-slice", "gather"}
 _ENTRY = "ENTRY"
 _MOVES = {"transpose", "copy", "reverse", "slice", "reshape", "concatenate"}
+_KEPT = {"compare", "select"}  # what keeps slices fusible (`flat_params`)
 _NORM = re.compile(r"(?:.*_)?bn(?:\d+|_last)?")
 _INSTRUCTION = re.compile(
   r"\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.*?) (?P<opcode>[\w\-]+)\("
@@ -139,7 +140,13 @@ def _slices_of(fused: dict[str, _Instruction], name: str) -> int | None:
   """Sums the slices of a value; None if anything else is done with it."""
   total = 0
   users = {k: user for k, user in fused.items() if name in user.operands}
+  seen: set[str] = set()  # parts that several instructions read
   for key, user in users.items():
+    part = re.search(r"slice=\{[^}]*\}", user.line)
+    if part:
+      if part[0] in seen:
+        continue
+      seen.add(part[0])
     size: int | None = user.size
     if user.opcode in ("convert", "bitcast"):
       size = _slices_of(fused, key)
@@ -169,6 +176,8 @@ def _group(
   scopes = named[1].split("/") if named else []
   if "optimizer" in scopes:
     return "optimizer"
+  if "slice" in work:
+    work -= _KEPT
   if work and work <= _MOVES | {"convert", "pad"}:
     moved = work & {"transpose", "copy", "reverse", "pad", "concatenate"}
     return "cast" if "convert" in work and not moved else "layout"

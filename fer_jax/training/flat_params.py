@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array
 
 Tree = Any
 T = TypeVar("T")
@@ -111,8 +112,12 @@ class Flat:
     """Packs a tree of nested dictionaries, in the groups of this."""
     return self.pack(flatten_dict(tree, sep="/"))
 
-  def to_tree(self) -> Tree:
-    """Returns the nested dictionaries of arrays."""
+  def to_tree(self, by_kernels: bool = False) -> Tree:
+    """Returns the nested dictionaries of arrays.
+
+    Args:
+      by_kernels: whether slices are computed as `_fusible` says.
+    """
     arrays = {}
     for key, leaves in self._items():
       if key not in self.vectors:
@@ -122,7 +127,8 @@ class Flat:
         if not hasattr(vector, "shape"):
           arrays[leaf.path] = vector
           continue
-        part = leaf.from_vector(vector[start : start + leaf.size])
+        part = vector[start : start + leaf.size]
+        part = leaf.from_vector(_fusible(part) if by_kernels else part)
         host = isinstance(part, np.ndarray)
         arrays[leaf.path] = np.ascontiguousarray(part) if host else part
         start += leaf.size
@@ -199,6 +205,16 @@ def to_tree(tree: Tree) -> Tree:
     tree,
     is_leaf=lambda node: isinstance(node, Flat),
   )
+
+
+def _fusible(part: Array) -> Array:
+  """Returns an array unchanged, by an operation that XLA can fuse on a GPU.
+
+  Each slice that a library call reads is a kernel of its own, unless something
+  is computed in it, such as a cast: then all slices of a size are one kernel.
+  For float32 this operation, which XLA does not simplify, takes that place.
+  """
+  return jnp.where(part == part, part, jnp.nan)
 
 
 def pack_as(template: Tree, tree: Tree) -> Tree:

@@ -127,7 +127,7 @@ class TrainStep:
     if self.class_weights is not None:
       class_weights = jnp.asarray(self.class_weights, jnp.float32)
     weights = losses.example_weights(labels, class_weights)
-    params = flat_params.to_tree(state.params)
+    params = self._params_of_layers(state.params)
     trained, frozen = freezing.split(params, self.frozen)
     loss_fn = functools.partial(
       self.loss,
@@ -156,6 +156,13 @@ class TrainStep:
     if self.axis_name:
       seen = seen.psum(self.axis_name)
     return gradients, batch_stats, metrics.add(seen)
+
+  def _params_of_layers(self, params: Tree) -> Tree:
+    """Returns parameters, packed or not, as the model takes them."""
+    if not isinstance(params, Flat):
+      return params
+    bare = self.config.dtype == "float32" and convolution.platform() == "gpu"
+    return params.to_tree(by_kernels=bare)
 
   def loss(
     self,
