@@ -43,13 +43,18 @@ def eight_bits(array: Any) -> UInt8[np.ndarray, "h w c"]:
 
 
 def is_stack(array: Any) -> bool:
-  """Returns whether an array holds several images, one if it could be both."""
+  """Returns whether an array holds several images, one if it could be both.
+
+  Two columns are no images but two channels, which `eight_bits` refuses.
+  """
   shape = tuple(getattr(array, "shape", ()))
-  return len(shape) == 4 or (len(shape) == 3 and shape[2] not in CHANNELS)
+  return len(shape) == 4 or (len(shape) == 3 and shape[2] not in (*CHANNELS, 2))
 
 
 def gray_from_16_bits(image: Image.Image) -> Image.Image:
   """Returns a gray image of 16 bits with 8, the full range for the full range.
+
+  One of 32 bits whose values fit 8 bits is returned as it is.
 
   Args:
     image: of one of Pillow's modes I.
@@ -57,6 +62,10 @@ def gray_from_16_bits(image: Image.Image) -> Image.Image:
   Raises:
     UserError: pixels have more than 16 bits.
   """
+  if image.mode == "I":  # What `convert("I")` makes of 8 bits has 8 bits still.
+    low, high = image.getextrema()
+    if low >= 0 and high <= 0xFF:
+      return image.convert("L")
   out = np.empty((image.height, image.width), np.uint8)
   for start in range(0, image.height, _ROWS):
     box = (0, start, image.width, min(start + _ROWS, image.height))

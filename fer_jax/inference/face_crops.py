@@ -91,6 +91,10 @@ def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
   >>> faces_of([(10, 20, 30, 40)], (100, 100))[0].box
   (10.0, 20.0, 30.0, 40.0)
   """
+  if not isinstance(boxes, Iterable):
+    raise UserError(
+      f"boxes={boxes!r} must be a list of x, y, width, height in pixels"
+    )
   found = []
   for i, given in enumerate(boxes):
     if isinstance(given, Face):

@@ -54,6 +54,8 @@ def name_images(images: Any, boxes: Any = None) -> list[NamedImage]:
     UserError: there are other boxes than images, or it is no image.
   """
   listed, is_one = face_crops.as_list(images)
+  if not is_one and boxes is not None and not isinstance(boxes, Iterable):
+    raise UserError(f"boxes={boxes!r} must be one list per image")
   each = [boxes] if is_one or boxes is None else list(boxes)
   if boxes is None:
     each = [None] * len(listed)

@@ -74,6 +74,14 @@ def test_16_bits_are_reduced_alike(tmp_path):
     np.testing.assert_array_equal(image_reader.read(form), expected)
 
 
+def test_32_bits_with_values_of_8_stay_as_they_are():
+  values = np.arange(200, dtype=np.uint8).reshape(20, 10)
+  wide = Image.fromarray(values).convert("I")
+  np.testing.assert_array_equal(image_reader.read(wide)[..., 0], values)
+  more = Image.fromarray(values.astype(np.int32) * 257)
+  np.testing.assert_array_equal(image_reader.read(more)[..., 0], values)
+
+
 def test_transparency_is_white_in_every_form(tmp_path):
   pixels = np.zeros((8, 9, 4), np.uint8)
   pixels[:4, :, 3] = 255
@@ -112,6 +120,7 @@ def test_arrays_of_all_types_are_one_picture():
     ((48, 48, 3), False),
     ((48, 48, 1), False),
     ((48, 48), False),
+    ((48, 48, 2), False),  # two channels: refused
   ],
 )
 def test_stacks_are_told_from_images(shape, stack):

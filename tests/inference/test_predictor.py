@@ -140,6 +140,9 @@ def test_what_is_no_box_is_named(images, predictor, box):
     predictor.predict(images[0], boxes=[box])
   with pytest.raises(UserError, match="one list per image"):
     predictor.predict(list(images[:2]), boxes=[[(0, 0, 9, 9)]])
+  for images_given in (images[0], list(images[:2])):
+    with pytest.raises(UserError, match="boxes=5 must be"):
+      predictor.predict(images_given, boxes=5)
 
 
 def test_embeddings_are_the_classifiers_inputs(images, predictor):
