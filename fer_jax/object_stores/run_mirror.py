@@ -153,8 +153,8 @@ class _Mirror:
         except (StoreError, OSError) as e:
           if attempt + 1 == _FINAL_TRIES:
             raise StoreError(
-              f"{e}. What is not there yet is kept in {self._local}: copy that"
-              f" folder to {self._remote.url}, and run the command again"
+              f"{e}. The run is kept in {self._local}: use that folder as"
+              " workdir, or copy it to another URL"
             ) from e
 
   def upload(self) -> None:
