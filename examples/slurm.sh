@@ -1,15 +1,18 @@
 #!/bin/bash
-# Trains on all GPUs of a node under Slurm.
+# Trains on two nodes of four GPUs under Slurm, one process for each GPU.
 #
 #   sbatch examples/slurm.sh
 #
 # Prints, in slurm-JOBID.out, the lines of `fer-jax train`. When the time limit
 # nears, Slurm sends SIGTERM: the run saves and exits; submit again to resume.
+#
+# All GPUs of a node are visible to each of its processes, which take the one of
+# their number on that node: not --gpus-per-task, which hides the others.
 #SBATCH --job-name=fer_jax
-#SBATCH --nodes=1
-#SBATCH --ntasks=1
-#SBATCH --gpus-per-task=4
-#SBATCH --cpus-per-task=16
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=8
 #SBATCH --time=02:00:00
 #SBATCH --signal=TERM@120
 
@@ -17,5 +20,5 @@ set -euo pipefail
 workdir=${WORKDIR:-$SLURM_SUBMIT_DIR/runs/resnet50-fer2013}
 source "${VENV:-$SLURM_SUBMIT_DIR/.venv}/bin/activate"
 
-srun fer-jax train --config=resnet50 --workdir="$workdir" \
-  --config.batch_size=256 --config.dtype=bfloat16
+srun fer-jax train --config=resnet50 --distributed --workdir="$workdir" \
+  --config.batch_size=512 --config.dtype=bfloat16
