@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import accelerator_peers
 import accelerator_train
 import reporting
 from absl import flags
@@ -36,6 +37,8 @@ from fer_jax.cli import app
 HERE = Path(__file__).resolve().parent
 GRAPHS = "--xla_gpu_enable_command_buffer=+CONVOLUTION"
 NO_TRITON = "--xla_gpu_enable_triton_gemm=false"
+# XLA's autotuning without checks of the results: a faster start, if it counts.
+UNCHECKED = "--xla_gpu_autotune_level=2"
 FIELDS = (
   "task",
   "model",
@@ -145,6 +148,7 @@ def tasks(tiny: bool, manual_dir: str, scratch: str) -> Iterator[Task]:
   both = f"{GRAPHS} {NO_TRITON}"
   yield step("step_resnet18_graphs_no_triton", "resnet18", xla_flags=both)
   yield step("step_resnet50_graphs_no_triton", "resnet50", xla_flags=both)
+  yield step("step_resnet18_unchecked", "resnet18", xla_flags=UNCHECKED)
   yield step("step_resnet18_scan10", "resnet18", steps_per_call=10)
   cache = f"{scratch}/steps"
   yield step("step_resnet18_cache_written", "resnet18", cache=cache)
@@ -154,7 +158,9 @@ def tasks(tiny: bool, manual_dir: str, scratch: str) -> Iterator[Task]:
   yield step("step_leaky_cnn_8_seeds", "leaky_cnn", batch=32, seeds=8)
   for model in ("resnet18", "resnet50", "mobilenet_v2"):
     case = {"model": "leaky_cnn" if tiny else model}
-    yield Task(f"peers_{model}", {**case, "tiny": tiny}, 180, kind="peers")
+    for dtype in ("float32",) if tiny else ("bfloat16", "float32"):
+      variant = {**case, "dtype": dtype, "tiny": tiny}
+      yield Task(f"peers_{model}_{dtype}", variant, 180, kind="peers")
   every = ["leaky_cnn"] if tiny else models.list_models()
   for batch in (256, 64):
     for dtype in ("bfloat16", "float32"):
@@ -180,11 +186,7 @@ def run(task: Task, limit: float, output: Path) -> Row:
   command = [sys.executable, str(HERE / "accelerator_step.py")]
   command.append(json.dumps(task.case))
   if task.kind == "peers":
-    command = [sys.executable, str(HERE / "peers.py")]
-    command += [f"--models={task.case['model']}", "--turns=2"]
-    command += [f"--output={output / task.name}"]
-    if task.case["tiny"]:
-      command += ["--batch_size=8", "--libraries=flax"]
+    command = accelerator_peers.command(task.case, output / task.name)
   try:
     done = subprocess.run(
       command, env=environment, capture_output=True, text=True, timeout=limit

@@ -29,6 +29,7 @@ from fer_jax.training.train_step import TrainStep
 
 NUM_CLASSES, NUM_EXAMPLES, IMAGE_SIZE = 7, 28_709, 48
 AXIS = "batch"
+_SLICES = {8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8"}  # of TPU v5e
 # Without these, libtpu asks for the machine's TPUs, and is for one process.
 _LIBTPU = {
   "TPU_SKIP_MDS_QUERY": "1",
@@ -69,7 +70,8 @@ def devices(platform: str, count: int = 1) -> Sequence[Any]:
 
   Args:
     platform: "gpu" or "tpu".
-    count: 1, or 1 to 4 TPU chips.
+    count: 1, or any number of TPU chips that a slice has (4, 8, 16, ...); up
+      to 4 of a slice of 4.
   """
   if platform == "gpu":
     topology = topologies.get_topology_desc(
@@ -81,18 +83,20 @@ def devices(platform: str, count: int = 1) -> Sequence[Any]:
   else:
     os.environ.update(_LIBTPU)
     topology = topologies.get_topology_desc(
-      platform="tpu", topology_name="v5e:2x2"
+      platform="tpu", topology_name=f"v5e:{_SLICES.get(count, '2x2')}"
     )
   return topology.devices[:count]
 
 
-def lower_step(case: dict[str, Any]) -> Any:
+def lower_step(case: dict[str, Any], chips: Sequence[Any] | None = None) -> Any:
   """Lowers the training or evaluation step of a model, by one program.
 
   Args:
     case: `model`, `dtype`, `batch_size` (over all devices), `platform`,
       `num_devices`, `step` ("training" or "evaluation"), `plain` (as plain Flax
-      and optax do it: the program before the package's own lowerings).
+      and optax do it: the program before the package's own lowerings), and
+      optionally `parallel`: "pmap" for that, else `shard_map` on several.
+    chips: the devices; None describes those of the case.
   """
   config = default.get_config()
   config.model.name = case["model"]
@@ -110,7 +114,7 @@ def lower_step(case: dict[str, Any]) -> Any:
   schedule = schedules.create(config.schedule, 1e-3, 100, 1, 1)
   inputs = RunInputs(jax.random.key(0), schedule, jnp.float32(0))
   shape = (IMAGE_SIZE, IMAGE_SIZE, 1)
-  data = {
+  data: dict[str, Any] = {
     "image": np.zeros((NUM_EXAMPLES, *shape), np.uint8),
     "target": np.zeros(NUM_EXAMPLES, np.int32),
   }
@@ -128,7 +132,10 @@ def lower_step(case: dict[str, Any]) -> Any:
       batch["mask"] = np.zeros(case["batch_size"], bool)
       fn, donated = evaluate, ()
       args = (state.eval_variables(), metrics, data, batch)
-    chips = devices(case["platform"], case["num_devices"])
+    if chips is None:
+      chips = devices(case["platform"], case["num_devices"])
+    if case.get("parallel") == "pmap":
+      return _lower_pmap(fn, args, chips, donated)
     return _lower(fn, args, chips, donated)
 
 
@@ -165,3 +172,29 @@ def _lower(
     return fn(*args)
 
   return jax.jit(program, donate_argnums=donated).lower(*described)
+
+
+def _lower_pmap(
+  fn: Callable[..., Any],
+  args: tuple[Any, ...],
+  chips: Sequence[Any],
+  donated: tuple[int, ...],
+) -> Any:
+  """Lowers a function as `_lower` does, by `jax.pmap`."""
+  count = len(chips)
+
+  def stacked(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((count, *x.shape), x.dtype)
+
+  def split(x: Any) -> jax.ShapeDtypeStruct:
+    shape = (count, x.shape[0] // count, *x.shape[1:])
+    return jax.ShapeDtypeStruct(shape, x.dtype)
+
+  described = [
+    jax.tree.map(split if i == 3 else stacked, arg)
+    for i, arg in enumerate(args)
+  ]
+  mapped = jax.pmap(
+    fn, axis_name=AXIS, devices=list(chips), donate_argnums=donated
+  )
+  return mapped.lower(*described)

@@ -28,6 +28,8 @@ _FREE = {
   "after-all",
   "partition-id",
 }
+# What XLA places before slices without reading more than they need.
+_ELEMENTWISE = {"convert", "bitcast", "compare", "select"}
 _PARTIAL = {"slice", "dynamic-slice", "gather"}
 _ENTRY = "ENTRY"
 _MOVES = {"transpose", "copy", "reverse", "slice", "reshape", "concatenate"}
@@ -132,30 +134,31 @@ def _part_read(fused: dict[str, _Instruction], number: int) -> int | None:
   """Returns the bytes a fusion reads of an operand; None for all of it."""
   for name, instruction in fused.items():
     if f" parameter({number})" in instruction.line:
-      return _slices_of(fused, name)
+      parts: dict[str, int] = {}
+      whole = _uses_whole(fused, name, parts)
+      return None if whole or not parts else sum(parts.values())
   return None
 
 
-def _slices_of(fused: dict[str, _Instruction], name: str) -> int | None:
-  """Sums the slices of a value; None if anything else is done with it."""
-  total = 0
-  users = {k: user for k, user in fused.items() if name in user.operands}
-  seen: set[str] = set()  # parts that several instructions read
-  for key, user in users.items():
-    part = re.search(r"slice=\{[^}]*\}", user.line)
-    if part:
-      if part[0] in seen:
-        continue
-      seen.add(part[0])
-    size: int | None = user.size
-    if user.opcode in ("convert", "bitcast"):
-      size = _slices_of(fused, key)
-    elif user.opcode not in _PARTIAL:
-      size = None
-    if size is None:
-      return None
-    total += size
-  return total if users else None
+def _uses_whole(
+  fused: dict[str, _Instruction], name: str, parts: dict[str, int]
+) -> bool:
+  """Returns whether more than slices of a value are read.
+
+  Args:
+    fused: the instructions of a fusion, by name.
+    name: of the value.
+    parts: is filled with the bytes of each slice.
+  """
+  for key, user in fused.items():
+    if name not in user.operands:
+      continue
+    if user.opcode in _PARTIAL:
+      bounds = re.search(r"slice=\{[^}]*\}", user.line)
+      parts[bounds[0] if bounds else key] = user.size
+    elif user.opcode not in _ELEMENTWISE or _uses_whole(fused, key, parts):
+      return True
+  return False
 
 
 def _group(

@@ -2,10 +2,11 @@ r"""Compiles steps for TPU v5e chips, without one.
 
 python benchmarks/tpu_program.py [--models=resnet18,mobilenet*] \
   [--dtypes=bfloat16] [--batch_size=256] [--num_devices=1,4] \
-  [--steps=training,evaluation] [--fresh] [--output=benchmarks/results]
+  [--steps=training,evaluation] [--parallel=shard_map,pmap] [--fresh] \
+  [--output=benchmarks/results]
 
-Needs the extra `aot`. On several chips the step is a `shard_map`; a `pmap`
-needs real devices. Per chip: FLOPs of the layers over XLA's count (above 1
+Needs the extra `aot`. On several chips the step is a `shard_map`, a `pmap` or
+both (`--parallel`). Per chip: FLOPs of the layers over XLA's count (above 1
 where a layer's count includes products with padding, which XLA leaves out),
 memory, and the time that XLA's cost model estimates, where it can, with the
 utilization of the matrix units that follows.
@@ -29,11 +30,13 @@ MODELS = (
 )
 DTYPES = ("bfloat16", "float32")
 STEPS = ("training", "evaluation")
+PARALLEL = ("shard_map", "pmap")
 COLUMNS = [
   Column("model", 14, lambda row: row["model"], left=True),
   Column("dtype", 8, lambda row: row["dtype"], left=True),
   Column("step", 10, lambda row: row["step"], left=True),
   Column("chips", 5, lambda row: str(row["num_devices"])),
+  Column("parallel", 9, lambda row: row["parallel"], left=True),
   Column("compile s", 9, lambda row: str(row["compile_s"])),
   Column("useful FLOPs", 12, lambda row: str(row["useful_flops"])),
   Column("MiB moved", 9, lambda row: str(row["moved_mib"])),
@@ -49,6 +52,7 @@ def define_flags() -> None:
   flags.DEFINE_list("dtypes", ",".join(DTYPES), "float32, bfloat16 or both.")
   flags.DEFINE_list("steps", ",".join(STEPS), "training, evaluation or both.")
   flags.DEFINE_list("num_devices", "1,4", "Chips, up to 4.")
+  flags.DEFINE_list("parallel", "shard_map", "On several chips.")
   flags.DEFINE_integer("batch_size", 256, "Over all chips.", lower_bound=1)
   flags.DEFINE_bool("fresh", False, "Compile again what the table has.")
   flags.DEFINE_string("output", "benchmarks/results", "Where the table goes.")
@@ -62,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
   dtypes = reporting.chosen("dtypes", given.dtypes, DTYPES)
   steps = reporting.chosen("steps", given.steps, STEPS)
   counts = reporting.whole_numbers("num_devices", given.num_devices)
+  modes = reporting.chosen("parallel", given.parallel, PARALLEL)
   cases = (
     {
       "platform": "tpu",
@@ -71,10 +76,12 @@ def main(argv: Sequence[str]) -> None:
       "num_devices": count,
       "step": step,
       "plain": False,
+      "parallel": mode if count > 1 else "jit",
     }
-    for model, dtype, step, count in itertools.product(
-      names, dtypes, steps, counts
+    for model, dtype, step, count, mode in itertools.product(
+      names, dtypes, steps, counts, modes
     )
+    if count > 1 or mode == modes[0]
   )
   program_rows.complete(
     cases, COLUMNS, given.output, "tpu_program", given.fresh
