@@ -16,7 +16,7 @@ from fer_jax.training.logging.run_logger import RunLogger
 from fer_jax.training.loop_state import LoopState
 from fer_jax.training.run_checkpoints import RunCheckpoints
 from fer_jax.training.runtime.process_group import ProcessGroup
-from fer_jax.training.runtime.signals import StopRequest
+from fer_jax.training.runtime.signals import StopNow, StopRequest
 from fer_jax.training.split_evaluation import Evaluator
 from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_state import TrainState
@@ -105,3 +105,20 @@ def set_up(
     config,
     weights,
   ), state
+
+
+def first_state(run: Run) -> TrainState:
+  """Initializes the state of a new run, and puts it on the devices."""
+  state = run.experiment.init_state(run.weights)
+  run.weights = None
+  if run.config.init_from:  # Only the first process has read the weights.
+    meet(run)
+    state = run.group.share_arrays(state, state)
+  return run.experiment.place(state, epoch=0)
+
+
+def meet(run: Run) -> None:
+  """Waits for the other processes; raises StopNow if all of them stop here."""
+  run.group.meet(run.stop.check)
+  if run.group.count > 1 and run.stop.agreed():
+    raise StopNow

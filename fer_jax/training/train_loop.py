@@ -16,7 +16,7 @@ from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
 from fer_jax.training.logging import summary
 from fer_jax.training.loop_state import crosses_multiple, no_metrics
 from fer_jax.training.optim import optimizers
-from fer_jax.training.run_setup import Run, set_up
+from fer_jax.training.run_setup import Run, first_state, meet, set_up
 from fer_jax.training.runtime.compilation import ParallelCompiler
 from fer_jax.training.runtime.process_group import ProcessGroup
 from fer_jax.training.runtime.signals import Interrupted, StopNow
@@ -74,23 +74,6 @@ def train_and_evaluate(
     state = train_epochs(run, state, after_epoch)
     result = evaluate_best(run, state, evaluate_test)
   return dataclasses.replace(result, workdir=place)
-
-
-def first_state(run: Run) -> TrainState:
-  """Initializes the state of a new run, and puts it on the devices."""
-  state = run.experiment.init_state(run.weights)
-  run.weights = None
-  if run.config.init_from:  # Only the first process has read the weights.
-    meet(run)
-    state = run.group.share_arrays(state, state)
-  return run.experiment.place(state, epoch=0)
-
-
-def meet(run: Run) -> None:
-  """Waits for the other processes; raises StopNow if all of them stop here."""
-  run.group.meet(run.stop.check)
-  if run.group.count > 1 and run.stop.agreed():
-    raise StopNow
 
 
 def train_epochs(

@@ -55,7 +55,7 @@ def test_a_time_limit_stops_all(tmp_path, prepared):
   fields = [LONG, "--config.max_minutes=0.2"]
   run = start(tmp_path / "run", prepared, 2, fields)
   assert run.wait() == [142, 142]
-  assert "interrupted in epoch" in run.stderr(0) and run.stderr(1) == ""
+  assert "\ninterrupted " in run.stderr(0) and run.stderr(1) == ""
 
 
 @pytest.mark.parametrize(("count", "index"), [(2, 0), (2, 1), (4, 2)])
