@@ -72,10 +72,12 @@ class Runs:
     self.checkpoints = pathlib.Path()  # of the present workdir
     self.counts: collections.Counter[str] = collections.Counter()
     self._random = random.Random(1)
+    self._left_over: set[tuple[str, int]] = set()  # by an earlier process
 
   def start(self, name: str) -> "subprocess.Popen[str]":
     """Starts training in a workdir of that name."""
     self.checkpoints = self.folder / name / "checkpoints"
+    self._left_over = {*self._unfinished()}
     paths = {
       "workdir": name,
       "config.dataset.data_dir": "prepared",
@@ -100,11 +102,17 @@ class Runs:
       return "preparing"
     if any(self.folder.glob("cache/fer_jax/kernels/tmp*")):
       return "building"
-    if any(self.checkpoints.glob("best/*tmp*")):
-      return "saving best"
-    if any(self.checkpoints.glob("[0-9]*tmp*")):
-      return "saving"
+    if saves := {path for path, _ in {*self._unfinished()} - self._left_over}:
+      best = any("/best/" in path for path in saves)
+      return "saving best" if best else "saving"
     return "training" if self._has_trained() else "starting"
+
+  def _unfinished(self) -> Iterator[tuple[str, int]]:
+    """Yields the checkpoints that are being written, with their times."""
+    for parent in (self.checkpoints, self.checkpoints / "best"):
+      for path in parent.glob("[0-9]*.orbax-checkpoint-tmp"):
+        with contextlib.suppress(OSError):
+          yield str(path), path.stat().st_mtime_ns
 
   def _has_trained(self) -> bool:
     return " images/s" in (self.folder / "log").read_text()
