@@ -149,9 +149,10 @@ class Checkpoints:
     if checksums.exist(folder):
       return checksums.find_damage(folder)
     try:  # Written by an older version: read everything.
-      iterators = [*(folder / "iterator").glob("*.json")]
+      saved = folder / "iterator"
+      iterators = [*saved.glob("*.json"), *saved.glob("metadata")]
       if not iterators:  # Deleting it was interrupted.
-        return Damage(folder / "iterator", "missing file")
+        return Damage(saved, "missing file")
       for path in iterators:
         json.loads(path.read_bytes())
       restored = self._latest.restore(
@@ -319,7 +320,15 @@ def _manager(
       create_directories_asynchronously=False,
     ),
   )
-  return ocp.CheckpointManager(directory, options=options)
+  for _ in range(_MAX_READS):
+    try:
+      return ocp.CheckpointManager(directory, options=options)
+    except FileNotFoundError as e:
+      # A run that is training deleted a checkpoint while they were listed.
+      if not read_only or not directory.exists():
+        raise
+      error = e
+  raise error
 
 
 _AVERAGES = {"params", "batch_stats"}  # what `TrainState.ema` holds

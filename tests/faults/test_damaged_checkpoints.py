@@ -8,6 +8,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from fer_jax.checksums import FILE
@@ -185,6 +186,19 @@ def test_a_checkpoint_whose_deletion_was_interrupted_is_set_aside(workdir):
   checkpoints = Checkpoints(workdir)
   assert "missing file" in checkpoints.set_aside_damaged()[0]
   assert checkpoints.latest_step == 1
+
+
+def test_a_checkpoint_deleted_while_they_are_listed(workdir, monkeypatch):
+  manager, errors = ocp.CheckpointManager, [FileNotFoundError("deleted")]
+
+  def listed(*args, **options):
+    if errors:
+      raise errors.pop()
+    return manager(*args, **options)
+
+  monkeypatch.setattr(ocp, "CheckpointManager", listed)
+  reader = Checkpoints(workdir, read_only=True)
+  assert reader.latest_step == 2 and not errors
 
 
 def test_a_best_replaced_while_it_is_read_is_read_again(workdir):
