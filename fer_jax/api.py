@@ -1,22 +1,26 @@
-"""Functions on trained models: load, evaluate, explain, export."""
+"""Functions on trained models: load, evaluate, explain, export.
+
+What only some of them need is imported by these: `load_model` has to be quick.
+"""
 
 import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from fer_jax.evaluation import predictions, report
-from fer_jax.inference import explanation_sheets, exporting
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.object_stores import local_copies, urls
 from fer_jax.pretrained import released
+
+if TYPE_CHECKING:
+  from fer_jax.evaluation import report
 
 Source = str | os.PathLike[str]
 
@@ -78,7 +82,7 @@ def evaluate_model(
   output: Source | None = None,
   manual_dir: str | None = None,
   data_dir: str | None = None,
-) -> report.Results:
+) -> "report.Results":
   """Evaluates a model, or an ensemble of several, on the dataset it is for.
 
   Args:
@@ -102,6 +106,8 @@ def evaluate_model(
     results = fer_jax.evaluate_model("runs/example", split="validation")
     print(results.scores.accuracy, results.scores.intervals["accuracy"])
   """
+  from fer_jax.evaluation import predictions, report
+
   is_one = isinstance(models, str | os.PathLike | Predictor)
   listed: Any = [models] if is_one else models
   trained = [_trained(model, checkpoint) for model in listed]
@@ -156,6 +162,8 @@ def export_model(
   Example:
     print(fer_jax.export_model("runs/example", "exported"))
   """
+  from fer_jax.inference import exporting
+
   trained = _trained(model, checkpoint)
   place = urls.to_path(output or trained.workdir / "export")
   with local_copies.output(place) as folder:
@@ -203,6 +211,9 @@ def explain_model(
     sheet = fer_jax.explain_model("runs/example", count=4)
     sheet.save("explained.png")
   """
+  from fer_jax.evaluation import predictions
+  from fer_jax.inference import explanation_sheets
+
   trained, targets = _trained(model, checkpoint), None
   if images is None:
     dataset = predictions.open_dataset(trained, manual_dir, data_dir)

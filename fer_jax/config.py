@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from fer_jax import config_fields, models, renamed_fields
 from fer_jax.config_fields import flatten
 from fer_jax.configs import default
-from fer_jax.data import normalization, pipeline
+from fer_jax.data import normalization
 from fer_jax.data.transforms import augmentation
 from fer_jax.errors import UserError, choose, require
 from fer_jax.models import registry as model_registry
@@ -62,6 +62,8 @@ def check(config: ConfigDict) -> None:
   Raises:
     UserError: for the first field that is wrong.
   """
+  from fer_jax.data import pipeline  # Slow to import, and only needed here.
+
   config_fields.check_options(config)
   models.create(num_classes=2, **config.model)
   choose("data_loader", config.data_loader, pipeline.DATA_LOADERS)

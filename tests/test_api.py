@@ -162,6 +162,16 @@ def test_importing_is_quick():
   assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_a_released_model_loads_without_what_training_needs():
+  slow = ("grain", "matplotlib", "orbax", "sklearn", "tensorflow_datasets")
+  code = (
+    "import sys, fer_jax; fer_jax.load_model(batch_size=1);"
+    f"print({{*{slow}}} & set(sys.modules))"
+  )
+  run = [sys.executable, "-c", code]
+  assert subprocess.check_output(run, text=True).strip() == "set()"
+
+
 def test_lists_and_configs():
   assert "resnet50" in fer_jax.list_models()
   assert "synthetic_faces" in fer_jax.list_datasets()

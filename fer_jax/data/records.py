@@ -7,13 +7,13 @@ read could not keep up with a GPU.
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from array_record.python import array_record_module
 from jaxtyping import Integer
-from tensorflow_datasets.proto import tf_example_pb2
+
+if TYPE_CHECKING:  # Slow to import, and not needed to load a trained model.
+  import tensorflow_datasets as tfds
 
 # Records are read at random, so that what follows one is not read ahead.
 _OPTIONS = "readahead_buffer_size:0"
@@ -23,7 +23,7 @@ _BUFFER_BYTES = 32 << 10
 class RecordFiles:
   """The array_record files of a prepared split; for any number of threads."""
 
-  def __init__(self, info: tfds.core.DatasetInfo, split: str):
+  def __init__(self, info: "tfds.core.DatasetInfo", split: str):
     """Opens no file yet.
 
     Args:
@@ -56,6 +56,8 @@ class RecordFiles:
     Raises:
       IndexError: there is no such record.
     """
+    from tensorflow_datasets.proto import tf_example_pb2
+
     indices = np.asarray(indices)
     count, dtype = len(indices), np.int32 if self._is_label else np.float32
     images = np.empty((count, int(np.prod(self._image_shape))), np.uint8)
@@ -97,6 +99,8 @@ class RecordFiles:
     return places, records
 
   def _read_file(self, file: int, positions: list[int]) -> Sequence[bytes]:
+    from array_record.python import array_record_module
+
     if self._readers[file] is None:
       with self._lock:
         if self._readers[file] is None:

@@ -11,7 +11,6 @@ from fer_jax.errors import UserError
 from fer_jax.faces import detection
 from fer_jax.inference import (
   drawing,
-  explanation_sheets,
   face_crops,
   prediction_stream,
 )
@@ -145,6 +144,8 @@ class Predictor:
       UserError: as in `predict`; or there is no face, no such layer or no
         spatial attention.
     """
+    from fer_jax.inference import explanation_sheets  # Slow to import.
+
     faces = self.predict(images, detect, boxes=boxes)
     if not faces:
       raise UserError("no face found to explain: use detect=False or boxes")

@@ -22,11 +22,11 @@ from fer_jax.errors import UserError, choose
 from fer_jax.evaluation import tta as views
 from fer_jax.object_stores import local_copies, urls
 from fer_jax.training import losses
-from fer_jax.training.checkpoints import Info, read_variables
 from fer_jax.training.loop_state import saved_fields
 from fer_jax.training.train_state import Tree
 
 CHECKPOINTS = ("best", "latest")
+Info = dict[str, Any]  # what a checkpoint says beside its arrays
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,6 +74,9 @@ class TrainedModel:
       UserError: there is no such checkpoint, it cannot be read, or its
         parameters are not finite.
     """
+    # Slow to import, and not needed for a released model.
+    from fer_jax.training.checkpoints import read_variables
+
     choose("checkpoint", checkpoint, CHECKPOINTS)
     workdir = urls.to_path(workdir)
     with local_copies.checkpoint(workdir, checkpoint) as folder:
