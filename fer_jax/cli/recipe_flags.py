@@ -27,7 +27,7 @@ class Recipe(NamedTuple):
 
 def define_flags(
   workdir: str = "",
-  help_text: str = "Folder of the run; default runs/RECIPE-DATASET.",
+  help_text: str = "Folder or URL; default runs/RECIPE-DATASET.",
 ) -> None:
   """Defines --config, --config.FIELD and --workdir.
 
