@@ -13,22 +13,21 @@ def define_flags() -> None:
   flags.DEFINE_bool(
     "distributed",
     False,
-    "Train with several processes: on TPU pods, Slurm, Open MPI and Kubernetes"
-    " they are detected.",
+    "Train on several processes or machines.",
   )
   flags.DEFINE_string(
     "coordinator_address",
     None,
-    "Elsewhere: HOST:PORT of process 0, a port that is free there.",
+    "If not detected: HOST:PORT of process 0.",
   )
-  flags.DEFINE_integer("num_processes", None, "Elsewhere: how many processes.")
   flags.DEFINE_integer(
-    "process_id", None, "Elsewhere: which one this is, from 0."
+    "num_processes", None, "If not detected: how many there are."
   )
+  flags.DEFINE_integer("process_id", None, "If not detected: this one, from 0.")
   flags.DEFINE_integer(
     "initialization_timeout",
     300,
-    "Seconds in which all processes must have connected.",
+    "Seconds for all of them to connect.",
     lower_bound=1,
   )
 
