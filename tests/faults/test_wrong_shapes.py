@@ -13,6 +13,7 @@ WRONG = ["[]", "null", "3", '"a"', "{", "", "\x00", '{"model": []}']
 @pytest.mark.parametrize("text", WRONG)
 def test_a_wrong_config_is_one_line(tmp_path, text):
   (tmp_path / "config.json").write_text(text)
+  (tmp_path / "checkpoints" / "1").mkdir(parents=True)
   config = recipes.get_config("resnet18")
   with pytest.raises(UserError, match=r"config\.json cannot be read") as error:
     with workdir.claim(tmp_path, config, write=True):
