@@ -114,3 +114,10 @@ def test_messages_name_flags(message, shown):
   config_overrides.define(values)
   flags.DEFINE_string("workdir", "", "", flag_values=values)
   assert messages.with_flags(message, values) == (shown or message)
+
+
+def test_the_dataset_flag_is_named_where_there_is_one():
+  values = flags.FlagValues()
+  flags.DEFINE_string("dataset", "", "", flag_values=values)
+  said = messages.with_flags("use dataset.name=folder", values)
+  assert said == "use --dataset=folder"

@@ -45,6 +45,8 @@ def _flag(name: str, values: flags.FlagValues) -> str:
     return f"--config.{name}"
   if section == "dataset" and option in values:
     return f"--{option}"
+  if name == "dataset.name" and section in values:
+    return f"--{section}"
   if section == "dataset" and option and "option" in values:
     return f"--option={option}"
   return name

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from tqdm import tqdm
 
 from fer_jax.inference.prediction import ImageResult, Prediction
 from fer_jax.output_folder import write_output
+from fer_jax.tables import display_width
 from fer_jax.text_output import csv_line, printable
 
 _SOURCE_WIDTH = 40
@@ -121,9 +121,8 @@ def _table_line(where: str, box: str, label: str, probability: str) -> str:
 
 
 def _padded(text: str, width: int = _SOURCE_WIDTH) -> str:
-  """Returns text with spaces behind; wide characters take two columns."""
-  wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-  return text + " " * max(0, width - len(text) - wide)
+  """Returns text with spaces behind, for so many terminal columns."""
+  return text + " " * (width - display_width(text))
 
 
 def _print(line: str) -> None:

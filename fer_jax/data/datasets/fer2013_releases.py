@@ -141,7 +141,7 @@ def _recognized(places: Iterable[Path]) -> str:
     if folders := _split_folders(place):
       return (
         f"the folder {folders[0]} was found there, but not both train and"
-        " test; "
+        " test: if it holds class folders, use dataset.name=folder; "
       )
     if place.is_dir() and (hint := folder_layout.hint(place)):
       return f"{hint.removeprefix('; ')}; "

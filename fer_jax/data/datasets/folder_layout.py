@@ -70,6 +70,9 @@ def class_folders(
     there = ", ".join(folders["train"]) or "none"
     images = len([p for p in visible(roots["train"]) if is_image(p)])
     loose = f" ({images:,} images are in no class folder)" if images else ""
+    broken = [p.name for p in visible(roots["train"]) if not p.exists()]
+    if broken:
+      loose += f" (broken links: {some(broken)})"
     raise UserError(
       f"{printable(roots['train'])}: two or more class folders are needed and "
       f"there is {there}{loose}: give ROOT of {LAYOUTS}{hint(root)}"

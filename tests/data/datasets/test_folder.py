@@ -493,6 +493,16 @@ def test_training_and_testing_are_splits(dirs, root):
   }
 
 
+def test_class_folders_that_are_broken_links_are_named(dirs, root):
+  (root / "train").mkdir(parents=True)
+  for name in ("happy", "sad"):
+    (root / "train" / name).symlink_to(root / "moved" / name)
+  with pytest.raises(
+    UserError, match=r"there is none \(broken links: happy, s"
+  ):
+    load("folder", **dirs)
+
+
 def test_links_are_followed_and_broken_ones_respect_unreadable(
   dirs, root, tmp_path, warned
 ):
