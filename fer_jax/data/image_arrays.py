@@ -1,6 +1,6 @@
 """Arrays of pixels: one or many images, of any usual type, as uint8."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Num, UInt8
@@ -63,7 +63,7 @@ def gray_from_16_bits(image: Image.Image) -> Image.Image:
     UserError: pixels have more than 16 bits.
   """
   if image.mode == "I":  # What `convert("I")` makes of 8 bits has 8 bits still.
-    low, high = image.getextrema()
+    low, high = cast(tuple[int, int], image.getextrema())
     if low >= 0 and high <= 0xFF:
       return image.convert("L")
   out = np.empty((image.height, image.width), np.uint8)
