@@ -63,7 +63,7 @@ def test_a_killed_process_ends_the_others_with_one_line(
   tmp_path, prepared, count, index
 ):
   run = start(tmp_path / "run", prepared, count, [LONG])
-  run.wait_for("epoch 2/2000  train loss")
+  run.wait_for(" 2/2000  train loss")
   run.send(index, signal.SIGKILL)
   killed = time.monotonic()
   statuses = run.wait()
