@@ -21,9 +21,9 @@ def test_two_processes_train_and_one_of_them_reports(tmp_path, prepared):
 @pytest.mark.parametrize(
   ("given", "message"),
   [
-    (("127.0.0.1:80", None, None), "num_processes is missing"),
-    ((None, 2, None), "coordinator_address is missing"),
-    ((None, 2, 1), "coordinator_address is missing"),
+    (("127.0.0.1:80", None, None), "num_processes= is missing"),
+    ((None, 2, None), "coordinator_address= is missing"),
+    ((None, 2, 1), "coordinator_address= is missing"),
     (("localhost", 2, 1), "must be HOST:PORT"),
     (("localhost:70000", 2, 1), "must be HOST:PORT"),
     (("localhost:7000", 2, 2), "process_id=2 must be"),

@@ -46,10 +46,9 @@ class Processes:
     }
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
-      names = ", ".join(f"{name}=" for name in given)
       raise UserError(
-        f"{missing[0]} is missing: give all of {names} or none, which detects"
-        " them"
+        f"{missing[0]}= is missing: use coordinator_address=HOST:PORT,"
+        " num_processes=N and process_id=I, or none of them to detect them"
       )
     if self.coordinator_address is None:
       return
