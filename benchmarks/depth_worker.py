@@ -146,7 +146,7 @@ class Run:
     self.steps_per_call = config.steps_per_call or 1
     shape = (case["image_size"], case["image_size"], case["channels"])
     rng = np.random.default_rng(0)
-    data = {
+    data: dict[str, np.ndarray] = {
       "image": rng.integers(256, size=(NUM_IMAGES, *shape), dtype=np.uint8),
       "target": rng.integers(NUM_CLASSES, size=NUM_IMAGES, dtype=np.int32),
     }

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
   # Where the release's files lie; "" is the manual folder of
   # tensorflow-datasets, ~/tensorflow_datasets/downloads/manual.
   config.dataset.manual_dir = ""
-  # Where the prepared array_record files go, a folder or the URL of one on S3 or
+  # Where the prepared array_record files go: a folder, or its URL on S3 or
   # Google Cloud Storage; "" is ~/tensorflow_datasets.
   config.dataset.data_dir = ""
   # Whether to compare the contents of all release files with those prepared,

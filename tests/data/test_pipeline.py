@@ -344,7 +344,8 @@ def test_batch_that_does_not_divide_over_processes_is_refused(train):
 
 
 def test_a_process_reads_its_share_a_few_batches_ahead(train, monkeypatch):
-  read, real = [], RecordFiles.read
+  read: list[int] = []
+  real = RecordFiles.read
 
   def counted(self, indices):
     read.extend(map(int, indices))

@@ -150,9 +150,9 @@ class Runs:
     assert "damaged" not in log and "Traceback" not in log, log
     folder = self.folder / name / "checkpoints"
     # Older ones than those that are kept may be half deleted.
-    for step in steps(folder)[-2:] + steps(folder / "best")[-1:]:
+    for saved in steps(folder)[-2:] + steps(folder / "best")[-1:]:
       self.counts["whole checkpoints"] += 1
-      assert checksums.exist(step) and not checksums.find_damage(step)
+      assert checksums.exist(saved) and not checksums.find_damage(saved)
 
   def latest_step(self, name: str) -> int:
     """Returns the step of the latest complete checkpoint; 0 without one."""

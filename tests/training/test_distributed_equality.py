@@ -32,7 +32,7 @@ def test_processes_equal_devices_of_one_process(
       assert mine[name] == theirs[name]
     for name in ("train_loss", "validation_loss"):
       np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-4)
-  mine, theirs = map(process_runs.parameters, (one, several))
-  difference = np.linalg.norm(mine - theirs) / np.linalg.norm(theirs)
+  a, b = map(process_runs.parameters, (one, several))
+  difference = np.linalg.norm(a - b) / np.linalg.norm(b)
   print(f"{layout} {loader}: relative difference {difference:.1e}")
   assert difference < 1e-4

@@ -158,7 +158,7 @@ def assert_same_training(one, other, exact):
     for name in ("train_loss", "validation_loss"):
       tolerance = 0 if exact else 2e-3
       np.testing.assert_allclose(mine[name], theirs[name], rtol=tolerance)
-  mine, theirs = map(process_runs.parameters, (one, other))
-  difference = np.linalg.norm(mine - theirs) / np.linalg.norm(theirs)
+  a, b = map(process_runs.parameters, (one, other))
+  difference = np.linalg.norm(a - b) / np.linalg.norm(b)
   assert difference == 0 if exact else difference < 1e-3
   assert process_runs.saved_steps(one)[-1] == 4 * STEPS_PER_EPOCH

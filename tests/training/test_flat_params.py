@@ -200,5 +200,5 @@ def test_images_on_accelerators_are_rows(prepared):
   with convolution.tracing_for("gpu"):
     data = parts.device_data(split)
   assert data["image"].rows.ndim == 2
-  images, _ = batch_preparation.gather(data, {"index": index})
+  images, _ = batch_preparation.gather(data, {"index": jnp.asarray(index)})
   np.testing.assert_array_equal(images, split.arrays()["image"][index])

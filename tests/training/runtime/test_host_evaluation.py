@@ -48,7 +48,7 @@ def test_first_state_is_that_of_the_compiled_function(prepared, fields):
     rng, parts.inputs
   )
   state = parts.init_state()
-  assert jax.tree.structure(state) == jax.tree.structure(expected)
+  jax.tree.map(lambda *_: None, state, expected)  # The same structure.
   for own, other in zip(
     jax.tree.leaves(state), jax.tree.leaves(expected), strict=True
   ):
@@ -99,7 +99,7 @@ def test_shapes_are_known_before_the_state(prepared, mode, platform):
     )
     shapes = parts.placed_shapes(0)
     state = parts.place(parts.init_state(), 0)
-  assert jax.tree.structure(shapes) == jax.tree.structure(state)
+  jax.tree.map(lambda *_: None, shapes, state)  # The same structure.
   for of, array in zip(
     jax.tree.leaves(shapes), jax.tree.leaves(state), strict=True
   ):
