@@ -40,6 +40,15 @@ class RecordFiles:
     self._is_label = np.issubdtype(target.np_dtype, np.integer)
     self._target_shape = target.shape
 
+  def __getstate__(self) -> dict[str, Any]:
+    """Leaves out open files, so that another process opens its own."""
+    readers = [None] * len(self._paths)
+    return {**self.__dict__, "_readers": readers, "_lock": None}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    self.__dict__ |= state
+    self._lock = threading.Lock()
+
   def __len__(self) -> int:
     return int(self._ends[-1])
 

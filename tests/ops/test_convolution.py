@@ -255,9 +255,11 @@ def test_bfloat16(case: Case) -> None:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
   """Small dense or depthwise convolutions that give a pixel or more."""
-  side, pad = st.integers(1, 7), st.integers(0, 3)
+  side = st.integers(1, 7)
   height, width, kh, kw = (draw(side) for _ in range(4))
-  pads = ((draw(pad), draw(pad)), (draw(pad), draw(pad)))
+  # Not a whole kernel or more: there, XLA's gradient reads beyond the image.
+  high, wide = st.integers(0, min(3, kh - 1)), st.integers(0, min(3, kw - 1))
+  pads = ((draw(high), draw(high)), (draw(wide), draw(wide)))
   channels, outputs = draw(st.sampled_from([(1, 2), (3, 4), (6, 1), (6, 6)]))
   inputs = draw(st.sampled_from([1, 6])) if channels == outputs else channels
   strides = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
