@@ -95,6 +95,15 @@ def cache_folder() -> Path:
     return Path(_temporary_caches[0].name)
 
 
+def unused_path(path: Path) -> Path:
+  """Returns a path, numbered if it exists."""
+  number, unused = 1, path
+  while unused.exists():
+    number += 1
+    unused = path.with_name(f"{path.name}-{number}")
+  return unused
+
+
 def _temporary_name(target: Path) -> str:
   suffix = target.suffix if len(os.fsencode(target.suffix)) < 32 else ""
   stem = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])

@@ -49,7 +49,7 @@ def convert(trained: TrainedModel) -> "onnx.ModelProto":
     UserError: `onnx` is not installed, or the model has an operation that
       cannot be converted.
   """
-  onnx = write.library()
+  onnx = write.onnx_package()
   network = dataclasses.replace(
     trained,
     model=trained.model.clone(dtype=jnp.float32),

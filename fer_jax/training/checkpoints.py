@@ -10,18 +10,23 @@ it is read.
 
 import json
 import pathlib
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any
 
 import grain
-import jax
 import orbax.checkpoint as ocp
 
 from fer_jax import checksums
 from fer_jax.checksums import Damage
 from fer_jax.errors import UserError
+from fer_jax.files import unused_path
+from fer_jax.training.checkpoint_manager import (
+  MAX_READS,
+  READ_OTHER,
+  named_errors,
+  open_manager,
+)
 from fer_jax.training.train_state import TrainState, Tree
 
 Info = dict[str, Any]  # can be written as JSON
@@ -47,9 +52,9 @@ class Checkpoints:
     """
     self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
     self._read_only = read_only
-    with _named_errors(self.directory):
-      self._latest = _manager(self.directory, keep, read_only)
-      self._best = _manager(self.directory / "best", 1, read_only)
+    with named_errors(self.directory):
+      self._latest = open_manager(self.directory, keep, read_only)
+      self._best = open_manager(self.directory / "best", 1, read_only)
 
   @property
   def latest_step(self) -> int | None:
@@ -79,7 +84,7 @@ class Checkpoints:
     Raises:
       UserError: this or an earlier checkpoint could not be written.
     """
-    with _named_errors(self.directory):
+    with named_errors(self.directory):
       self._latest.wait_until_finished()
       if step in self._latest.all_steps():
         return  # Interrupted again before the next step.
@@ -95,7 +100,7 @@ class Checkpoints:
 
   def save_best(self, step: int, variables: Tree, info: Info) -> None:
     """Saves what evaluation needs, replacing the previous best."""
-    with _named_errors(self.directory / "best"):
+    with named_errors(self.directory / "best"):
       if step in self._best.all_steps():
         self._best.delete(step)  # Written by a run that was then killed.
       self._best.save(
@@ -120,7 +125,7 @@ class Checkpoints:
       UserError: all checkpoints are damaged; then nothing is renamed.
     """
     damaged: dict[int, Damage] = {}
-    with _named_errors(self.directory):
+    with named_errors(self.directory):
       for step in sorted(self._latest.all_steps(), reverse=True):
         if not (damage := self._find_damage(step)):
           break
@@ -139,7 +144,7 @@ class Checkpoints:
           raise UserError(str(damage))
         folder = self.directory / str(bad)
         name = f"damaged-{bad}-{damage.reason.replace(' ', '-')}"
-        folder.rename(_unused(self.directory / name))
+        folder.rename(unused_path(self.directory / name))
       if damaged:
         self._latest.reload()
     return messages
@@ -177,7 +182,7 @@ class Checkpoints:
       like: host arrays of the same shapes and types.
       iterator: over the same batches; None leaves it out.
     """
-    with _named_errors(self.directory):
+    with named_errors(self.directory):
       folder = self.directory / str(self.latest_step) / "state"
       only_params = like.ema and _has_averages_of_params_only(folder)
       if only_params:
@@ -205,7 +210,7 @@ class Checkpoints:
 
   def info(self) -> Info:
     """Returns what the latest checkpoint says beside its arrays."""
-    with _named_errors(self.directory):
+    with named_errors(self.directory):
       args = ocp.args.Composite(info=ocp.args.JsonRestore())
       return self._latest.restore(self.latest_step, args=args).info
 
@@ -223,14 +228,14 @@ class Checkpoints:
       UserError: there is no such checkpoint, or it cannot be read.
     """
     manager = self._best if which == "best" else self._latest
-    for _ in range(_MAX_READS):
+    for _ in range(MAX_READS):
       if (step := manager.latest_step()) is None:
         raise UserError(
           f"no {which} checkpoint in {self.directory}: train a whole epoch"
           " first"
         )
       try:
-        with _named_errors(self.directory, _READ_OTHER):
+        with named_errors(self.directory, READ_OTHER):
           return self._read_variables(manager, step, which)
       except UserError as e:
         # A run that is training may have replaced it meanwhile.
@@ -246,7 +251,7 @@ class Checkpoints:
     best = which == "best"
     folder = (self.directory / "best" if best else self.directory) / str(step)
     if damage := checksums.find_damage(folder):
-      raise UserError(f"{damage}. {_READ_OTHER}")
+      raise UserError(f"{damage}. {READ_OTHER}")
     item = "variables" if best else "state"
     restored = manager.restore(
       step,
@@ -277,7 +282,7 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits until everything is written."""
-    with _named_errors(self.directory):
+    with named_errors(self.directory):
       self._latest.close()
       self._best.close()
 
@@ -286,49 +291,8 @@ def read_variables(
   workdir: str | pathlib.Path, which: str = "best"
 ) -> tuple[Tree, Info]:
   """Reads the variables of a run; see `Checkpoints.restore_variables`."""
-  checkpoints = Checkpoints(workdir, read_only=True)
-  try:
+  with Checkpoints(workdir, read_only=True) as checkpoints:
     return checkpoints.restore_variables(which)
-  finally:
-    checkpoints.close()
-
-
-def _manager(
-  directory: pathlib.Path, keep: int, read_only: bool
-) -> ocp.CheckpointManager:
-  # A checkpoint is written and read by one process, whatever others there are.
-  process = jax.process_index()
-  several = jax.process_count() > 1
-  alone = ocp.options.MultiprocessingOptions(
-    primary_host=process,
-    active_processes={process} if several else None,
-    barrier_sync_key_prefix=f"process_{process}" if several else None,
-  )
-  if several and not read_only:
-    directory.mkdir(parents=True, exist_ok=True)
-  # orbax's own `read_only` warns about every directory.
-  options = ocp.CheckpointManagerOptions(
-    max_to_keep=None if read_only else keep,
-    cleanup_tmp_directories=not read_only,
-    create=not (read_only or several),
-    multiprocessing_options=alone,
-    # Called when all files are written, before the checkpoint is committed.
-    async_options=ocp.AsyncOptions(
-      post_finalization_callback=lambda: _write_checksums(directory),
-      # In the background, a folder that cannot be made is an error only after
-      # five minutes of waiting for it.
-      create_directories_asynchronously=False,
-    ),
-  )
-  for _ in range(_MAX_READS):
-    try:
-      return ocp.CheckpointManager(directory, options=options)
-    except FileNotFoundError as e:
-      # A run that is training deleted a checkpoint while they were listed.
-      if not read_only or not directory.exists():
-        raise
-      error = e
-  raise error
 
 
 _AVERAGES = {"params", "batch_stats"}  # what `TrainState.ema` holds
@@ -338,45 +302,3 @@ def _has_averages_of_params_only(folder: pathlib.Path) -> bool:
   """Returns whether a state was written before version 0.2, with `ema`."""
   saved = ocp.StandardCheckpointHandler().metadata(folder)["ema"]
   return not _AVERAGES.issuperset(saved)
-
-
-def _write_checksums(directory: pathlib.Path) -> None:
-  """Writes the checksums of the checkpoint that is being saved."""
-  for folder in directory.glob("*.orbax-checkpoint-tmp*"):
-    if folder.name.partition(".")[0].isdigit():
-      checksums.write(folder)
-
-
-def _unused(path: pathlib.Path) -> pathlib.Path:
-  """Returns a path, numbered if it exists."""
-  number, unused = 1, path
-  while unused.exists():
-    number += 1
-    unused = path.with_name(f"{path.name}-{number}")
-  return unused
-
-
-# What to do, in training and when a trained model is read.
-_RESUME = (
-  "Earlier checkpoints are intact; fix the cause (disk space, permissions) and"
-  " rerun the command to resume"
-)
-_READ_OTHER = (
-  "It cannot be read: use the other one of checkpoint=best and"
-  " checkpoint=latest, or resume training"
-)
-_MAX_READS = 5  # of a checkpoint that a running training replaces
-
-
-@contextmanager
-def _named_errors(
-  directory: pathlib.Path, advice: str = _RESUME
-) -> Iterator[None]:
-  """Turns errors of a full or broken disk into a one-line UserError."""
-  try:
-    yield
-  except (OSError, ValueError, RuntimeError, KeyError) as e:
-    reason = " ".join(str(e).split())[:300]
-    raise UserError(
-      f"checkpoint in {directory}: {reason or type(e).__name__}. {advice}"
-    ) from e

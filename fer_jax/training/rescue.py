@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fer_jax.errors import UserError
-from fer_jax.files import atomic_write
+from fer_jax.files import atomic_write, unused_path
 from fer_jax.training import workdir as workdirs
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.logging import metric_writer
@@ -87,14 +87,9 @@ def _save(run: Run, state: TrainState) -> str:
 
 def _make_folder(path: pathlib.Path) -> pathlib.Path:
   """Creates a folder, with a number in its name if there is one already."""
-  number, folder = 1, path
-  while True:
-    try:
-      folder.mkdir(parents=True)
-      return folder
-    except FileExistsError:
-      number += 1
-      folder = path.with_name(f"{path.name}-{number}")
+  folder = unused_path(path)
+  folder.mkdir(parents=True)
+  return folder
 
 
 def _write(run: Run, state: TrainState, folder: pathlib.Path) -> None:

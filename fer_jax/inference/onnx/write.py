@@ -19,7 +19,7 @@ OPSET = 17
 IR_VERSION = 8
 
 
-def library() -> types.ModuleType:
+def onnx_package() -> types.ModuleType:
   """Imports the package `onnx`, an optional dependency.
 
   Raises:
@@ -48,7 +48,7 @@ def to_model(
     output: name of the output.
     output_shape: its shape.
   """
-  onnx = library()
+  onnx = onnx_package()
   helper, element = onnx.helper, onnx.TensorProto
   graph.nodes = [
     lowered for node in graph.nodes for lowered in _lower(graph, node)
