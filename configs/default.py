@@ -117,6 +117,10 @@ def get_config() -> ConfigDict:
   config.loss.label_smoothing = 0.0  # weight of the uniform distribution
   # none | balanced (examples / (classes * examples of the class), in train)
   config.loss.class_weights = "none"
+  # Knowledge distillation: a released model or the workdir of a run, whose
+  # probabilities of each training image become a part of its target. "": none.
+  config.loss.teacher = ""
+  config.loss.teacher_weight = 0.5  # that part
 
   config.batch_size = 32  # over all devices
   config.eval_batch_size = 256  # over all devices

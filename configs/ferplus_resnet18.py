@@ -31,6 +31,8 @@ def get_config(size: str = "full") -> ConfigDict:
   if size == "half":
     config.model.stem = "small_stride2"
     config.model.width = 0.5
+    config.loss.teacher = "ferplus-resnet18"
+    config.loss.teacher_weight = 0.7
     config.augment.mixup = 0.0  # Fewer parameters need less regularization.
     config.augment.random_erasing = 0.25
     config.num_epochs = 100

@@ -30,6 +30,7 @@ class Split:
       None for all.
     source_fingerprint: hash of the contents of `source`, as
       `fingerprint_of` computes it; "" where it has not been computed yet.
+    own_targets: targets that replace those of the files; None for none.
   """
 
   name: str
@@ -37,6 +38,7 @@ class Split:
   places: Int[np.ndarray, " n"] | None = None
   classes: Int[np.ndarray, " k"] | None = None
   source_fingerprint: str = ""
+  own_targets: Float[np.ndarray, "n k"] | None = None
 
   def __len__(self) -> int:
     return len(self.source) if self.places is None else len(self.places)
@@ -52,9 +54,10 @@ class Split:
       `row`, the position in the release, int32 `[b]`.
     """
     indices = np.asarray(indices)
-    if self.places is not None:
-      indices = self.places[indices]
-    arrays = self.source.read(indices)
+    places = indices if self.places is None else self.places[indices]
+    arrays = self.source.read(places)
+    if self.own_targets is not None:
+      return arrays | {"target": self.own_targets[indices]}
     return arrays | {"target": self._renumbered(arrays["target"])}
 
   def arrays(self) -> Arrays:
@@ -86,8 +89,21 @@ class Split:
     elif self.classes is not None:
       classes = self.classes[classes]
     return dataclasses.replace(
-      self, name=name or self.name, places=places, classes=classes
+      self,
+      name=name or self.name,
+      places=places,
+      classes=classes,
+      own_targets=None,
     )
+
+  def with_targets(self, targets: Float[np.ndarray, "n k"]) -> Self:
+    """Returns the split with other targets, which its hash leaves out.
+
+    Args:
+      targets: in the order of the split. They do not pass on to what `pick`
+        takes from it.
+    """
+    return dataclasses.replace(self, own_targets=targets)
 
   @functools.cached_property
   def fingerprint(self) -> str:

@@ -19,6 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.models.layer_groups import layer_groups
 from fer_jax.training import (
   config_check,
+  distillation,
   initial_weights,
   losses,
   overfit_check,
@@ -40,6 +41,7 @@ class Experiment:
   Attributes:
     config: checked and locked; with `overfit`, without regularization.
     dataset: the splits.
+    train_split: the examples that are trained on.
     batch_order: the examples of every training batch.
     parallel: the devices.
     model: maps images to logits.
@@ -50,6 +52,7 @@ class Experiment:
 
   config: ConfigDict
   dataset: Dataset
+  train_split: Split
   batch_order: pipeline.BatchOrder
   parallel: DataParallel
   model: nn.Module
@@ -155,7 +158,7 @@ class Experiment:
   @functools.cached_property
   def train_data(self) -> Tree:
     """The training split on every device; {} if batches carry the images."""
-    return self.device_data(self.dataset.split("train"))
+    return self.device_data(self.train_split)
 
   @functools.cached_property
   def device_inputs(self) -> RunInputs:
@@ -192,7 +195,7 @@ class Experiment:
 
 
 def create_experiment(config: ConfigDict) -> Experiment:
-  """Builds the parts of a run; nothing is compiled.
+  """Builds the parts of a run; of them, only a teacher's program is compiled.
 
   Args:
     config: as `configs/default.py` describes it.
@@ -209,8 +212,9 @@ def create_experiment(config: ConfigDict) -> Experiment:
   parallel.check_batch("eval_batch_size", config.eval_batch_size)
   dataset = _load_dataset(config)
   config = configs.with_dataset_input(config, dataset.image_shape)
+  train_split = distillation.train_split(config.loss, dataset)
   batch_order = pipeline.BatchOrder(
-    len(dataset.split("train")),
+    len(train_split),
     config.batch_size,
     config.num_epochs,
     config.seed,
@@ -252,6 +256,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
   return Experiment(
     config,
     dataset,
+    train_split,
     batch_order,
     parallel,
     model,

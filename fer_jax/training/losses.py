@@ -24,7 +24,7 @@ def check(config: ConfigDict) -> None:
   """Checks the section `loss` of a configuration.
 
   Args:
-    config: `name`, `output`, `label_smoothing` and `class_weights`.
+    config: the section.
 
   Raises:
     UserError: a value is unknown or out of range.
@@ -40,6 +40,12 @@ def check(config: ConfigDict) -> None:
     "be 0 with loss.name=multi_target, where it would make every class correct"
   )
   require(ok, "loss.label_smoothing", smoothing, must)
+  ok = not (config.teacher and config.name == "multi_target")
+  must = "be empty with loss.name=multi_target, which counts votes"
+  require(ok, "loss.teacher", config.teacher, must)
+  must = "be above 0 and at most 1"
+  ok = 0 < config.teacher_weight <= 1
+  require(ok, "loss.teacher_weight", config.teacher_weight, must)
   choose("loss.class_weights", config.class_weights, CLASS_WEIGHTS)
 
 

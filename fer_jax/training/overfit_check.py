@@ -39,6 +39,7 @@ def without_regularization(config: ConfigDict) -> ConfigDict:
       config.model.dropout = 0.0
     config.loss.label_smoothing = 0.0
     config.loss.class_weights = "none"
+    config.loss.teacher = ""
     config.optimizer.weight_decay = 0.0
     config.optimizer.accumulate_steps = 1
     config.ema_decay = 0.0

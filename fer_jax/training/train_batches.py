@@ -23,7 +23,7 @@ class TrainBatches:
     """
     self._experiment = experiment
     self.iterator: grain.DatasetIterator = pipeline.training_batches(
-      experiment.dataset.split("train"),
+      experiment.train_split,
       experiment.batch_order,
       experiment.config.data_loader,
     )
@@ -55,7 +55,7 @@ def example_batch(experiment: Experiment) -> pipeline.Batch:
   config = experiment.config
   batch = next(
     pipeline.evaluation_batches(
-      experiment.dataset.split("train"),
+      experiment.train_split,
       config.batch_size,
       config.data_loader,
       jax.process_index(),

@@ -57,6 +57,19 @@ def answer(client):
   return int(head.split()[1]), json.loads(body or "null")
 
 
+def closing_status(client):
+  """Status of the answer before the connection was closed; None: none.
+
+  The server answers only if it has read the beginning of a request.
+  """
+  with client:
+    try:
+      received = client.recv(2**16)
+    except ConnectionResetError:  # Closed before all was read.
+      return None
+  return int(received.split()[1]) if received else None
+
+
 def is_analyzed(found):
   status, analysis = found
   return status == 200 and len(analysis["faces"]) == 1
@@ -72,18 +85,19 @@ def upload(address, length, first=b"x"):
   return client
 
 
-def test_half_headers_lock_nobody_out_and_end(address):
-  half = [connect(address) for _ in range(20)]  # MAX_CONNECTIONS is 8.
+def test_half_headers_lock_nobody_out_and_end(address, monkeypatch):
+  monkeypatch.setattr(connection_limits, "HEADER_SECONDS", 3)
+  half = [connect(address) for _ in range(20)]  # The server has room for 8.
   for client in half:
     client.sendall(b"GET / HTTP/1.1\r\nHost: 127")
   time.sleep(0.2)
   started = time.monotonic()
   for _ in range(5):
     assert is_analyzed(request(address))
-  assert time.monotonic() - started < 1
-  statuses = [answer(client)[0] for client in half]  # Each is closed.
-  assert set(statuses) <= {408, 503} and 408 in statuses
-  assert time.monotonic() - started < 5
+  assert time.monotonic() - started < 3
+  statuses = [closing_status(client) for client in half]
+  assert set(statuses) <= {408, 503, None} and 408 in statuses
+  assert time.monotonic() - started < 10
 
 
 def test_a_connection_without_a_byte_is_closed(address):
