@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from fer_jax import config_fields, models, recipes
 from fer_jax.errors import UserError, choose
 from fer_jax.models.summary import summarize
+from fer_jax.object_stores import urls
 from fer_jax.studies import paper_results
 from fer_jax.studies.paper_results import Key, Result
 from fer_jax.studies.papers import PAPERS, Row
@@ -123,9 +124,10 @@ def reproduce(
     The results in the folder, those of earlier calls included.
 
   Raises:
-    UserError: a paper or a field is unknown.
+    UserError: a paper or a field is unknown, or the folder is a URL.
     Interrupted: SIGINT or SIGTERM came; the state is saved.
   """
+  urls.require_local(folder, "workdir")
   jobs, file = plan(papers, overrides, others), folder / RESULTS
   before = paper_results.read([file])
   done = {paper_results.key_of(r) for r in before if r["finished"]}

@@ -1,6 +1,7 @@
 """The papers' rows are trained within a budget, resumed, and kept."""
 
 import signal
+from pathlib import Path
 
 import pytest
 import tiny_run
@@ -152,6 +153,11 @@ def test_every_row_has_a_recipe(paper):
 def test_unknown_papers_list_the_known(tmp_path):
   with pytest.raises(UserError, match="chang, jiang, lewis, pan, sutton"):
     reproduction.reproduce(["he"], tmp_path, 1, {})
+
+
+def test_an_object_store_is_refused():
+  with pytest.raises(UserError, match="workdir=s3:/.* is on an object store"):
+    reproduction.reproduce(["chang"], Path("s3://bucket/run"), 1, {})
 
 
 @pytest.mark.parametrize(
