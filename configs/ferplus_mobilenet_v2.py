@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
   config.model.width = 1.0
   config.model.zero_init_residual = None
   config.model.dropout = 0.2
+  config.dtype = "bfloat16"
   config.optimizer.weight_decay = 1e-4
   config.num_epochs = 120
   return config

@@ -36,6 +36,7 @@ def get_config(size: str = "full") -> ConfigDict:
     config.loss.teacher_weight = 0.7
     config.augment.mixup = 0.0  # Fewer parameters need less regularization.
     config.augment.random_erasing = 0.25
+    config.dtype = "float32"  # For a CPU.
     config.num_epochs = 100
     config.eval_every_epochs = 5
   return config

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Float, Float32
+from ml_collections import ConfigDict
 from scipy import optimize
 
 from fer_jax import config as configs
@@ -68,9 +69,7 @@ def release(
       f"loss.output={trained.config.loss.output} has no temperature: release"
       " a model of loss.output=softmax"
     )
-  with trained.config.unlocked():
-    trained.config.dtype = "float32"  # of the compute, on any platform
-    trained.config.dataset.manual_dir = trained.config.dataset.data_dir = ""
+  _generalize(trained.config)
   rounded = jax.tree.map(
     lambda x: released.stored(np.asarray(x)).astype(np.float32),
     trained.variables,
@@ -98,6 +97,16 @@ def release(
   }
   released.write(name, variables, info, folder)
   return info
+
+
+def _generalize(config: ConfigDict) -> None:
+  """Removes what is of the machine that trained the model, such as paths."""
+  with config.unlocked():
+    config.dtype = "float32"  # of the compute, on any platform
+    config.dataset.manual_dir = config.dataset.data_dir = ""
+    config.init_from = config.compilation_cache = ""
+    if config.loss.teacher not in released.list_released():
+      config.loss.teacher = ""
 
 
 def fit_temperature(

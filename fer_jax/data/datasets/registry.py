@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fer_jax.data import views
-from fer_jax.data.datasets import remote_data
 from fer_jax.data.records import RecordFiles
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import choose
@@ -83,6 +82,9 @@ def load(
   """
   options = {key: value for key, value in options.items() if value is not None}
   view = {key: options.pop(key) for key in views.OPTIONS if key in options}
+  # Slow to import, and not needed by whoever only loads a model.
+  from fer_jax.data.datasets import remote_data
+
   urls.require_local(manual_dir, "dataset.manual_dir")
   builder = builder_class(name)(
     manual_dir=manual_dir,
