@@ -10,7 +10,8 @@ majority.
 
 `:half` is the same network with half the channels and a quarter of the pixels
 in its first stages, 6 % of the compute. It learns from the released model, too
-(distillation).
+(distillation). The released model `ferplus-small` is seed 0 of it: 85.3 % and
+88.3 %, in 71 minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict

@@ -32,7 +32,7 @@ from fer_jax.object_stores import urls
 
 WEIGHTS = Path(__file__).parent / "weights"
 CHECKSUMS = "SHA256SUMS"  # lines as sha256sum writes and checks them
-PREFERRED = ("ferplus-resnet18", "ferplus-small")
+PREFERRED = ("ferplus-small", "ferplus-resnet18")
 
 
 def list_released(folder: Path = WEIGHTS) -> list[str]:

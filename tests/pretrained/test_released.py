@@ -1,7 +1,9 @@
 """Released models: what is written is read, and is what the run trained."""
 
 import hashlib
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,11 +57,28 @@ def test_it_is_the_run_at_another_temperature(folder, images):
 def test_it_says_where_it_is_from(folder):
   info = released.load("tiny", folder=folder).info
   assert info["name"] == "tiny"
-  assert info["config"]["dataset"]["data_dir"] == ""  # no place of a machine
+  assert info["config"]["dataset"]["data_dir"] == ""
   scores = info["validation"]
   assert scores["images"] == 50
   assert 0 <= scores["accuracy"] <= 1
   assert 0 <= scores["calibration_error"] <= 1
+
+
+def test_it_does_not_say_where_it_was_trained():
+  config = tiny_run.config(Path("data"))
+  paths = {"init_from": "a/run", "compilation_cache": "a/cache"}
+  config.update_from_flattened_dict(paths | {"loss.teacher": "a/teacher"})
+  release._generalize(config)
+  assert not any((config.init_from, config.compilation_cache))
+  assert not any((config.dataset.data_dir, config.loss.teacher))
+  config.loss.teacher = "ferplus-resnet18"
+  release._generalize(config)
+  assert config.loss.teacher == "ferplus-resnet18"
+
+
+@pytest.mark.parametrize("name", released.list_released())
+def test_no_file_names_a_path(name):
+  assert "/" not in json.dumps(released.load(name).info["config"])
 
 
 def test_kernels_take_two_bytes(folder):

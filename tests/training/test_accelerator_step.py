@@ -71,14 +71,14 @@ def train(name: str, accelerated: bool, num_steps: int) -> list[Results]:
   schedule = schedules.create(config.schedule, LEARNING_RATE, 10, 1, 1)
   inputs = RunInputs(jax.random.key(0), schedule, jnp.float32(0))
   rng = np.random.default_rng(0)
-  data = {
+  arrays: dict[str, np.ndarray] = {
     "image": rng.integers(256, size=(BATCH, *SHAPE), dtype=np.uint8),
     "target": rng.integers(7, size=BATCH, dtype=np.int32),
   }
-  batch = {"index": np.arange(BATCH, dtype=np.int32)}
+  batch = {"index": jnp.arange(BATCH, dtype=jnp.int32)}
   path = convolution.tracing_for("gpu")
   with path if accelerated else convolution.use_xla():
-    data = arrange_split(data)
+    data = arrange_split(arrays)
     traced = jax.jit(lambda rng, inputs: step.init(rng, SHAPE, inputs)).trace(
       inputs.rng, inputs
     )
