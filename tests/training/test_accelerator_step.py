@@ -1,5 +1,7 @@
 """Steps as on a GPU compute what plain Flax and optax do, on this CPU."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +14,7 @@ import tiny_run
 from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.models import registry
-from fer_jax.ops import convolution, xla_norm
+from fer_jax.ops import convolution
 from fer_jax.training import flat_params, train_loop
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.metrics import Metrics
@@ -60,7 +62,7 @@ def train(name: str, accelerated: bool, num_steps: int) -> list[Results]:
 
   So nothing is fused, and the layers of a deep network share small programs,
   which takes much less time than to compile the step. Computes in float64 where
-  that is enabled (`in_float64`).
+  that is enabled (`float64`).
   """
   config = default.get_config()
   config.model.name, config.dtype = name, "float32"
@@ -100,16 +102,24 @@ def as_computed(array: np.ndarray) -> np.ndarray:
   return array.astype(jnp.float32) if array.dtype == np.float32 else array
 
 
-@pytest.fixture
-def in_float64(monkeypatch):
+@pytest.fixture(autouse=True)
+def no_programs_are_kept():
+  """Frees the many small programs of a model, which take gigabytes."""
+  yield
+  jax.clear_caches()
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
   """Computes in float64 whatever the package computes in float32."""
-  with jax.enable_x64():
+  with jax.enable_x64(), pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.setattr(jnp, "float32", jnp.float64)
     yield
 
 
 def norm(tree: Any) -> float:
-  return float(np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(tree))))
+  squares = (np.square(x, dtype=np.float64) for x in jax.tree.leaves(tree))
+  return float(np.sqrt(sum(x.sum() for x in squares)))
 
 
 def check(results: Results, expected: Results, tolerances: dict[str, float]):
@@ -125,68 +135,46 @@ def check(results: Results, expected: Results, tolerances: dict[str, float]):
     for (path, a), b in zip(
       jax.tree.leaves_with_path(own), jax.tree.leaves(other), strict=True
     ):
-      assert a.dtype == b.dtype == jnp.float32
-      difference = norm(a - b) / (norm(b) + floor)
+      difference = norm(np.float64(a) - np.float64(b)) / (norm(b) + floor)
       where = part + jax.tree_util.keystr(path)
       assert difference <= tolerances[part], where
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.usefixtures("in_float64")
 def test_two_steps_equal_those_of_plain_flax_in_float64(name):
-  own, plain = (train(name, accelerated, 2) for accelerated in (True, False))
+  with float64():
+    own, plain = (train(name, accelerated, 2) for accelerated in (True, False))
   # The second step starts from parameters that differ by rounding.
   for results, expected, tolerance in zip(
     own, plain, (1e-10, 1e-7), strict=True
   ):
+    assert results.loss.dtype == np.float64
     check(results, expected, dict.fromkeys(results.parts(), tolerance))
-    # Adam turns a gradient of mere rounding into up to 2e-5 of an update.
+    # Adam turns a gradient of mere rounding into up to 2e-4 of an update.
     for a, b in zip(
       jax.tree.leaves(results.state.params),
       jax.tree.leaves(expected.state.params),
       strict=True,
     ):
-      np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-4 * LEARNING_RATE)
+      np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-3 * LEARNING_RATE)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["leaky_cnn", "resnet18", "mobilenet_v2"])
-def test_float32_differs_by_the_order_of_sums(name, monkeypatch):
-  """XLA on CPU adds one by one what is one reduction, and else in a tree.
+@pytest.mark.parametrize("accelerated", [True, False])
+def test_float32_differs_by_rounding(name, accelerated):
+  """Compares with float64; plain Flax meets the same tolerances, not others.
 
-  On GPUs it adds both in a tree. One by one, rounding is several times larger,
-  enough to switch a ReLU6 of MobileNetV2, which changes gradients by 1 %.
+  An activation next to zero that is rounded to the other side switches a ReLU,
+  which changes gradients by up to 2 %: of ResNet-18 those of both, of
+  MobileNetV2 those of our step.
   """
-  (own,), (plain,) = (train(name, accel, 1) for accel in (True, False))
-  check(
-    own,
-    plain,
-    {
-      "loss": 1e-5,
-      "gradients": 5e-2,
-      "batch_stats": 2e-3,
-      "mu": 5e-2,
-      "nu": 1e-1,
-    },
-  )
-
-  def separate_sums(pair, first=0):
-    return tuple(x.sum(tuple(range(first, x.ndim - 1))) for x in pair)
-
-  monkeypatch.setattr(xla_norm, "_sums", separate_sums)
-  (own,) = train(name, True, 1)
-  check(
-    own,
-    plain,
-    {
-      "loss": 1e-6,
-      "gradients": 1e-3,
-      "batch_stats": 2e-4,
-      "mu": 1e-3,
-      "nu": 1e-3,
-    },
-  )
+  (results,) = train(name, accelerated, 1)
+  with float64():
+    (expected,) = train(name, False, 1)
+  tolerances = {"loss": 1e-5, "gradients": 5e-2, "batch_stats": 1e-4}
+  check(results, expected, tolerances | {"mu": 5e-2, "nu": 5e-2})
 
 
 @pytest.mark.slow
