@@ -15,6 +15,7 @@ from fer_jax.evaluation.scores import reorder
 from fer_jax.studies.comparison import Recipe
 
 _EARLY_EPOCHS = 5  # Their losses may be cut off.
+_LEGEND_WIDTH = 125  # characters; a line and the gaps beside it count as 7
 _QUANTITIES = ("loss", "accuracy")
 Curves = Mapping[str, Sequence[float | None]]  # what `curves_of` returns
 
@@ -69,11 +70,12 @@ def curves(
   if quantity == "loss":
     _cut_off(panels[0], panels[1])
   handles, labels = panels[0].get_legend_handles_labels()
+  columns = _LEGEND_WIDTH // (max(map(len, runs)) + 7)
   figure.legend(
     handles,
     labels,
     loc="outside upper center",
-    ncols=min(len(runs), 5),
+    ncols=min(len(runs), max(1, columns), 5),
     fontsize=8.5,
     labelcolor=theme.ink,
     frameon=False,
