@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
+from fer_jax.data.preparation_progress import progress
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write, cache_folder
@@ -82,16 +82,14 @@ def _check_fits(name: str, teacher: TrainedModel, dataset: Dataset) -> None:
 def _predict(
   name: str, teacher: TrainedModel, split: Split
 ) -> Float32[np.ndarray, "n k"]:
-  print(f"{name} teaches {len(split):,} images", flush=True)
-  with tqdm(
-    total=len(split),
-    desc=f"{name} teaches",
-    unit=" images",
-    leave=False,
-    disable=None,
-  ) as bar:
-    images = split.arrays()["image"]
-    return teacher.probabilities(images, _TTA, lambda n: bar.update(n))
+  images, size = split.arrays()["image"], teacher.batch_size
+  starts = range(0, len(images), size)
+  print(f"{name} teaches {len(images):,} images", flush=True)
+  parts = [
+    teacher.probabilities(images[start : start + size], _TTA)
+    for start in progress(starts, f"{name} teaches", unit="batches")
+  ]
+  return np.concatenate(parts)
 
 
 def _cached_file(teacher: TrainedModel, split: Split) -> Path:

@@ -80,11 +80,11 @@ def load(
     dataset = fer_jax.load_dataset("synthetic_faces", num_train=64)
     images = dataset.split("train").arrays()["image"]  # uint8 [64, 48, 48, 1]
   """
-  options = {key: value for key, value in options.items() if value is not None}
-  view = {key: options.pop(key) for key in views.OPTIONS if key in options}
   # Slow to import, and not needed by whoever only loads a model.
   from fer_jax.data.datasets import remote_data
 
+  options = {key: value for key, value in options.items() if value is not None}
+  view = {key: options.pop(key) for key in views.OPTIONS if key in options}
   urls.require_local(manual_dir, "dataset.manual_dir")
   builder = builder_class(name)(
     manual_dir=manual_dir,
