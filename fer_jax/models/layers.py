@@ -1,4 +1,4 @@
-"""Layers that several models share: convolution, norm, dropout and stems."""
+"""Layers that several models share: convolution, norm, dropout, stems."""
 
 import functools
 from collections.abc import Callable
@@ -123,3 +123,24 @@ class Dropout(nn.Module):
       first = lax.axis_index(self.axis_name) * batch_size
       mask = lax.dynamic_slice_in_dim(mask, first, batch_size)
     return lax.select(mask, x / keep_rate, jnp.zeros_like(x))
+
+
+class StochasticDepth(nn.Module):
+  """Drops a residual branch of some examples, in training (Huang et al. 2016).
+
+  The kept ones are divided by the fraction that is kept, so that nothing needs
+  to be scaled in evaluation. Equal on one device and on many, as `Dropout`.
+
+  Attributes:
+    rate: fraction of the examples, in [0, 1).
+    axis_name: device axis over which the global batch is divided, or None.
+  """
+
+  rate: float
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    """Returns the branch, 0 for the dropped examples."""
+    ones = jnp.ones((x.shape[0], *[1] * (x.ndim - 1)), x.dtype)
+    return x * Dropout(self.rate, self.axis_name)(ones, train=True)

@@ -18,6 +18,7 @@ from fer_jax.models import cbam
 from fer_jax.models.layers import (
   STEMS,
   ModuleDef,
+  StochasticDepth,
   apply_stem,
   last_scale_init,
   make_layers,
@@ -39,6 +40,7 @@ class BasicBlock(nn.Module):
       that the block starts as its shortcut (Goyal et al. 2017, 5.1).
     attention: module applied before the residual addition (Woo et al. 2018,
       figure 3), or None.
+    drop: module applied last before that addition, or None.
   """
 
   features: int
@@ -47,6 +49,7 @@ class BasicBlock(nn.Module):
   norm: ModuleDef
   zero_init_residual: bool = False
   attention: ModuleDef | None = None
+  drop: ModuleDef | None = None
   expansion = 1
 
   @nn.compact
@@ -62,13 +65,7 @@ class BasicBlock(nn.Module):
       residual = self.conv(features, (1, 1), stride, name="downsample_conv")(x)
       residual = self.norm(name="downsample_bn")(residual)
 
-    bn2 = functools.partial(
-      self.norm, name="bn2", scale_init=last_scale_init(self.zero_init_residual)
-    )
-    if self.attention is None:  # relu(bn2(y) + residual), fused
-      return bn2(activation="relu")(y, residual=residual)
-    y = self.attention(name="cbam")(bn2()(y))
-    return add_relu(y, residual)
+    return _add_residual(self, y, residual, "bn2")
 
 
 class BottleneckBlock(nn.Module):
@@ -81,6 +78,7 @@ class BottleneckBlock(nn.Module):
     norm: batch normalization.
     zero_init_residual: see `BasicBlock`.
     attention: see `BasicBlock`.
+    drop: see `BasicBlock`.
   """
 
   features: int
@@ -89,6 +87,7 @@ class BottleneckBlock(nn.Module):
   norm: ModuleDef
   zero_init_residual: bool = False
   attention: ModuleDef | None = None
+  drop: ModuleDef | None = None
   expansion = 4
 
   @nn.compact
@@ -107,16 +106,30 @@ class BottleneckBlock(nn.Module):
       residual = self.conv(outputs, (1, 1), stride, name="downsample_conv")(x)
       residual = self.norm(name="downsample_bn")(residual)
 
-    bn3 = functools.partial(
-      self.norm, name="bn3", scale_init=last_scale_init(self.zero_init_residual)
-    )
-    if self.attention is None:  # relu(bn3(y) + residual), fused
-      return bn3(activation="relu")(y, residual=residual)
-    y = self.attention(name="cbam")(bn3()(y))
-    return add_relu(y, residual)
+    return _add_residual(self, y, residual, "bn3")
 
 
 Block = type[BasicBlock] | type[BottleneckBlock]
+
+
+def _add_residual(
+  block: BasicBlock | BottleneckBlock,
+  y: Float[Array, "b h w c"],
+  residual: Float[Array, "b h w c"],
+  name: str,
+) -> Float[Array, "b h w c"]:
+  """Ends a block: its last norm, attention and drop, the addition, ReLU."""
+  norm = functools.partial(
+    block.norm, name=name, scale_init=last_scale_init(block.zero_init_residual)
+  )
+  if block.attention is None and block.drop is None:  # fused
+    return norm(activation="relu")(y, residual=residual)
+  y = norm()(y)
+  if block.attention is not None:
+    y = block.attention(name="cbam")(y)
+  if block.drop is not None:
+    y = block.drop()(y)
+  return add_relu(y, residual)
 
 
 class ResNet(nn.Module):
@@ -135,6 +148,9 @@ class ResNet(nn.Module):
       "sequential", "parallel", "channel" or "spatial".
     attention_reduction: the CBAM's `reduction`.
     attention_kernel_size: the CBAM's `kernel_size`.
+    stochastic_depth: probability that an example skips the last block in
+      training, in [0, 1); from the first block on it rises linearly to that
+      (Huang et al. 2016).
     dtype: dtype of the compute; parameters, statistics and logits are float32.
     axis_name: device axis over which BatchNorm statistics are averaged.
   """
@@ -148,6 +164,7 @@ class ResNet(nn.Module):
   attention: str = "none"
   attention_reduction: int = 16
   attention_kernel_size: int = 7
+  stochastic_depth: float = 0.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
 
@@ -156,6 +173,8 @@ class ResNet(nn.Module):
     require(self.width > 0, "model.width", self.width, "be above 0")
     choose("attention", self.attention, ATTENTIONS)
     cbam.check_sizes(self.attention_reduction, self.attention_kernel_size)
+    rate = self.stochastic_depth
+    require(0 <= rate < 1, "model.stochastic_depth", rate, "be in [0, 1)")
     super().__post_init__()
 
   @nn.compact
@@ -176,8 +195,10 @@ class ResNet(nn.Module):
       )
     features = max(1, round(64 * self.width))
     x = apply_stem(x.astype(self.dtype), self.stem, conv, norm, features)
+    total = sum(self.stage_sizes)
     for stage, num_blocks in enumerate(self.stage_sizes):
       for i in range(num_blocks):
+        number = sum(self.stage_sizes[:stage]) + i + 1
         x = self.block(
           features=features * 2**stage,
           stride=2 if stage > 0 and i == 0 else 1,
@@ -185,10 +206,18 @@ class ResNet(nn.Module):
           norm=norm,
           zero_init_residual=self.zero_init_residual,
           attention=attention,
+          drop=self._drop(number / total, train),
           name=f"layer{stage + 1}_{i}",
         )(x)
     x = jnp.mean(x, axis=(1, 2))
     return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
+
+  def _drop(self, depth: float, train: bool) -> ModuleDef | None:
+    """Returns what drops the branch of a block at a depth in 0 .. 1."""
+    if not train or not self.stochastic_depth:
+      return None
+    rate = self.stochastic_depth * depth
+    return functools.partial(StochasticDepth, rate, self.axis_name)
 
 
 # Number of blocks per stage, and their kind (He et al. 2016, table 1).

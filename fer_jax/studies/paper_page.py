@@ -21,7 +21,8 @@ trained (`10 of 50`: the run is not finished). Ours are of the validation split
     fer-jax reproduce --paper=pan --budget=8h
 
 trains the rows of a paper that are not finished, the cheapest first, and writes
-such a page; the same command resumes."""
+such a page; the same command resumes. The last section is of our own recipes
+(`--paper=recipes`)."""
 
 
 def write(results: Sequence[Result], page: Path) -> None:

@@ -237,7 +237,8 @@ def _differences(
   notes = [
     f"trained with model.{option}={value}"
     for option, value in weights.options.items()
-    if getattr(model, option) != value and option != "dropout"
+    if getattr(model, option) != value
+    and option not in ("dropout", "stochastic_depth")
   ]
   given = config.input
   ours: tuple[tuple[float, ...], ...] = ()

@@ -14,7 +14,8 @@ from fer_jax.models import registry
 
 ANNOUNCEMENT = (
   "overfit check: validates on the training images; no augmentation, dropout,"
-  " label smoothing, class weights, weight decay, EMA or early stopping"
+  " stochastic depth, label smoothing, class weights, weight decay, EMA or"
+  " early stopping"
 )
 _SPLITS = ("train", "validation")
 
@@ -22,10 +23,10 @@ _SPLITS = ("train", "validation")
 def without_regularization(config: ConfigDict) -> ConfigDict:
   """Returns a configuration without anything that hinders overfitting.
 
-  Augmentation, dropout, label smoothing, class weights, weight decay, the
-  moving average, gradient accumulation and early stopping are off. The best
-  epoch is the one with the highest accuracy. A batch has at most as many
-  images as the subset.
+  Augmentation, dropout, stochastic depth, label smoothing, class weights,
+  weight decay, the moving average, gradient accumulation and early stopping are
+  off. The best epoch is the one with the highest accuracy. A batch has at most
+  as many images as the subset.
 
   Args:
     config: with `overfit`, the number of images.
@@ -35,8 +36,9 @@ def without_regularization(config: ConfigDict) -> ConfigDict:
     for name, value in config.augment.items():
       if name != "fill":  # a string, unused if images are not moved
         config.augment[name] = type(value)(0)
-    if "dropout" in registry.options_of(config.model.name):
-      config.model.dropout = 0.0
+    for option in registry.options_of(config.model.name):
+      if option in ("dropout", "stochastic_depth"):
+        config.model[option] = 0.0
     config.loss.label_smoothing = 0.0
     config.loss.class_weights = "none"
     config.loss.teacher = ""

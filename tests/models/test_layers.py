@@ -1,6 +1,6 @@
 """Tests of fer_jax.models.layers."""
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -65,3 +65,20 @@ def test_evaluation_needs_no_key() -> None:
   x = jnp.ones((2, 3))
   out = layers.Dropout(0.5).apply({}, x, train=False)
   assert_array_equal(out, x)
+
+
+def test_stochastic_depth_drops_whole_examples() -> None:
+  x = jnp.arange(1.0, 64 * 12 + 1).reshape(64, 2, 3, 2)
+  rngs = {"dropout": jax.random.key(5)}
+  out = np.asarray(layers.StochasticDepth(0.5).apply({}, x, rngs=rngs))
+  kept = out[:, 0, 0, 0] != 0
+  assert 20 < np.sum(kept) < 44
+  assert_array_equal(out[kept], np.asarray(x)[kept] / 0.5)
+  assert_array_equal(out[~kept], np.zeros_like(out[~kept]))
+
+  def part(x: jax.Array) -> jax.Array:
+    module = layers.StochasticDepth(0.5, "batch")
+    return cast(jax.Array, module.apply({}, x, rngs=rngs))
+
+  parts = jax.pmap(part, axis_name="batch")(x.reshape(4, 16, 2, 3, 2))
+  assert_array_equal(np.asarray(parts).reshape(x.shape), out)

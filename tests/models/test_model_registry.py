@@ -22,8 +22,8 @@ def test_an_unknown_option_lists_the_options() -> None:
     create("resnet18", num_classes=7, stemm="small")
   assert str(error.value) == (
     "unknown option 'stemm' of model resnet18: its options are attention,"
-    " attention_kernel_size, attention_reduction, stem, width,"
-    " zero_init_residual"
+    " attention_kernel_size, attention_reduction, stem,"
+    " stochastic_depth, width, zero_init_residual"
   )
 
 

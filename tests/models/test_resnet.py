@@ -160,6 +160,35 @@ def test_blocks_do_something_without_zero_init() -> None:
   assert float(jnp.max(jnp.abs(after - before))) > 0.1
 
 
+@pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock])
+def test_stochastic_depth_skips_later_blocks_more(block: resnet.Block) -> None:
+  x = images(90, 8, 8, 1)
+  model = ResNet((1, 2), block, num_classes=7, width=0.1)
+  variables = init(model, x)
+  options = {
+    "train": True,
+    "mutable": ["batch_stats"],
+    "rngs": {"dropout": jax.random.key(1)},
+  }
+  skipping = model.clone(stochastic_depth=0.9)
+  out = outputs(skipping, variables, x, **options)
+  before, after = (out[f"layer2_{i}"]["__call__"] for i in (0, 1))
+  skipped = np.all(before == after, axis=(1, 2, 3))
+  assert 0.8 < skipped.mean() < 1  # 0.9
+
+  shortcut = np.maximum(out["layer2_0"]["downsample_bn"]["__call__"], 0.0)
+  skipped = np.all(before == shortcut, axis=(1, 2, 3))
+  assert 0.45 < skipped.mean() < 0.75  # 0.6
+
+  evaluated = [m.apply(variables, x) for m in (model, skipping)]
+  assert_array_equal(*evaluated)
+
+
+def test_a_wrong_rate_of_stochastic_depth() -> None:
+  with pytest.raises(UserError, match=r"model.stochastic_depth=1.0 must be in"):
+    create("resnet18", num_classes=7, stochastic_depth=1.0)
+
+
 def test_batch_statistics_change_in_training_only() -> None:
   model, x = tiny(), images(4, 16, 16, 1)
 

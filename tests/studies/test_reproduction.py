@@ -151,7 +151,9 @@ def test_every_row_has_a_recipe(paper):
 
 
 def test_unknown_papers_list_the_known(tmp_path):
-  with pytest.raises(UserError, match="chang, jiang, lewis, pan, sutton"):
+  with pytest.raises(
+    UserError, match="chang, jiang, lewis, pan, recipes, sutton"
+  ):
     reproduction.reproduce(["he"], tmp_path, 1, {})
 
 
