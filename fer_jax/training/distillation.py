@@ -27,12 +27,27 @@ from fer_jax.pretrained import released
 _TTA = "flip"
 
 
-def train_split(config: ConfigDict, dataset: Dataset) -> Split:
+def load_teacher(config: ConfigDict) -> TrainedModel | None:
+  """Returns the teacher of a configuration; None if it has none.
+
+  Args:
+    config: the section `loss`; `teacher` is a released model or the workdir of
+      a run, "" for none.
+
+  Raises:
+    UserError: the teacher cannot be read.
+  """
+  return released.load_model(config.teacher) if config.teacher else None
+
+
+def train_split(
+  config: ConfigDict, teacher: TrainedModel | None, dataset: Dataset
+) -> Split:
   """Returns the training split, with the teacher's share in its targets.
 
   Args:
-    config: the section `loss`: `teacher`, a released model or the workdir of
-      a run, "" for none; and `teacher_weight`, w.
+    config: the section `loss`, with `teacher_weight`, w.
+    teacher: of it.
     dataset: its splits stay as they are.
 
   Returns:
@@ -40,12 +55,11 @@ def train_split(config: ConfigDict, dataset: Dataset) -> Split:
     (1 - w) * target + w * probabilities of the teacher.
 
   Raises:
-    UserError: the teacher cannot be read, or has other classes or images.
+    UserError: the teacher has other classes or images.
   """
   split = dataset.split("train")
-  if not config.teacher:
+  if teacher is None:
     return split
-  teacher = released.load_model(config.teacher)
   _check_fits(config.teacher, teacher, dataset)
   path = _cached_file(teacher, split)
   probabilities = _read(path, (len(split), dataset.num_classes))

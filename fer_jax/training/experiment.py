@@ -210,9 +210,10 @@ def create_experiment(config: ConfigDict) -> Experiment:
   parallel = DataParallel(config.parallel)
   parallel.check_batch("batch_size", config.batch_size)
   parallel.check_batch("eval_batch_size", config.eval_batch_size)
+  teacher = distillation.load_teacher(config.loss)  # Before data are prepared.
   dataset = _load_dataset(config)
   config = configs.with_dataset_input(config, dataset.image_shape)
-  train_split = distillation.train_split(config.loss, dataset)
+  train_split = distillation.train_split(config.loss, teacher, dataset)
   batch_order = pipeline.BatchOrder(
     len(train_split),
     config.batch_size,

@@ -92,11 +92,12 @@ def test_loaders_and_a_resumed_run_agree(tmp_path, prepared, teacher):
 def test_a_teacher_for_other_data_is_refused(prepared, teacher):
   faces = registry.load("synthetic_faces", num_train=70, data_dir=str(prepared))
   loss = tiny_run.config(prepared, loss__teacher=teacher).loss
+  model = distillation.load_teacher(loss)
   with pytest.raises(UserError, match="has the classes a, b, c, d, e, f, g"):
-    distillation.train_split(loss, faces)
+    distillation.train_split(loss, model, faces)
   bars = registry.load("bars", data_dir=str(prepared))
   with pytest.raises(UserError, match="48 x 48 x 1.* are 64 x 48 x 1"):
-    distillation.train_split(loss, bars.replace(image_shape=(64, 48, 1)))
+    distillation.train_split(loss, model, bars.replace(image_shape=(64, 48, 1)))
 
 
 @pytest.mark.parametrize(
@@ -111,10 +112,14 @@ def test_a_teacher_for_other_data_is_refused(prepared, teacher):
     ),
   ],
 )
-def test_wrong_fields(prepared, fields, message):
+def test_wrong_fields_are_found_before_data_are_prepared(
+  tmp_path, fields, message
+):
+  data = tmp_path / "data"
   with pytest.raises(UserError) as error:
-    experiment.create_experiment(tiny_run.config(prepared, **fields))
+    experiment.create_experiment(tiny_run.config(data, **fields))
   assert message in str(error.value) and "\n" not in str(error.value)
+  assert not data.exists()
 
 
 def test_checkpoints_describe_the_data_without_the_teacher(
