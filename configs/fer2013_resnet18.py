@@ -6,14 +6,21 @@ From scratch, without other data, chosen by the validation split (PublicTest).
 The stem keeps all 48 pixels, 16 times the compute of the ImageNet stem: for a
 GPU. Measured on an H100 that trained six other models meanwhile: seed 0,
 90 epochs in 5 minutes, validation accuracy 70.9 %.
+
+`:half` is the same network with half the channels and a quarter of the pixels
+in its first stages, 6 % of the compute: for a CPU.
 """
 
 from ml_collections import ConfigDict
 
 from fer_jax.configs import default
+from fer_jax.errors import choose
+
+SIZES = ("full", "half")
 
 
-def get_config() -> ConfigDict:
+def get_config(size: str = "full") -> ConfigDict:
+  choose("size of fer2013_resnet18", size, SIZES)
   config = default.get_config()
   config.model.name = "resnet18"
   config.model.stem = "small"
@@ -43,4 +50,11 @@ def get_config() -> ConfigDict:
   config.eval_every_epochs = 3
   config.steps_per_call = 1
   config.best_metric = "validation_accuracy"
+  if size == "half":
+    config.model.stem = "small_stride2"
+    config.model.width = 0.5
+    config.augment.mixup = 0.0  # Fewer parameters need less regularization.
+    config.augment.random_erasing = 0.25
+    config.dtype = "float32"
+    config.eval_every_epochs = 5
   return config

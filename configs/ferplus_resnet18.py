@@ -17,27 +17,18 @@ in its first stages, 6 % of the compute. It learns from the released model, too
 from ml_collections import ConfigDict
 
 from fer_jax.configs import fer2013_resnet18
-from fer_jax.errors import choose
-
-SIZES = ("full", "half")
 
 
 def get_config(size: str = "full") -> ConfigDict:
-  choose("size of ferplus_resnet18", size, SIZES)
-  config = fer2013_resnet18.get_config()
+  config = fer2013_resnet18.get_config(size)
   config.dataset.name = "ferplus"
   config.dataset.target = "distribution"
   config.dataset.num_classes = 8
   config.loss.label_smoothing = 0.0  # The votes are soft targets already.
-  config.augment.mixup = 0.2
-  if size == "half":
-    config.model.stem = "small_stride2"
-    config.model.width = 0.5
+  if size == "full":
+    config.augment.mixup = 0.2
+  else:
     config.loss.teacher = "ferplus-resnet18"
     config.loss.teacher_weight = 0.7
-    config.augment.mixup = 0.0  # Fewer parameters need less regularization.
-    config.augment.random_erasing = 0.25
-    config.dtype = "float32"  # For a CPU.
     config.num_epochs = 100
-    config.eval_every_epochs = 5
   return config
