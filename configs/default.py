@@ -161,7 +161,8 @@ def get_config() -> ConfigDict:
   config.log_every_steps = 50  # in metrics.jsonl and on the terminal
   config.profile = False  # write a trace of some steps to WORKDIR/profile
   # Folder of compiled programs: "" is JAX_COMPILATION_CACHE_DIR or the user's
-  # cache folder; "off" keeps none.
+  # cache folder; "off" keeps none. From Python, this field and the next two
+  # need fer_jax.configure_process(config).
   config.compilation_cache = ""
   # GPU: what is launched as CUDA graphs: auto (XLA's choice) | off |
   # convolutions (these too: a step is one launch)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
   from fer_jax.training.cross_validation import (
     cross_validate as run_cross_validation,
   )
+  from fer_jax.training.runtime.startup import configure_process
   from fer_jax.training.train_loop import (
     train_and_evaluate,
   )
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 # Public name -> "module:name".
 _PUBLIC = {
   "UserError": "fer_jax.errors:UserError",
+  "configure_process": "fer_jax.training.runtime.startup:configure_process",
   "create_model": "fer_jax.models.registry:create",
   "evaluate_model": "fer_jax.api:evaluate_model",
   "explain_model": "fer_jax.api:explain_model",
@@ -57,6 +59,7 @@ _PUBLIC = {
 __all__ = [
   "UserError",
   "__version__",
+  "configure_process",
   "create_model",
   "evaluate_model",
   "explain_model",

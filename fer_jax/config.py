@@ -64,17 +64,21 @@ def check(config: ConfigDict) -> None:
   """
   from fer_jax.data import pipeline  # Slow to import, and only needed here.
 
-  config_fields.check_options(config)
+  config_fields.check_fields(config)
   models.create(num_classes=2, **config.model)
   choose("data_loader", config.data_loader, pipeline.DATA_LOADERS)
   choose("dtype", config.dtype, DTYPES)
   choose("cuda_graphs", config.cuda_graphs, CUDA_GRAPHS)
-  normalization.check(**_input_with(config, 48, 1))
+  # Unset, the channels are the dataset's, which `with_dataset_input` knows.
+  channels = max(1, len(config.input.mean))
+  normalization.check(**_input_with(config, 48, channels))
   augmentation.check(augmentation.Augmentation(**config.augment))
   fields = flatten(config)
   for field, least in _AT_LEAST.items():
     value = fields[field]
     require(value >= least, field, value, f"be at least {least}")
+  ok = config.seed < 2**32
+  require(ok, "seed", config.seed, "be below 4294967296 (32 bits)")
   ok = 0 <= config.ema_decay < 1
   require(ok, "ema_decay", config.ema_decay, "be at least 0 and less than 1")
 
@@ -89,7 +93,8 @@ def with_dataset_input(
     image_shape: height, width and channels of the dataset's images.
 
   Raises:
-    UserError: an option of the dataset has no effect, since `input` undoes it.
+    UserError: an option of the dataset has no effect, since `input` undoes it,
+      or there are means for another number of channels.
   """
   height, _, channels = image_shape
   if config.dataset.get("color") and config.input.channels == 1:
@@ -100,6 +105,7 @@ def with_dataset_input(
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.input.update(_input_with(config, height, channels))
+  normalization.check(**config.input)
   return config.lock()
 
 
@@ -193,6 +199,9 @@ def differences(
       for name in RUNTIME_FIELDS + allowed
     )
     a, b = before.get(field), after.get(field)
+    if (a is None) != (b is None):  # Unset, an option has its default.
+      default = config_fields.option_default(new, field)
+      a, b = (default if value is None else value for value in (a, b))
     # Unset, it is compared when it has been filled in from the dataset.
     unset = field in config_fields.OPTIONAL_FIELDS and None in (a, b)
     if not (ignored or unset or _same(a, b)):

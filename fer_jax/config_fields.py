@@ -95,6 +95,24 @@ def option_types(section: str, name: str) -> dict[str, type]:
   return {option: type(value) for option, value in defaults.items()}
 
 
+def option_default(config: ConfigDict, field: str) -> Any:
+  """Returns the default of an option of the model or the dataset, as in JSON.
+
+  Args:
+    config: its `model.name` and `dataset.name` decide which options there are.
+    field: of the sections `model` or `dataset`; None is returned for others.
+  """
+  section, _, option = field.partition(".")
+  if section == "model":
+    declared = models.options_of(config.model.name)
+    value = declared[option].default if option in declared else None
+  elif section == "dataset":
+    value = datasets.default_options(config.dataset.name).get(option)
+  else:
+    return None
+  return list(value) if isinstance(value, tuple) else value
+
+
 def field_types(config: ConfigDict) -> dict[str, type]:
   """Returns the types of all fields that a configuration may have.
 
@@ -172,30 +190,36 @@ def parse_fields(
   for field, text in texts.items():
     if not isinstance(text, str):
       parsed[field] = text
-    elif text.lower() == "none" and _is_option(field, config):
+    elif text == "None" and _is_option(field, config):
       parsed[field] = None
     else:
-      parsed[field] = _parse(field, text, _type_of(field, config, known))
+      kind = _type_of(field, config, known)
+      unset = kind is not str and text.lower() == "none"  # else a choice
+      unset = unset and _is_option(field, config)
+      parsed[field] = None if unset else _parse(field, text, kind)
   return parsed
 
 
-def check_options(config: ConfigDict) -> None:
-  """Checks that the model and the dataset have the options that are set.
+def check_fields(config: ConfigDict) -> None:
+  """Checks that there are such fields and options, and their types.
 
   Raises:
-    UserError: for the first that is unknown.
+    UserError: for the first that is unknown, or has another type.
   """
   known = field_types(config)
-  for section in OPEN_SECTIONS:
-    for option, value in config[section].items():
-      if value is None:  # The default.
-        continue
-      field = f"{section}.{option}"
-      try:
-        _type_of(field, config, known)
-      except UserError as e:
-        reason = str(e).partition(" (did you mean")[0]
-        raise UserError(f"{reason}; {field}=None removes it") from e
+  for field, value in flatten(config).items():
+    is_option = field.startswith(tuple(f"{s}." for s in OPEN_SECTIONS))
+    is_option = is_option and field not in default_types()
+    if value is None and (is_option or field in OPTIONAL_FIELDS):
+      continue  # The default.
+    try:
+      kind = _type_of(field, config, known)
+    except UserError as e:
+      if not is_option:
+        raise
+      reason = str(e).partition(" (did you mean")[0]
+      raise UserError(f"{reason}; {field}=None removes it") from e
+    _typed(field, value, kind)
 
 
 def section_of(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:

@@ -56,9 +56,7 @@ def read_flags() -> Recipe:
   config = recipes.load_recipe(given.config)
   fields = config_fields.parse_fields(config, config_overrides.texts(given))
   config_fields.set_fields(config, fields)
-  startup.start(
-    config.compilation_cache, config.cuda_graphs, config.deterministic
-  )
+  startup.configure_process(config)
   name = recipes.short_name(given.config).replace(":", "-")
   workdir = given.workdir or f"runs/{name}-{config.dataset.name}"
   return Recipe(config, urls.to_path(workdir), fields)

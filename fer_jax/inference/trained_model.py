@@ -82,7 +82,7 @@ class TrainedModel:
     with local_copies.checkpoint(workdir, checkpoint) as folder:
       if not (folder / "checkpoints").is_dir():
         raise UserError(
-          f"no trained model in workdir={workdir}: give the folder of a run"
+          f"no trained model in {workdir}: give the folder of a run"
         )
       variables, info = read_variables(folder, checkpoint)
     config = configs.from_json(info["config"])

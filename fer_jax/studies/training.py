@@ -113,9 +113,7 @@ def _train_in_processes(runs: Sequence[Run], processes: int) -> list[str]:
 def _train_in_child(fields: dict[str, Any], workdir: str) -> str:
   """Trains in a child process; returns why it failed, or ""."""
   config = configs.from_json(fields)
-  startup.start(
-    config.compilation_cache, config.cuda_graphs, config.deterministic
-  )
+  startup.configure_process(config)
   path = pathlib.Path(workdir)
   try:
     path.mkdir(parents=True, exist_ok=True)

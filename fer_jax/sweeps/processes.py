@@ -88,9 +88,7 @@ def _child(
   os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
   plan = Plan.from_child(fields)
   config = plan.config
-  startup.start(
-    config.compilation_cache, config.cuda_graphs, config.deterministic
-  )
+  startup.configure_process(config)
   try:
     work(plan)
   except (Interrupted, KeyboardInterrupt):

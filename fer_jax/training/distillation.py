@@ -7,6 +7,8 @@ teacher. The probabilities are kept in the user's cache folder, so that a
 resumed run does not compute them again.
 """
 
+import dataclasses
+import functools
 import hashlib
 import json
 import zipfile
@@ -27,7 +29,85 @@ from fer_jax.pretrained import released
 _TTA = "flip"
 
 
-def load_teacher(config: ConfigDict) -> TrainedModel | None:
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+  """A trained model whose probabilities become a part of the targets.
+
+  Attributes:
+    name: as the configuration gives it.
+    model: the trained model.
+    weight: the part of the targets, in (0, 1].
+  """
+
+  name: str
+  model: TrainedModel
+  weight: float
+
+  def check_fits(self, dataset: Dataset) -> None:
+    """Raises UserError if the dataset has other classes or images."""
+    model = self.model
+    if model.class_names != dataset.class_names:
+      raise UserError(
+        f"loss.teacher={self.name} has the classes"
+        f" {', '.join(model.class_names)}, but dataset {dataset.name} has"
+        f" {', '.join(dataset.class_names)}: use a teacher of the same classes"
+        " in the same order, or loss.teacher= for none"
+      )
+    if model.image_shape != dataset.image_shape:
+      its, ours = (
+        " x ".join(map(str, shape))
+        for shape in (model.image_shape, dataset.image_shape)
+      )
+      raise UserError(
+        f"loss.teacher={self.name} was trained on images of {its}, but those of"
+        f" dataset {dataset.name} are {ours}: use a teacher for these images,"
+        " or loss.teacher= for none"
+      )
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """The SHA-256 of what its probabilities depend on, besides the images."""
+    config = self.model.config
+    settings = [config.model.to_dict(), config.input.to_dict(), config.dtype]
+    digest = hashlib.sha256(json.dumps([*settings, _TTA], default=str).encode())
+    for path, leaf in jax.tree.leaves_with_path(self.model.variables):
+      digest.update(jax.tree_util.keystr(path).encode())
+      digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+  def teach(self, split: Split) -> Split:
+    """Returns a split whose targets contain the teacher's probabilities.
+
+    They are (1 - weight) * target + weight * probabilities.
+    """
+    num_classes = len(self.model.class_names)
+    path = self._cached_file(split)
+    probabilities = _read(path, (len(split), num_classes))
+    if probabilities is None:
+      probabilities = self._predict(split)
+      _write(path, probabilities)
+    targets = split.targets()
+    if targets.ndim == 1:
+      targets = np.eye(num_classes, dtype=np.float32)[targets]
+    weight = np.float32(self.weight)
+    return split.with_targets((1 - weight) * targets + weight * probabilities)
+
+  def _predict(self, split: Split) -> Float32[np.ndarray, "n k"]:
+    images, size = split.arrays()["image"], self.model.batch_size
+    starts = range(0, len(images), size)
+    print(f"{self.name} teaches {len(images):,} images", flush=True)
+    parts = [
+      self.model.probabilities(images[start : start + size], _TTA)
+      for start in progress(starts, f"{self.name} teaches", unit="batches")
+    ]
+    return np.concatenate(parts)
+
+  def _cached_file(self, split: Split) -> Path:
+    digest = hashlib.sha256((self.digest + split.fingerprint).encode())
+    return cache_folder() / "teachers" / f"{digest.hexdigest()[:32]}.npz"
+
+
+def load_teacher(config: ConfigDict) -> Teacher | None:
   """Returns the teacher of a configuration; None if it has none.
 
   Args:
@@ -37,85 +117,13 @@ def load_teacher(config: ConfigDict) -> TrainedModel | None:
   Raises:
     UserError: the teacher cannot be read.
   """
-  return released.load_model(config.teacher) if config.teacher else None
-
-
-def train_split(
-  config: ConfigDict, teacher: TrainedModel | None, dataset: Dataset
-) -> Split:
-  """Returns the training split, with the teacher's share in its targets.
-
-  Args:
-    config: the section `loss`, with `teacher_weight`, w.
-    teacher: of it.
-    dataset: its splits stay as they are.
-
-  Returns:
-    Without a teacher, the dataset's split. Else one whose targets are
-    (1 - w) * target + w * probabilities of the teacher.
-
-  Raises:
-    UserError: the teacher has other classes or images.
-  """
-  split = dataset.split("train")
-  if teacher is None:
-    return split
-  _check_fits(config.teacher, teacher, dataset)
-  path = _cached_file(teacher, split)
-  probabilities = _read(path, (len(split), dataset.num_classes))
-  if probabilities is None:
-    probabilities = _predict(config.teacher, teacher, split)
-    _write(path, probabilities)
-  targets = split.targets()
-  if targets.ndim == 1:
-    targets = np.eye(dataset.num_classes, dtype=np.float32)[targets]
-  weight = np.float32(config.teacher_weight)
-  return split.with_targets((1 - weight) * targets + weight * probabilities)
-
-
-def _check_fits(name: str, teacher: TrainedModel, dataset: Dataset) -> None:
-  if teacher.class_names != dataset.class_names:
-    raise UserError(
-      f"loss.teacher={name} has the classes {', '.join(teacher.class_names)},"
-      f" but dataset {dataset.name} has {', '.join(dataset.class_names)}: use"
-      " a teacher of the same classes in the same order, or loss.teacher= for"
-      " none"
-    )
-  if teacher.image_shape != dataset.image_shape:
-    its, ours = (
-      " x ".join(map(str, shape))
-      for shape in (teacher.image_shape, dataset.image_shape)
-    )
-    raise UserError(
-      f"loss.teacher={name} was trained on images of {its}, but those of"
-      f" dataset {dataset.name} are {ours}: use a teacher for these images, or"
-      " loss.teacher= for none"
-    )
-
-
-def _predict(
-  name: str, teacher: TrainedModel, split: Split
-) -> Float32[np.ndarray, "n k"]:
-  images, size = split.arrays()["image"], teacher.batch_size
-  starts = range(0, len(images), size)
-  print(f"{name} teaches {len(images):,} images", flush=True)
-  parts = [
-    teacher.probabilities(images[start : start + size], _TTA)
-    for start in progress(starts, f"{name} teaches", unit="batches")
-  ]
-  return np.concatenate(parts)
-
-
-def _cached_file(teacher: TrainedModel, split: Split) -> Path:
-  """Returns the file of a teacher's probabilities of a split."""
-  config = teacher.config
-  settings = [config.model.to_dict(), config.input.to_dict(), config.dtype]
-  digest = hashlib.sha256(json.dumps([*settings, _TTA], default=str).encode())
-  for path, leaf in jax.tree.leaves_with_path(teacher.variables):
-    digest.update(jax.tree_util.keystr(path).encode())
-    digest.update(np.asarray(leaf).tobytes())
-  digest.update(split.fingerprint.encode())
-  return cache_folder() / "teachers" / f"{digest.hexdigest()[:32]}.npz"
+  if not config.teacher:
+    return None
+  try:
+    model = released.load_model(config.teacher)
+  except UserError as e:
+    raise UserError(f"loss.teacher={config.teacher} cannot be used: {e}") from e
+  return Teacher(config.teacher, model, config.teacher_weight)
 
 
 def _read(

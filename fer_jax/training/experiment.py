@@ -41,7 +41,7 @@ class Experiment:
   Attributes:
     config: checked and locked; with `overfit`, without regularization.
     dataset: the splits.
-    train_split: the examples that are trained on.
+    teacher: changes the training targets; None for none.
     batch_order: the examples of every training batch.
     parallel: the devices.
     model: maps images to logits.
@@ -52,7 +52,7 @@ class Experiment:
 
   config: ConfigDict
   dataset: Dataset
-  train_split: Split
+  teacher: distillation.Teacher | None
   batch_order: pipeline.BatchOrder
   parallel: DataParallel
   model: nn.Module
@@ -156,6 +156,12 @@ class Experiment:
     return self.parallel.replicate(arrange_split(split.arrays()))
 
   @functools.cached_property
+  def train_split(self) -> Split:
+    """The examples that are trained on; a teacher predicts them first."""
+    split = self.dataset.split("train")
+    return self.teacher.teach(split) if self.teacher else split
+
+  @functools.cached_property
   def train_data(self) -> Tree:
     """The training split on every device; {} if batches carry the images."""
     return self.device_data(self.train_split)
@@ -173,10 +179,11 @@ class Experiment:
       "class_names": list(self.dataset.class_names),
       "image_shape": list(self.dataset.image_shape),
       "data": self.dataset.description(),
+      "teacher": self.teacher.digest if self.teacher else "",
     }
 
   def check_same_data(self, info: Mapping[str, Any]) -> None:
-    """Raises UserError if the data changed since a checkpoint.
+    """Raises UserError if the data or the teacher changed since a checkpoint.
 
     Args:
       info: of the checkpoint; that of an older version has less to compare.
@@ -192,10 +199,16 @@ class Experiment:
         f" started with ({'; '.join(changed)}): use the same data, or another"
         " workdir"
       )
+    teacher = self.info()["teacher"]
+    if info.get("teacher", teacher) != teacher:
+      raise UserError(
+        f"loss.teacher={self.config.loss.teacher} is not the model that the run"
+        " started with: use the same weights, or another workdir"
+      )
 
 
 def create_experiment(config: ConfigDict) -> Experiment:
-  """Builds the parts of a run; of them, only a teacher's program is compiled.
+  """Builds the parts of a run, without compiling anything.
 
   Args:
     config: as `configs/default.py` describes it.
@@ -212,10 +225,11 @@ def create_experiment(config: ConfigDict) -> Experiment:
   parallel.check_batch("eval_batch_size", config.eval_batch_size)
   teacher = distillation.load_teacher(config.loss)  # Before data are prepared.
   dataset = _load_dataset(config)
+  if teacher:
+    teacher.check_fits(dataset)
   config = configs.with_dataset_input(config, dataset.image_shape)
-  train_split = distillation.train_split(config.loss, teacher, dataset)
   batch_order = pipeline.BatchOrder(
-    len(train_split),
+    len(dataset.split("train")),
     config.batch_size,
     config.num_epochs,
     config.seed,
@@ -257,7 +271,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
   return Experiment(
     config,
     dataset,
-    train_split,
+    teacher,
     batch_order,
     parallel,
     model,

@@ -72,7 +72,8 @@ def set_up(
     stack.enter_context(claim(workdir, config, write=True))
     files = stack.enter_context(Checkpoints(workdir, config.checkpoint.keep))
   checkpoints = RunCheckpoints(files, group)
-  batches = TrainBatches(experiment)
+  # The first process lets a teacher predict, the others read the results.
+  batches = group.first_then_others(lambda: TrainBatches(experiment))
   warnings = checkpoints.set_aside_damaged()
   state = None
   if checkpoints.info() is None:

@@ -210,8 +210,10 @@ def end_epoch(
   loop.epoch += 1
   loop.metrics = no_metrics()
   loop.seconds += time.monotonic() - started
+  every = experiment.config.eval_every_epochs
+  num_epochs = (loop.epoch - 1) % every + 1  # since the last evaluation
   is_best = loop.early_stopping.update(
-    loop.epoch, metrics[experiment.config.best_metric]
+    loop.epoch, metrics[experiment.config.best_metric], num_epochs
   )
   metrics_of_epoch = {
     **metrics,
@@ -220,7 +222,7 @@ def end_epoch(
   }
   logger.record_epoch(loop, metrics_of_epoch)
   if loop.plateau:
-    factor = loop.plateau.update(validation["loss"])
+    factor = loop.plateau.update(validation["loss"], num_epochs)
     opt_state = optimizers.set_lr_factor(state.opt_state, factor)
     state = state.replace(opt_state=opt_state)
   state = experiment.unfreeze(state, loop.epoch)

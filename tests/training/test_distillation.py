@@ -52,13 +52,13 @@ def test_targets_are_mixed_with_the_mean_over_an_image_and_its_mirror_image(
 def test_probabilities_are_computed_once_and_again_when_damaged(
   prepared, teacher, caches, monkeypatch
 ):
-  predict, asked = distillation._predict, []
+  predict, asked = distillation.Teacher._predict, []
 
   def counted(*arguments):
     asked.append(arguments)
     return predict(*arguments)
 
-  monkeypatch.setattr(distillation, "_predict", counted)
+  monkeypatch.setattr(distillation.Teacher, "_predict", counted)
   first, _ = targets(prepared, teacher)
   (file,) = caches.iterdir()
   np.testing.assert_array_equal(targets(prepared, teacher)[0], first)
@@ -94,15 +94,16 @@ def test_a_teacher_for_other_data_is_refused(prepared, teacher):
   loss = tiny_run.config(prepared, loss__teacher=teacher).loss
   model = distillation.load_teacher(loss)
   with pytest.raises(UserError, match="has the classes a, b, c, d, e, f, g"):
-    distillation.train_split(loss, model, faces)
+    model.check_fits(faces)
   bars = registry.load("bars", data_dir=str(prepared))
   with pytest.raises(UserError, match="48 x 48 x 1.* are 64 x 48 x 1"):
-    distillation.train_split(loss, model, bars.replace(image_shape=(64, 48, 1)))
+    model.check_fits(bars.replace(image_shape=(64, 48, 1)))
 
 
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
+    ({"loss__teacher": "nobody"}, "loss.teacher=nobody cannot be used"),
     ({"loss__teacher": "nobody"}, "released model: ferplus-resnet18"),
     ({"loss__teacher_weight": 0.0}, "loss.teacher_weight=0.0"),
     ({"loss__teacher_weight": 1.5}, "loss.teacher_weight=1.5"),
@@ -132,3 +133,29 @@ def test_checkpoints_describe_the_data_without_the_teacher(
   parts = experiment.create_experiment(config)
   plain = experiment.create_experiment(tiny_run.config(prepared))
   assert parts.info()["data"] == plain.info()["data"]
+
+
+def test_a_teacher_that_was_trained_further_does_not_resume_a_run(
+  tmp_path, prepared, teacher
+):
+  def train(num_epochs):
+    config = tiny_run.config(
+      prepared, num_epochs=num_epochs, loss__teacher=teacher
+    )
+    return train_loop.train_and_evaluate(config, tmp_path / "run")
+
+  train(1)
+  config = tiny_run.config(prepared, num_epochs=3)
+  train_loop.train_and_evaluate(config, teacher)
+  with pytest.raises(UserError, match=r"loss.teacher=.* is not the model that"):
+    train(2)
+
+
+def test_a_wrong_field_is_found_before_the_teacher_predicts(
+  tmp_path, prepared, teacher, caches, capsys
+):
+  fields = {"loss__teacher": teacher, "optimizer__learning_rate": -1.0}
+  config = tiny_run.config(prepared, **fields)
+  with pytest.raises(UserError, match=r"optimizer.learning_rate=-1.0 must"):
+    train_loop.train_and_evaluate(config, tmp_path / "run")
+  assert "teaches" not in capsys.readouterr().out

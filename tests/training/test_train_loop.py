@@ -231,6 +231,16 @@ def test_evaluates_every_few_epochs_and_after_the_last(tmp_path, prepared):
   train_loop.train_and_evaluate(every, tmp_path / "every")
   last = [r for r in untimed(tmp_path / "every") if r["kind"] == "epoch"][-1]
   assert last["validation_loss"] == epochs[-1]["validation_loss"]
+  # Patience is in epochs, however often they are evaluated.
+  patient = tiny_run.config(
+    prepared,
+    num_epochs=9,
+    eval_every_epochs=2,
+    early_stopping__patience=2,
+    early_stopping__min_delta=100.0,
+  )
+  stopped = train_loop.train_and_evaluate(patient, tmp_path / "patient")
+  assert stopped.num_epochs == 4
 
 
 def test_plateau_lowers_the_learning_rate_and_survives(tmp_path, prepared):

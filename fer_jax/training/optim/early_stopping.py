@@ -58,12 +58,13 @@ class EarlyStopping:
     self._mark: float | None = None
     self._num_bad_epochs = 0
 
-  def update(self, epoch: int, value: float) -> bool:
+  def update(self, epoch: int, value: float, num_epochs: int = 1) -> bool:
     """Records the value of an epoch.
 
     Args:
       epoch: its number, for `best_epoch`.
       value: the metric's.
+      num_epochs: epochs since the last value.
 
     Returns:
       Whether it is the best so far.
@@ -73,7 +74,7 @@ class EarlyStopping:
       self._mark = value
       self._num_bad_epochs = 0
     else:
-      self._num_bad_epochs += 1
+      self._num_bad_epochs += num_epochs
     improved = self._is_better(value, self.best, 0.0)
     if improved:
       self.best = value

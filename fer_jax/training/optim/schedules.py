@@ -196,10 +196,10 @@ def plateau(config: ConfigDict) -> "Plateau | None":
 class Plateau:
   """Lowers the learning rate when the validation loss stops decreasing.
 
-  Runs on the host once per epoch; `optimizers.set_lr_factor` passes its factor
-  to the device. After `patience` consecutive epochs without an improvement by
-  more than `min_delta` over the best loss, the factor is multiplied by `factor`
-  and the count of epochs is reset.
+  Runs on the host when an epoch is evaluated; `optimizers.set_lr_factor` passes
+  its factor to the device. After `patience` consecutive epochs without an
+  improvement by more than `min_delta` over the best loss, the factor is
+  multiplied by `factor` and the count of epochs is reset.
 
   Attributes:
     lr_factor: the current factor of the schedule.
@@ -217,11 +217,12 @@ class Plateau:
     self._num_bad_epochs = 0
     self.lr_factor = 1.0
 
-  def update(self, validation_loss: float) -> float:
+  def update(self, validation_loss: float, num_epochs: int = 1) -> float:
     """Records the loss of an epoch and returns the factor of the next.
 
     Args:
       validation_loss: a non-finite loss is never an improvement.
+      num_epochs: epochs since the last loss.
     """
     loss = float(validation_loss)
     if math.isfinite(loss) and (
@@ -230,7 +231,7 @@ class Plateau:
       self._best = loss
       self._num_bad_epochs = 0
     else:
-      self._num_bad_epochs += 1
+      self._num_bad_epochs += num_epochs
     if self._num_bad_epochs >= self._patience:
       self.lr_factor *= self._factor
       self._num_bad_epochs = 0

@@ -3,9 +3,31 @@
 import logging as python_logging
 
 from absl import logging
+from ml_collections import ConfigDict
 
 from fer_jax.training.runtime import compilation_cache as cache
 from fer_jax.training.runtime import cpu, cuda_graphs, determinism
+
+
+def configure_process(config: ConfigDict | None = None) -> None:
+  """Configures this process for training, as the command `train` does.
+
+  To be called in programs and notebooks before JAX computes anything. It keeps
+  compiled programs in a cache, hides what libraries log below warnings, and
+  lets malloc keep memory from step to step. Without it training works, but
+  compiles again in every process, and `compilation_cache`, `cuda_graphs` and
+  `deterministic` of a configuration have no effect.
+
+  Args:
+    config: the configuration with these three fields; None is their defaults.
+
+  Example:
+    fer_jax.configure_process()
+  """
+  if config is None:
+    start()
+  else:
+    start(config.compilation_cache, config.cuda_graphs, config.deterministic)
 
 
 def start(

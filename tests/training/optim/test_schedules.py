@@ -174,6 +174,11 @@ def test_plateau_sequence():
     assert plateau.lr_factor == pytest.approx(factor)
 
 
+def test_plateau_counts_epochs_that_were_not_evaluated():
+  plateau = schedules.Plateau(factor=0.1, patience=4, min_delta=0.0)
+  assert [plateau.update(1.0, 2) for _ in range(4)] == [1.0, 1.0, 0.1, 0.1]
+
+
 def test_plateau_of_nan_only_still_reduces():
   plateau = schedules.Plateau(factor=0.5, patience=1, min_delta=0.0)
   assert [plateau.update(float("nan")) for _ in range(2)] == [0.5, 0.25]
