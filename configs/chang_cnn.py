@@ -4,12 +4,12 @@ python -m fer_jax.train --config=configs/chang_cnn.py
 
 The paper gives no figures. It finds that a learning rate of .01 overshoots,
 that 100 epochs overfit, that dropout and batch normalization help, and that
-LeakyReLU does where ReLU's gradient vanishes; one override each:
+LeakyReLU helps where ReLU's gradient vanishes; one override each:
 --config.optimizer.learning_rate=0.01, --config.num_epochs=100,
 --config.model.dropout=0.0, --config.model.batch_norm=False,
 --config.model.activation=relu.
-`:holdout` tests on a tenth of the training rows, as the paper does, instead of
-the official splits.
+`:holdout` tests on a tenth of the training images, as the paper does, instead
+of the official splits.
 
 Measured, one run each, 8 epochs, validation accuracy on two cores: this recipe
 75.1 % in 7 minutes; convolutions of 32, 64 and 128 without batch normalization

@@ -6,7 +6,7 @@ Fine-tunes ImageNet weights on FER2013, its gray images in three equal channels
 of 224 pixels: AdaFactor, random resized crops and flips. The weights,
 `init_from`, are torchvision's first ones, downloaded once; other ways:
 
-* --config.init_from=weights, a folder of python -m fer_jax.pretrained.convert
+* --config.init_from=weights, a folder of `fer-jax convert`
 * --config.init_from=runs/resnet50-synthetic_faces, a run of ours
 * --config.init_from= (nothing), from scratch, which is not the paper's
 
@@ -38,7 +38,7 @@ def get_config(choice: str = "resnet18") -> ConfigDict:
   config.input.normalization = "mean_std"
   config.input.mean = (0.485, 0.456, 0.406)  # ImageNet's
   config.input.std = (0.229, 0.224, 0.225)
-  # Paper: from which share of the area not stated; torchvision's default
+  # Paper: smallest fraction of the area not stated; torchvision's default
   config.augment.resized_crop = 0.08
   config.augment.flip = True
 

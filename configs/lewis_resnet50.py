@@ -2,9 +2,8 @@
 
 python -m fer_jax.train --config=configs/lewis_resnet50.py
 
-On a laptop --config=configs/lewis_resnet50.py:small, at 48 pixels. What
---config.init_from may be stands in lewis.py; from scratch it is nothing,
---config.init_from=
+On a laptop --config=configs/lewis_resnet50.py:small, at 48 pixels. lewis.py
+lists the values of --config.init_from; an empty one trains from scratch.
 The paper got 70.16 % on PublicTest (precision 71.22, recall 69.39, F1 70.29).
 """
 

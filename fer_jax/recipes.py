@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import inspect
+import os
 import pathlib
 import pkgutil
 from collections.abc import Mapping
@@ -38,7 +40,10 @@ def summary(name: str) -> str:
 
 
 def get_config(
-  name: str, overrides: Mapping[str, Any] | None = None, /, **fields: Any
+  name: str | os.PathLike[str],
+  overrides: Mapping[str, Any] | None = None,
+  /,
+  **fields: Any,
 ) -> ConfigDict:
   """Returns a recipe's configuration.
 
@@ -60,7 +65,7 @@ def get_config(
   >>> get_config("resnet50", {"dataset.name": "synthetic_faces"}).dataset.name
   'synthetic_faces'
   """
-  config = load_recipe(name)
+  config = load_recipe(os.fspath(name))
   given = {**(overrides or {}), **fields}
   config_fields.set_fields(config, config_fields.flatten(given))
   return configs.lock(config)
@@ -136,6 +141,8 @@ def _call(
   module = _module(kind, path, package, example)
   try:
     called = getattr(module, function)
+    if choice and not inspect.signature(called).parameters:
+      raise UserError(f"{kind}={given}: {path} takes no choice after a colon")
     return called(choice) if choice else called()
   except UserError:
     raise
@@ -152,7 +159,8 @@ def _module(
   is_name = "/" not in path and not path.endswith(".py")
   # configs/NAME.py is in the package where there is no folder configs/.
   bundled = file.suffix == ".py" and file.parent.name in ("configs", "sweeps")
-  if not file.is_file() and (is_name or bundled) and file.stem in names:
+  by_name = is_name or (bundled and not file.is_file())
+  if by_name and file.stem in names:
     return importlib.import_module(f"{package.__name__}.{file.stem}")
   if file.suffix != ".py" or not file.is_file():
     raise UserError(

@@ -50,6 +50,8 @@ def test_none_unsets_what_a_recipe_set():
   unset = config_fields.parse_fields(recipe, {"model.stem": "None"})
   config_fields.set_fields(recipe, unset)
   assert "stem" not in recipe.model
+  texts = {"model.name": "cbam_resnet34", "model.attention": "none"}
+  assert config_fields.parse_fields(recipe, texts) == texts  # its own "none"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax import config_fields
 from fer_jax import configs as recipes
+from fer_jax import recipes as recipes_by_name
 from fer_jax.configs import default
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
@@ -249,13 +250,38 @@ def test_recipes_are_packaged():
     ("input.normalization", "zscore", "normalization.*zscore"),
     ("loss.label_smoothing", 1.0, "^loss.label_smoothing=1.0"),
     ("overfit", -1, "^overfit=-1"),
+    ("seed", 2**32, "^seed=4294967296 must be below 4294967296"),
+    ("batch_size", None, "^batch_size=None must be an integer"),
+    ("num_epoch", 3, r"^unknown field num_epoch \(did you mean num_epochs"),
+    ("augment.flipp", True, r"^unknown field augment.flipp \(did you mean"),
   ],
 )
-def test_a_wrong_field_is_named(field, value, message):
+def test_a_wrong_field_of_a_recipe_is_named(field, value, message):
   config = default.get_config()
-  config.update_from_flattened_dict({field: value})
+  section, name = config_fields.section_of(config, field)
+  with config.ignore_type():
+    section[name] = value
   with pytest.raises(UserError, match=message):
     config_check.check(config)
+
+
+def test_mixed_images_do_not_count_for_two_classes():
+  config = recipes_by_name.get_config("resnet50", loss={"name": "multi_target"})
+  config_check.check(config)
+  config.augment.mixup = 0.2
+  with pytest.raises(UserError, match="augment.mixup=0.2 must be 0 with loss"):
+    config_check.check(config)
+
+
+def test_means_are_checked_for_the_channels_of_the_dataset():
+  config = default.get_config()
+  config.input.mean = config.input.std = (0.4, 0.5, 0.6)
+  config.input.normalization = "mean_std"
+  config_check.check(config)
+  color = configs.with_dataset_input(config, (48, 48, 3))
+  assert color.input.channels == 3
+  with pytest.raises(UserError, match="input.mean"):
+    configs.with_dataset_input(config, (48, 48, 1))
 
 
 def test_configurations_survive_json():
@@ -289,3 +315,23 @@ def test_differences_leave_out_how_a_run_is_run():
   assert configs.differences(old, new) == [
     "optimizer.learning_rate: 0.001 -> 0.5"
   ]
+
+
+def test_an_option_at_its_default_is_no_difference():
+  old, new = (recipes_by_name.get_config("chang_cnn") for _ in range(2))
+  new.model.activation = "leaky_relu"
+  new.dataset.drop_missing = None
+  assert configs.differences(old, new) == []
+  new.model.activation = "relu"
+  change = "model.activation: 'leaky_relu' -> 'relu'"
+  assert configs.differences(old, new) == [change]
+
+
+def test_recipes_by_path_and_without_a_choice(tmp_path, monkeypatch):
+  (tmp_path / "resnet50").mkdir()
+  monkeypatch.chdir(tmp_path)
+  assert recipes_by_name.get_config("resnet50").model.name == "resnet50"
+  file = FOLDER / "resnet18.py"
+  assert recipes_by_name.get_config(file).model.name == "resnet18"
+  with pytest.raises(UserError, match="resnet50:x: resnet50 takes no choice"):
+    recipes_by_name.get_config("resnet50:x")

@@ -29,7 +29,7 @@ Entry = tuple[str, int, int, int]
 # parameters are "embedded in ResNet-50 and MobileNetV2" (4.2). Therefore the
 # channels are those of the two networks at the same resolution, of which there
 # are four as in ResNet-50. The repeats are our choice: at 48x48 each network
-# costs at most half of a ResNet-50.
+# costs at most 0.57 times a ResNet-50.
 
 # "Multiple consecutive residual blocks, then [...] inverted residual blocks".
 RI: tuple[Entry, ...] = (

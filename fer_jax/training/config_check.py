@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
-from fer_jax.errors import choose
+from fer_jax.errors import choose, require
 from fer_jax.training import losses
 from fer_jax.training.optim import optimizers, schedules
 
@@ -19,5 +19,10 @@ def check(config: ConfigDict) -> None:
   """
   configs.check(config)
   losses.check(config.loss)
+  for field in ("mixup", "cutmix"):
+    value = config.augment[field]
+    ok = not (value and config.loss.name == "multi_target")
+    must = "be 0 with loss.name=multi_target, where both classes would count"
+    require(ok, f"augment.{field}", value, must)
   choose("optimizer.name", config.optimizer.name, optimizers.NAMES)
   choose("schedule.name", config.schedule.name, schedules.NAMES)

@@ -127,7 +127,7 @@ def test_mistakes_come_most_confident_first(trained):
 
 @pytest.mark.parametrize("checkpoint", ["best", "latest", "worst"])
 def test_a_folder_without_a_run_is_named(tmp_path, checkpoint):
-  message = "no trained model in workdir="
+  message = "no trained model in "
   if checkpoint == "worst":
     message = "unknown checkpoint 'worst'"
   with pytest.raises(UserError, match=message):

@@ -165,7 +165,7 @@ def test_a_removed_copy_deletes_nothing(workdir):
 
 
 def test_there_is_no_run(memory_store):
-  with pytest.raises(UserError, match="no trained model in workdir=gs://"):
+  with pytest.raises(UserError, match="no trained model in gs://"):
     TrainedModel.load(f"{memory_store}/nothing")
   with pytest.raises(UserError, match="workdir=gs://.*object store"):
     fer_jax.run_study(["resnet18"], workdir=f"{memory_store}/study")

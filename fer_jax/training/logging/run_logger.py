@@ -210,20 +210,24 @@ class RunLogger:
   def check_finite(self, loop: LoopState, loss: float, name: str) -> None:
     """Raises Diverged if a loss is NaN or infinite."""
     if not math.isfinite(loss):
-      learning_rate = self._experiment.config.optimizer.learning_rate
-      start = ""
+      config, ending = self._experiment.config, ""
+      if loop.epoch or config.checkpoint.every_steps:
+        ending = ", in another workdir; earlier checkpoints are intact"
       if loop.early_stopping.best_epoch is not None:
-        start = f" (init_from={self._workdir} starts from its best epoch)"
+        ending += f" (init_from={self._workdir} starts from the best one)"
       raise Diverged(
         f"non-finite {name} ({loss}) in epoch {loop.epoch + 1}, which is not"
-        f" saved: use an optimizer.learning_rate below {learning_rate}, or"
-        f" optimizer.clip_norm=1, in another workdir{start}; earlier"
-        " checkpoints are intact"
+        " saved: use an optimizer.learning_rate below"
+        f" {config.optimizer.learning_rate}, or optimizer.clip_norm=1{ending}"
       )
 
   def close(self) -> None:
     """Removes the progress bar, closes the files, draws the last epochs."""
     self.trace.close()
+    if self.trace.is_missing:
+      self.progress.write(
+        "profile=True: too few steps were trained for a trace"
+      )
     self.progress.close()
     self._writer.close()
     self._draw()

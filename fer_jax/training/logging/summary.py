@@ -38,6 +38,8 @@ def opening(
   if loop.step:
     epoch, step = divmod(loop.next_batch, experiment.steps_per_epoch)
     resumed = f", resumed in epoch {epoch + 1} at step {step}"
+    if loop.is_finished(config.num_epochs):
+      resumed = f", finished after {loop.epoch} epochs"
   elif weights:
     notes.append(weights.description)
   if experiment.freezing.groups:
@@ -76,6 +78,6 @@ def interrupted(loop: LoopState, workdir: pathlib.Path) -> str:
   if not loop.step:
     return "interrupted before the first step: there is nothing to resume"
   return (
-    f"interrupted in epoch {loop.epoch + 1} at step {loop.step}; saved in"
+    f"interrupted in epoch {loop.epoch + 1} after {loop.step} steps; saved in"
     f" {workdir}: run the same command again to resume"
   )

@@ -6,7 +6,7 @@ import jax
 
 
 class Trace:
-  """Records calls 10 to 15 of this process, for TensorBoard and Perfetto."""
+  """Records the 11th to 15th call of this process, as TensorBoard reads it."""
 
   FIRST, LAST = 10, 15
 
@@ -30,6 +30,11 @@ class Trace:
     if self._calls == self.LAST:
       self.close()
     self._calls += 1
+
+  @property
+  def is_missing(self) -> bool:
+    """Whether a trace was asked for and too few calls were made."""
+    return self._enabled and self._calls <= self.FIRST
 
   def close(self) -> None:
     """Ends the trace, if it is still being recorded."""
