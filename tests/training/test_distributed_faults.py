@@ -46,7 +46,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step(
     if i and i != index:
       assert run.stderr(i) == ""
   step = process_runs.saved_steps(run.workdir)[-1]
-  assert f"at step {step}; saved in" in run.stderr(0)
+  assert f"after {step} steps; saved in" in run.stderr(0)
   process_runs.train(run.workdir, prepared, 2, [EPOCHS])
   assert_same_training(run.workdir, uninterrupted, exact=count == 2)
 

@@ -163,7 +163,7 @@ def test_an_interrupted_run_resumes_exactly(
       signal.raise_signal(signal.SIGTERM)
 
   monkeypatch.setattr(progress.Progress, "update", interrupt)
-  with pytest.raises(Interrupted, match="epoch 2 at step 8") as stopped:
+  with pytest.raises(Interrupted, match="epoch 2 after 8 steps") as stopped:
     train_loop.train_and_evaluate(config, tmp_path / "stopped")
   assert stopped.value.exit_code == 128 + signal.SIGTERM
   monkeypatch.undo()
@@ -322,7 +322,7 @@ def test_an_interrupted_run_of_several_steps_a_call_resumes_exactly(
 
   with monkeypatch.context() as patch:
     patch.setattr(progress.Progress, "update", interrupt)
-    with pytest.raises(Interrupted, match="epoch 2 at step 7"):
+    with pytest.raises(Interrupted, match="epoch 2 after 7 steps"):
       train_loop.train_and_evaluate(config, tmp_path / "stopped")
   train_loop.train_and_evaluate(config, tmp_path / "stopped")
   assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")
@@ -342,7 +342,7 @@ def test_a_run_is_interrupted_after_an_epoch_without_evaluation(
 
   with monkeypatch.context() as patch:
     patch.setattr(progress.Progress, "update", interrupt)
-    with pytest.raises(Interrupted, match="epoch 4 at step 15"):
+    with pytest.raises(Interrupted, match="epoch 4 after 15 steps"):
       train_loop.train_and_evaluate(config, tmp_path / "stopped")
   train_loop.train_and_evaluate(config, tmp_path / "stopped")
   assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")
