@@ -180,8 +180,7 @@ def test_stochastic_depth_skips_later_blocks_more(block: resnet.Block) -> None:
   skipped = np.all(before == shortcut, axis=(1, 2, 3))
   assert 0.45 < skipped.mean() < 0.75  # 0.6
 
-  evaluated = [m.apply(variables, x) for m in (model, skipping)]
-  assert_array_equal(*evaluated)
+  assert_array_equal(model.apply(variables, x), skipping.apply(variables, x))
 
 
 def test_a_wrong_rate_of_stochastic_depth() -> None:

@@ -93,6 +93,7 @@ def test_a_teacher_for_other_data_is_refused(prepared, teacher):
   faces = registry.load("synthetic_faces", num_train=70, data_dir=str(prepared))
   loss = tiny_run.config(prepared, loss__teacher=teacher).loss
   model = distillation.load_teacher(loss)
+  assert model
   with pytest.raises(UserError, match="has the classes a, b, c, d, e, f, g"):
     model.check_fits(faces)
   bars = registry.load("bars", data_dir=str(prepared))
