@@ -92,7 +92,7 @@ class TrainedModel:
       options.pop("name"),
       len(class_names),
       **options,
-      dtype=jnp.dtype(config.dtype),
+      dtype=_compute_dtype(config.dtype),
     )
     height, width, channels = info["image_shape"]
     _check_finite(variables, workdir, checkpoint)
@@ -269,6 +269,12 @@ def _whole(batch_size: int) -> int:
   """Returns the batch size rounded up to a multiple of the local devices."""
   devices = len(jax.local_devices())
   return -(-batch_size // devices) * devices
+
+
+def _compute_dtype(trained_in: str) -> jnp.dtype:
+  """Returns the dtype of the compute; XLA's CPU only emulates bfloat16."""
+  on_cpu = jax.default_backend() == "cpu"
+  return jnp.dtype("float32" if on_cpu else trained_in)
 
 
 def _check_finite(

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
@@ -11,6 +12,7 @@ import trained_run
 from fer_jax.data import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, tta
+from fer_jax.inference import trained_model
 from fer_jax.inference.trained_model import TrainedModel
 
 
@@ -138,3 +140,10 @@ def test_a_folder_without_a_run_is_named(tmp_path, checkpoint):
 def test_an_unknown_split_is_named(trained):
   with pytest.raises(UserError, match="no examples in split 'tets'"):
     predictions.predict([trained], "tets")
+
+
+def test_bfloat16_is_computed_where_the_device_does(monkeypatch):
+  assert trained_model._compute_dtype("bfloat16") == np.float32  # on a CPU
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert trained_model._compute_dtype("bfloat16") == jnp.bfloat16
+  assert trained_model._compute_dtype("float32") == np.float32
