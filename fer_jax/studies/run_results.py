@@ -35,7 +35,7 @@ class Outcome:
     targets: labels or distributions.
     example_ids: split and position in the release, "validation 28709".
     leaks: which images are in the training split too.
-    epochs: the records of every epoch, by run (one run per fold).
+    epochs: the records of evaluated epochs, by run (one run per fold).
     best_epochs: number of each run's best epoch.
     num_parameters: number of the model's parameters.
     macs: multiply-accumulates of one image's forward pass.
@@ -86,8 +86,8 @@ class Outcome:
   def at_best(self, field: str) -> float:
     """Returns a field of the best epoch's record, averaged over folds."""
     values = [
-      epochs[best - 1][field]
-      for epochs, best in zip(self.epochs, self.best_epochs, strict=True)
+      next(record[field] for record in records if record["epoch"] == best)
+      for records, best in zip(self.epochs, self.best_epochs, strict=True)
     ]
     return float(np.mean(values))
 

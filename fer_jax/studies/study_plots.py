@@ -21,9 +21,16 @@ Curves = Mapping[str, Sequence[float | None]]  # what `curves_of` returns
 
 
 def curves_of(epochs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-  """Returns loss and accuracy of both splits over a run's epochs, by name."""
-  names = (f"{s}_{q}" for s in ("train", "validation") for q in _QUANTITIES)
-  return {name: [epoch[name] for epoch in epochs] for name in names}
+  """Returns what `curves` draws of a run, by name.
+
+  Args:
+    epochs: records of the epochs that were evaluated.
+
+  Returns:
+    `epoch`, from 1, and loss and accuracy of both splits, such as `train_loss`.
+  """
+  names = [f"{s}_{q}" for s in ("train", "validation") for q in _QUANTITIES]
+  return {name: [epoch[name] for epoch in epochs] for name in ("epoch", *names)}
 
 
 def curves(
@@ -35,7 +42,8 @@ def curves(
   the line is the mean of the runs that reached an epoch, the band their range.
 
   Args:
-    runs: of each recipe, by its name: the curves of each seed and fold.
+    runs: of each recipe, by its name: the curves of each seed and fold. Those
+      without `epoch` have one point per epoch.
     quantity: "loss" or "accuracy".
     dark: for a dark page.
   """
@@ -44,9 +52,7 @@ def curves(
   panels = figure.subplots(1, 2, sharey=True)
   for axes, split in zip(panels, ("train", "validation"), strict=True):
     for name, color in zip(runs, itertools.cycle(theme.series)):
-      lines = [run[f"{split}_{quantity}"] for run in runs[name]]
-      low, mean, high = _band(lines)
-      epochs = np.arange(1, len(mean) + 1)
+      epochs, low, mean, high = _band(runs[name], f"{split}_{quantity}")
       few = len(mean) <= 15
       axes.plot(
         epochs,
@@ -57,7 +63,7 @@ def curves(
         markersize=3.5,
         label=name,
       )
-      if len(lines) > 1:
+      if len(runs[name]) > 1:
         axes.fill_between(epochs, low, high, color=color, alpha=0.18, lw=0)
     theme.style(axes, xgrid=True, ygrid=True)
     title = "Training" if split == "train" else "Validation"
@@ -183,16 +189,15 @@ def _cut_off(train: Axes, validation: Axes) -> None:
   highest = max(
     float(np.nanmax(np.asarray(line.get_ydata()))) for line in train.lines
   )
-  late = [
-    np.asarray(line.get_ydata())[_EARLY_EPOCHS:] for line in validation.lines
-  ]
+  lines = [np.column_stack(line.get_data()) for line in validation.lines]
+  late = [line[line[:, 0] > _EARLY_EPOCHS, 1] for line in lines]
   shown = 1.05 * max((np.nanmax(y) for y in late if y.size), default=0.0)
   limit, (_, top) = max(1.3 * highest, shown), validation.get_ylim()
   if top <= limit:
     return
   validation.set_ylim(top=limit)
-  for line in validation.lines:
-    for epoch, loss in np.column_stack(line.get_data()).tolist():
+  for line, points in zip(validation.lines, lines, strict=True):
+    for epoch, loss in points.tolist():
       if loss > limit:
         validation.annotate(
           f"{loss:.1f}",
@@ -205,15 +210,23 @@ def _cut_off(train: Axes, validation: Axes) -> None:
 
 
 def _band(
-  lines: Sequence[Sequence[float | None]],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns minimum, mean and maximum per epoch of lines of any length."""
-  length = max(map(len, lines))
-  columns: list[list[float]] = [[] for _ in range(length)]
-  for line in lines:
-    for column, value in zip(columns, line, strict=False):
+  runs: Sequence[Curves], name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Returns epochs, and minimum, mean and maximum of the runs at each."""
+  columns: dict[Any, list[float]] = {}
+  for run in runs:
+    values = run[name]
+    epochs = run.get("epoch", range(1, len(values) + 1))
+    for epoch, value in zip(epochs, values, strict=True):
+      column = columns.setdefault(epoch, [])
       column.append(math.nan if value is None else value)
   low, mean, high = zip(
-    *((min(c), float(np.mean(c)), max(c)) for c in columns), strict=True
+    *((min(c), float(np.mean(c)), max(c)) for _, c in sorted(columns.items())),
+    strict=True,
   )
-  return np.array(low), np.array(mean), np.array(high)
+  return (
+    np.array(sorted(columns)),
+    np.array(low),
+    np.array(mean),
+    np.array(high),
+  )

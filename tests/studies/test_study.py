@@ -227,7 +227,7 @@ def outcome(correct, seed=0, recipe="a", num_rows=None):
     targets=np.zeros(n, int),
     example_ids=np.array([f"test {i}" for i in range(n)]),
     leaks=np.zeros(n, bool),
-    epochs=[[{"train_loss": 1.0, "validation_loss": 2.0}]],
+    epochs=[[{"epoch": 1, "train_loss": 1.0, "validation_loss": 2.0}]],
     best_epochs=[1],
     num_parameters=10,
     macs=10,
@@ -235,6 +235,13 @@ def outcome(correct, seed=0, recipe="a", num_rows=None):
     images_per_second=100.0,
     workdirs=[],
   )
+
+
+def test_the_best_epoch_is_found_among_those_evaluated():
+  one = outcome([True])
+  one.epochs[:] = [[{"epoch": 3, "loss": 1.0}, {"epoch": 6, "loss": 0.5}]]
+  one.best_epochs[:] = [6]
+  assert one.at_best("loss") == 0.5
 
 
 def test_the_paired_test_agrees_with_mcnemar():

@@ -20,6 +20,17 @@ def test_early_peaks_are_cut_off_and_named(peak):
   assert [text.get_text() for text in validation.texts] == [f"{peak:.1f}"]
 
 
+def test_points_lie_at_the_epochs_that_were_evaluated():
+  one, other = run([1.0, 2.0, 3.0]), run([2.0, 3.0])
+  one["epoch"], other["epoch"] = [5, 10, 12], [5, 10]
+  figure = study_plots.curves(
+    {"one": [one, other], "old": [run([1.0])]}, "loss"
+  )
+  new, old = figure.axes[1].lines
+  assert new.get_xydata().tolist() == [[5, 1.5], [10, 2.5], [12, 3.0]]
+  assert old.get_xydata().tolist() == [[1, 1.0]]
+
+
 def test_overfitting_is_drawn():
   rising = np.linspace(1.5, 4.0, 20).tolist()
   figure = study_plots.curves({"one": [run(rising)]}, "loss")
