@@ -9,7 +9,6 @@ differ) and, for FER2013 and FER+, labels.csv (their labels compared).
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -30,7 +29,10 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.data.inspect import audit, label_agreement
   from fer_jax.data.inspect.duplicates import audit as find_duplicates
   from fer_jax.errors import UserError
+  from fer_jax.object_stores import urls
 
+  urls.require_local(given.output, "output")
+  folder = urls.to_path(given.output)
   dataset = dataset_flags.load(given)
   found = find_duplicates(dataset)
   print(audit.describe(dataset, found))
@@ -46,7 +48,6 @@ def main(argv: Sequence[str]) -> None:
       preparation_progress.say(
         f"labels of FER2013 and FER+ are not compared: {e}"
       )
-  folder = Path(given.output).expanduser()
   written = audit.write(folder, dataset, found, compared)
   print(f"\nwrote {', '.join(written)} in {folder}")
 

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fer_jax import errors
 from fer_jax.data.inspect import image_sheets
 from fer_jax.data.inspect.duplicates import Audit, Copy
 from fer_jax.data.inspect.label_agreement import Agreement
 from fer_jax.data.splits import Dataset
+from fer_jax.output_folder import OutputFolder, made_files
 from fer_jax.tables import format_table
 
 _CHANCE = (
   "  This is chance level: the votes are not in the order of the images (about"
   " 60 % agree when they are)",
 )
+_KIND = "audit"  # of output files
 _SHOWN = 40  # groups on the picture
 _COPIES_SHOWN = 6  # of a group there
 
@@ -125,7 +126,8 @@ def write(
     The names of the files.
 
   Raises:
-    UserError: the folder cannot be written.
+    UserError: the folder cannot be written, or holds a file of one of these
+      names that the package did not make.
   """
   tables = {
     "balance.csv": _balance(found),
@@ -139,20 +141,21 @@ def write(
       *([name, *row] for name, row in counts),
     ]
   sheet = conflict_sheet(dataset, found)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("labels.csv", "conflicts.png"):
-      (folder / name).unlink(missing_ok=True)
-    for name, rows in tables.items():
-      with open(folder / name, "w", encoding="utf-8", newline="") as f:
-        csv.writer(f, lineterminator="\n").writerows(rows)
-    if sheet:
-      sheet.save(folder / "conflicts.png")
-  except OSError as e:
-    raise errors.UserError(
-      f"cannot write output={folder}: {e.strerror or e}; give another folder"
-    ) from e
-  return [*tables, "conflicts.png"] if sheet else [*tables]
+  names = [*tables, "conflicts.png"] if sheet else [*tables]
+  output = OutputFolder(folder, kind=_KIND)
+  written = {output.path(name) for name in names}
+  for name, rows in tables.items():
+    with (
+      output.write(name) as temporary,
+      open(temporary, "w", encoding="utf-8", newline="") as f,
+    ):
+      csv.writer(f, lineterminator="\n").writerows(rows)
+  if sheet:
+    with output.write("conflicts.png") as temporary:
+      sheet.save(temporary)
+  for stale in made_files(folder, _KIND) - written:
+    stale.unlink()
+  return names
 
 
 def _balance(found: Audit) -> list[list[Any]]:

@@ -155,8 +155,24 @@ def test_an_older_audit_leaves_nothing(run, raw, tmp_path):
 
 def test_a_place_that_cannot_be_written(run, tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="cannot write output=.*another folder"):
+  with pytest.raises(UserError, match="cannot write .*give another output"):
     run(f"--output={tmp_path / 'file'}")
+  with pytest.raises(UserError, match="output=s3://bucket/a is on an object"):
+    run("--output=s3://bucket/a")
+
+
+def test_files_of_the_user_stay(run, tmp_path):
+  small = ("num_train=14", "num_validation=7", "num_test=7")
+  arguments = ["--dataset=synthetic_faces", *(f"--option={o}" for o in small)]
+  for name in ("labels.csv", "conflicts.png", "balance.csv"):
+    (tmp_path / "out").mkdir(exist_ok=True)
+    (tmp_path / "out" / name).write_text("mine")
+  with pytest.raises(UserError, match="balance.csv exists and was not made"):
+    run(*arguments)
+  (tmp_path / "out" / "balance.csv").unlink()
+  run(*arguments)
+  for name in ("labels.csv", "conflicts.png"):
+    assert (tmp_path / "out" / name).read_text() == "mine"
 
 
 def _load(name, raw, tmp_path, **options):
