@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import fsspec
@@ -128,9 +128,15 @@ class ObjectFolder:
 
     Raises:
       FileNotFoundError: an object was deleted meanwhile.
-      StoreError: one cannot be read.
+      StoreError: one cannot be read, or its name leads out of the folder.
     """
     names = list(names)
+    for name in names:
+      if not _is_within_folder(name):
+        raise StoreError(
+          f"cannot download {self.url}/{name}: its name leads out of the"
+          " folder; rename or delete that object"
+        )
     for name in names:
       (folder / name).parent.mkdir(parents=True, exist_ok=True)
 
@@ -188,6 +194,18 @@ class ObjectFolder:
       reason = " ".join(str(e).split())[:300] or type(e).__name__
       text = f"cannot {verb} {self.url}: {reason}"
       raise StoreError(f"{text}; {advice}" if advice else text) from e
+
+
+def _is_within_folder(name: str) -> bool:
+  r"""Returns whether an object's name, as a path, stays below its folder.
+
+  Anyone who may write to a bucket chooses the names of objects there.
+
+  >>> [_is_within_folder(n) for n in ("a/b", "../b", "a/../../b", "/b", "..\\b")]
+  [True, False, False, False, False]
+  """
+  kinds = (PurePosixPath(name), PureWindowsPath(name))
+  return not any(path.anchor or ".." in path.parts for path in kinds)
 
 
 def read_file(path: Path) -> bytes | None:

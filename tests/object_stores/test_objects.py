@@ -84,6 +84,14 @@ def test_files_go_and_come_back(folder, tmp_path):
   assert read_file(tmp_path / "from" / "missing") is None
 
 
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "C:evil"])
+def test_names_that_lead_out_of_the_folder_are_refused(folder, tmp_path, name):
+  folder.write("good", b"1")
+  with pytest.raises(StoreError, match="its name leads out of the folder"):
+    folder.download(["good", name], tmp_path / "to")
+  assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_upload_is_incomplete(folder, tmp_path, monkeypatch):
   for name in ("one", "two"):
     (tmp_path / name).write_text(name)
