@@ -5,12 +5,16 @@ eight times the work to decode a record, with Python's lock held: threads that
 read could not keep up with a GPU.
 """
 
+import json
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Integer
+
+from fer_jax.errors import UserError
 
 if TYPE_CHECKING:  # Slow to import, and not needed to load a trained model.
   import tensorflow_datasets as tfds
@@ -32,6 +36,9 @@ class RecordFiles:
     """
     files = info.splits[split]
     self._paths = [str(path) for path in files.filepaths]
+    self._split = split
+    fingerprints = (info.metadata or {}).get("fingerprints") or {}
+    self._fingerprint = fingerprints.get(split)
     self._ends = np.cumsum(files.shard_lengths)
     self._readers: list[Any] = [None] * len(self._paths)
     self._lock = threading.Lock()
@@ -64,6 +71,7 @@ class RecordFiles:
 
     Raises:
       IndexError: there is no such record.
+      UserError: other data have been prepared in the place of these.
     """
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -113,9 +121,31 @@ class RecordFiles:
     if self._readers[file] is None:
       with self._lock:
         if self._readers[file] is None:
-          self._readers[file] = array_record_module.ArrayRecordReader(
-            self._paths[file],
-            options=_OPTIONS,
-            file_reader_buffer_size=_BUFFER_BYTES,
-          )
+          try:
+            reader = array_record_module.ArrayRecordReader(
+              self._paths[file],
+              options=_OPTIONS,
+              file_reader_buffer_size=_BUFFER_BYTES,
+            )
+          finally:  # Once it is open, nothing replaces it.
+            self._check_not_replaced()
+          self._readers[file] = reader
     return self._readers[file].read(positions)
+
+  def _check_not_replaced(self) -> None:
+    """Raises UserError if the folder holds other data than when it was opened.
+
+    All releases of a dataset are prepared in the same folder.
+    """
+    folder = Path(self._paths[0]).parent
+    try:
+      metadata = json.loads((folder / "metadata.json").read_text())
+      now = metadata.get("fingerprints", {}).get(self._split)
+    except (OSError, ValueError, AttributeError):
+      now = None
+    if now != self._fingerprint:
+      raise UserError(
+        f"the prepared data in {folder} have been removed, or replaced by those"
+        " of another release, since the dataset was loaded: load it again, and"
+        " give each release a dataset.data_dir of its own"
+      )

@@ -1,5 +1,9 @@
 """Records are read as tensorflow-datasets reads them."""
 
+import pickle
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -8,6 +12,7 @@ from fer_jax.data.datasets import record_writer
 from fer_jax.data.datasets.builder import FaceBuilder
 from fer_jax.data.records import RecordFiles
 from fer_jax.data.splits import Split
+from fer_jax.errors import UserError
 
 
 class Labels(FaceBuilder):
@@ -66,6 +71,23 @@ def test_records_are_those_of_tensorflow_datasets(
   with pytest.raises(IndexError):
     files.read(np.array([-1, 0]))
   assert {name: len(x) for name, x in empty.items()} == dict.fromkeys(ours, 0)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_data_of_another_release_are_not_read(tmp_path, is_removed):
+  prepared = Labels(data_dir=str(tmp_path)).prepare()
+  opened, late = (RecordFiles(prepared.info, "train") for _ in range(2))
+  before = opened.read(np.arange(9))
+  place = Path(prepared.data_dir)
+  other = Distributions(data_dir=str(tmp_path / "other")).prepare()
+  place.rename(tmp_path / "replaced")
+  if not is_removed:
+    shutil.copytree(other.data_dir, place)
+  np.testing.assert_array_equal(
+    opened.read(np.arange(9))["image"], before["image"]
+  )
+  with pytest.raises(UserError, match="replaced by those of another release"):
+    pickle.loads(pickle.dumps(late)).read(np.arange(9))
 
 
 def test_a_whole_split_is_read_in_parts(tmp_path, monkeypatch):
