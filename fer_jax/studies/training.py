@@ -1,21 +1,24 @@
 """Trains the runs of a study: one by one, or each in a process of its own."""
 
-import concurrent.futures
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import pathlib
-import signal
 import traceback
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.studies.plan import Run
+from fer_jax.sweeps import processes as child_processes
 from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime import startup
-from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.training.runtime.signals import Interrupted, StopRequest
 from fer_jax.training.workdir import read_config
 
 _LOG = "log.txt"  # output of a run in a process of its own
@@ -80,53 +83,93 @@ def _raise_if_any(failures: Sequence[str], num_runs: int) -> None:
     )
 
 
-def _train_in_processes(runs: Sequence[Run], processes: int) -> list[str]:
-  """Trains each run in a process of its own; returns the failures."""
-  failures = []
-  with concurrent.futures.ProcessPoolExecutor(
-    processes,
-    mp_context=multiprocessing.get_context("spawn"),
-    max_tasks_per_child=1,
-  ) as pool:
-    futures = {
-      pool.submit(
-        _train_in_child, configs.to_json(run.config), str(run.workdir)
-      ): (run)
-      for run in runs
-    }
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        run, failure = futures[future], future.result()
+def _train_in_processes(runs: Sequence[Run], count: int) -> list[str]:
+  """Trains each run in a process of its own; returns the failures.
+
+  Args:
+    runs: what to train.
+    count: number of processes at once.
+  """
+  count = min(count, len(runs))
+  waiting, failures = list(runs), []
+  running: dict[Any, tuple[Run, Connection]] = {}
+  with StopRequest() as stop_request:
+    passed_on = False
+    while running or (waiting and not stop_request):
+      while waiting and len(running) < count and not stop_request:
+        run = waiting.pop(0)
+        process, result = _start(run, count)
+        running[process] = run, result
+      sentinels = [process.sentinel for process in running]
+      multiprocessing.connection.wait(sentinels, child_processes.POLL_SECONDS)
+      if stop_request and not passed_on:
+        for process in running:
+          process.terminate()
+        passed_on = True
+      for process in [each for each in running if not each.is_alive()]:
+        run, result = running.pop(process)
+        failure = _failure(process, result)
         print(f"{run}: {failure or 'done'}", flush=True)
         if failure:
           failures.append(f"{run}: {failure}")
-    except (KeyboardInterrupt, Interrupted):
-      # The children received the signal too; each saves and ends.
-      pool.shutdown(cancel_futures=True)
-      raise Interrupted(
-        "interrupted; saved: rerun the command to resume",
-        signal.SIGINT,
-      ) from None
+  if stop_request.signal_number:
+    raise Interrupted(
+      "interrupted; saved: rerun the command to resume",
+      stop_request.signal_number,
+    )
   return failures
 
 
-def _train_in_child(fields: dict[str, Any], workdir: str) -> str:
-  """Trains in a child process; returns why it failed, or ""."""
+def _start(run: Run, count: int) -> tuple[Any, Connection]:
+  """Starts a child process; returns it, and what it sends `_failure`."""
+  context = multiprocessing.get_context("spawn")
+  receiver, sender = context.Pipe(duplex=False)
+  fields = configs.to_json(run.config)
+  process = context.Process(
+    target=_child, args=(fields, str(run.workdir), count, sender)
+  )
+  child_processes.start([process])
+  sender.close()  # The child has its own; if that is gone, nothing will come.
+  return process, receiver
+
+
+def _failure(process: Any, result: Connection) -> str:
+  """Returns why a process that has ended failed, or ""."""
+  with result:
+    try:
+      return result.recv()
+    except EOFError:
+      return (
+        f"its process ended with status {process.exitcode}, perhaps out of"
+        " memory"
+      )
+
+
+def _child(
+  fields: dict[str, Any], workdir: str, count: int, result: Connection
+) -> None:
+  """Trains in a child process; sends why it failed, or ""."""
+  child_processes.prepare_child(count)
   config = configs.from_json(fields)
   startup.configure_process(config)
-  path = pathlib.Path(workdir)
+  result.send(_train(config, pathlib.Path(workdir)))
+
+
+def _train(config: ConfigDict, workdir: pathlib.Path) -> str:
+  """Trains with all output in a log; returns why it failed, or ""."""
+  path = workdir / _LOG
   try:
-    path.mkdir(parents=True, exist_ok=True)
+    workdir.mkdir(parents=True, exist_ok=True)
     with (
-      open(path / _LOG, "a", buffering=1) as log,
+      open(path, "a", buffering=1) as log,
       contextlib.redirect_stdout(log),
       contextlib.redirect_stderr(log),
     ):
-      train_loop.train_and_evaluate(config, path)
+      train_loop.train_and_evaluate(config, workdir)
   except (UserError, Interrupted) as e:
     return str(e)
   except Exception as e:  # The parent prints one line; the log has the rest.
-    with open(path / _LOG, "a") as log:
+    with open(path, "a") as log:
       traceback.print_exc(file=log)
-    return f"{type(e).__name__}: {e} (see {path / _LOG})"
+    return f"{type(e).__name__}: {e} (see {path})"
   return ""

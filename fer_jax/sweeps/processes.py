@@ -1,11 +1,11 @@
-"""Worker processes that do the same and end together."""
+"""Child processes that end together with the one that started them."""
 
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fer_jax.errors import UserError
@@ -13,7 +13,7 @@ from fer_jax.sweeps.plan import Plan
 from fer_jax.training.runtime import startup
 from fer_jax.training.runtime.signals import Interrupted, StopRequest
 
-_POLL_SECONDS = 0.2
+POLL_SECONDS = 0.2  # between looks at whether a signal was received
 _MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
@@ -38,11 +38,11 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
     for _ in range(count)
   ]
   with StopRequest() as stop_request:
-    _start(processes)
+    start(processes)
     passed_on = False
     while any(process.is_alive() for process in processes):
       sentinels = [p.sentinel for p in processes if p.is_alive()]
-      multiprocessing.connection.wait(sentinels, _POLL_SECONDS)
+      multiprocessing.connection.wait(sentinels, POLL_SECONDS)
       if stop_request.signal_number and not passed_on:
         for process in processes:
           process.terminate()
@@ -62,8 +62,12 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
       )
 
 
-def _start(processes: list[Any]) -> None:
-  """Starts them ignoring Ctrl-C: they get the SIGTERM that is passed on."""
+def start(processes: Sequence[Any]) -> None:
+  """Starts processes that ignore Ctrl-C: SIGTERM is passed on to them.
+
+  Args:
+    processes: of `multiprocessing`.
+  """
   try:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
   except ValueError:  # Not the main thread.
@@ -76,6 +80,19 @@ def _start(processes: list[Any]) -> None:
       signal.signal(signal.SIGINT, before)
 
 
+def prepare_child(count: int) -> None:
+  """Prepares a child process, before anything else in it.
+
+  It ends by SIGTERM with its parent, and takes its part of a device's memory,
+  of which each process takes most by default.
+
+  Args:
+    count: number of processes at once.
+  """
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
+
+
 def _child(
   work: Callable[[Plan], None],
   fields: dict[str, Any],
@@ -83,9 +100,7 @@ def _child(
   failures: Any,
 ) -> None:
   """Runs in a process of its own."""
-  threading.Thread(target=_end_with_parent, daemon=True).start()
-  # The processes divide a device's memory; by default each takes most of it.
-  os.environ.setdefault(_MEMORY, f"{0.9 / count:.2f}")
+  prepare_child(count)
   plan = Plan.from_child(fields)
   config = plan.config
   startup.configure_process(config)

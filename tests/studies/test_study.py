@@ -182,37 +182,6 @@ def test_the_page_in_a_browser(runs, folder):
   headless.check_file(page, "A study of tiny, tiny:0.01")
 
 
-def test_runs_in_processes_of_their_own(tmp_path, capfd):
-  """Those have no fixtures, so a real data set, of a few images."""
-  (tmp_path / "few.py").write_text("""
-from fer_jax.configs import default
-
-def get_config(dataset="synthetic_faces"):
-  config = default.get_config()
-  config.model.name = "leaky_cnn"
-  config.model.widths = (2,)
-  config.model.dense = 4
-  config.dataset.name = dataset
-  if dataset == "synthetic_faces":
-    config.dataset.num_train = config.dataset.num_validation = 14
-    config.dataset.num_test = 7
-  config.dataset.manual_dir = __file__ + "_nowhere"
-  config.dataset.data_dir = __file__ + "_prepared"
-  config.input.image_size = 8
-  config.batch_size = 8
-  config.num_epochs = 1
-  return config
-""")
-  few = str(tmp_path / "few.py")
-  runs = plan.plan([few, f"{few}:fer2013"], [0], {}, tmp_path)
-  failed = "1 of 2 runs failed.*few:fer2013, seed 0.*nowhere"
-  with pytest.raises(UserError, match=failed):
-    training.train(runs, processes=2)
-  assert [training.is_done(run) for run in runs] == [True, False]
-  assert "few, seed 0: done" in capfd.readouterr().out
-  assert "epoch 1/1" in (runs[0].workdir / "log.txt").read_text()
-
-
 def outcome(correct, seed=0, recipe="a", num_rows=None):
   """An outcome that is right where it is said to be."""
   correct = np.asarray(correct)
