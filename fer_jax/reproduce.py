@@ -72,7 +72,8 @@ def main(argv: Sequence[str]) -> None:
   reproduction.reproduce(
     papers, workdir, budget, changed, others, failures.append
   )
-  results = paper_results.read([*files, workdir / reproduction.RESULTS])
+  files.append(workdir / reproduction.RESULTS)
+  results = paper_results.read(files, missing_ok=True)
   page = Path(given.page).expanduser() if given.page else workdir / "papers.md"
   paper_page.write(results, page)
   print(f"wrote {page}", file=sys.stderr)

@@ -107,8 +107,15 @@ def machine() -> str:
   return f"{parallel.num_cores()} cores of {name.strip()}"
 
 
-def read(files: Iterable[Path]) -> list[Result]:
-  """Reads files of results; of one row and seed the later one counts.
+def read(files: Iterable[Path], *, missing_ok: bool = False) -> list[Result]:
+  """Reads files of results, one result for each row and seed.
+
+  Of several, a finished one counts, then the one with more epochs, then the
+  last.
+
+  Args:
+    files: in any order of machines.
+    missing_ok: whether a file need not exist.
 
   Raises:
     UserError: a file cannot be read.
@@ -116,18 +123,25 @@ def read(files: Iterable[Path]) -> list[Result]:
   found: dict[Key, Result] = {}
   for file in files:
     try:
-      lines = file.read_text().splitlines() if file.exists() else []
-      for line in filter(None, lines):
+      if missing_ok and not file.exists():
+        continue
+      for line in filter(None, file.read_text().splitlines()):
         result = json.loads(line)
-        found[key_of(result)] = result
+        before = found.setdefault(key_of(result), result)
+        if _progress(result) >= _progress(before):
+          found[key_of(result)] = result
     except (OSError, ValueError, KeyError, TypeError) as e:
       raise UserError(f"cannot read results of {file}: {e}") from e
   return list(found.values())
 
 
+def _progress(result: Result) -> tuple[bool, int]:
+  return result["finished"], result["epochs"]
+
+
 def save(file: Path, results: Iterable[Result]) -> None:
   """Adds results to a file, in the place of earlier ones of the same rows."""
-  kept = {key_of(r): r for r in [*read([file]), *results]}
+  kept = {key_of(r): r for r in [*read([file], missing_ok=True), *results]}
   with atomic_write(file, parents=True) as temporary:
     lines = [json.dumps(result) + "\n" for result in kept.values()]
     temporary.write_text("".join(lines))

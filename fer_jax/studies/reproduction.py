@@ -113,8 +113,8 @@ def reproduce(
   Args:
     papers: keys of `PAPERS`.
     folder: the runs go to `runs` there, results to `results.jsonl`.
-    budget: seconds of training and evaluation in all; a run ends with the epoch
-      in which it is spent.
+    budget: seconds of training and evaluation in all; a run ends with the first
+      evaluated epoch after they are spent.
     overrides: as in `plan`.
     others: as in `plan`.
     warn: called with a line for each row that cannot be trained, such as for
@@ -129,7 +129,7 @@ def reproduce(
   """
   urls.require_local(folder, "workdir")
   jobs, file = plan(papers, overrides, others), folder / RESULTS
-  before = paper_results.read([file])
+  before = paper_results.read([file], missing_ok=True)
   done = {paper_results.key_of(r) for r in before if r["finished"]}
   deadline = time.monotonic() + budget
   for i, job in enumerate(jobs, 1):
@@ -149,7 +149,7 @@ def reproduce(
       paper_results.save(file, [result])
     except UserError as e:
       warn(f"{job.paper}, {job.row.name}: {e}")
-  return paper_results.read([file])
+  return paper_results.read([file], missing_ok=True)
 
 
 def load_recipe(row: Row, overrides: dict[str, Any]) -> ConfigDict:

@@ -127,12 +127,36 @@ def test_other_seeds_have_folders_of_their_own(paper):
   assert folders == {"tiny-tiny-run-a", "tiny-tiny-run-a-seed1"}
 
 
-def test_later_results_of_a_row_count(tmp_path):
+RESULT = {
+  "paper": "pan",
+  "row": "ResNet-18",
+  "seed": 0,
+  "epochs": 1,
+  "finished": False,
+}
+
+
+def test_later_results_of_a_row_replace_earlier_ones(tmp_path):
   file = tmp_path / "results.jsonl"
-  result = {"paper": "pan", "row": "ResNet-18", "seed": 0, "epochs": 1}
-  paper_results.save(file, [result])
-  paper_results.save(file, [result | {"epochs": 2}, result | {"seed": 1}])
+  paper_results.save(file, [RESULT])
+  paper_results.save(file, [RESULT | {"epochs": 2}, RESULT | {"seed": 1}])
   assert [r["epochs"] for r in paper_results.read([file])] == [2, 1]
+
+
+def test_of_several_machines_the_furthest_result_counts(tmp_path):
+  files = [tmp_path / f"{i}.jsonl" for i in range(3)]
+  finished = {"epochs": 4, "finished": True}
+  for file, fields in zip(
+    files, ({"epochs": 9}, finished, {"epochs": 5}), strict=True
+  ):
+    paper_results.save(file, [RESULT | fields])
+  assert paper_results.read(files) == [RESULT | finished]
+  assert paper_results.read(files[::2])[0]["epochs"] == 9
+
+
+def test_files_of_results_must_exist(tmp_path):
+  with pytest.raises(UserError, match="cannot read results of .*nope.jsonl"):
+    paper_results.read([tmp_path / "nope.jsonl"])
 
 
 def test_broken_results_are_one_line(tmp_path):
