@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax import config_fields
-from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError
 from fer_jax.recipes import load_recipe, short_name
 from fer_jax.training import config_check
+from fer_jax.training.cross_validation import num_folds_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def plan(
       fields = config_fields.parse_fields(config, overrides)
       config_fields.set_fields(config, {**fields, "seed": seed})
       config_check.check(config)
-      for fold in _folds(config) if all_folds else [None]:
+      for fold in range(num_folds_of(config)) if all_folds else [None]:
         of_fold = config.copy_and_resolve_references()
         if fold is not None:
           with of_fold.unlocked():
@@ -85,13 +85,3 @@ def plan(
       " file, since runs are named after recipes"
     )
   return runs
-
-
-def _folds(config: ConfigDict) -> list[int]:
-  options = registry.default_options(config.dataset.name)
-  if "fold" not in options:
-    raise UserError(
-      f"dataset {config.dataset.name} has no folds, which all_folds=True needs;"
-      " ckplus has"
-    )
-  return list(range(config.dataset.get("num_folds", options["num_folds"])))

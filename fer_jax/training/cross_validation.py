@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError, require
+from fer_jax.files import atomic_write
 from fer_jax.object_stores import urls
 from fer_jax.training import train_loop
 
@@ -93,14 +94,8 @@ def cross_validate(
   must = "be 0 in cross-validation, which needs held-out examples"
   require(not config.overfit, "overfit", config.overfit, must)
   urls.require_local(workdir, "workdir")
-  workdir = pathlib.Path(workdir)
-  options = registry.default_options(config.dataset.name)
-  if "fold" not in options:
-    raise UserError(
-      f"dataset {config.dataset.name} has no folds for cross-validation: use"
-      " dataset.name=ckplus"
-    )
-  num_folds = config.dataset.get("num_folds", options["num_folds"])
+  workdir = pathlib.Path(workdir).expanduser()
+  num_folds = num_folds_of(config)
   results = []
   for fold in range(num_folds):
     of_fold = config.copy_and_resolve_references()
@@ -121,7 +116,32 @@ def cross_validate(
     )
   folds = Folds(tuple(results))
   pooled = {"accuracy": folds.accuracy, "loss": folds.loss}
-  (workdir / "folds.json").write_text(
-    json.dumps(dataclasses.asdict(folds) | {"pooled": pooled}, indent=2)
-  )
+  text = json.dumps(dataclasses.asdict(folds) | {"pooled": pooled}, indent=2)
+  try:
+    with atomic_write(workdir / "folds.json") as temporary:
+      temporary.write_text(text)
+  except OSError as e:
+    raise UserError(
+      f"cannot write {e.filename}: {e.strerror}; free disk space, and rerun the"
+      " command"
+    ) from e
   return folds
+
+
+def num_folds_of(config: ConfigDict) -> int:
+  """Returns the number of folds of a configuration's dataset.
+
+  Raises:
+    UserError: the dataset has no folds, or their number is out of its range.
+  """
+  options = registry.default_options(config.dataset.name)
+  if "fold" not in options:
+    raise UserError(
+      f"dataset {config.dataset.name} has no folds: use one split by subject,"
+      " such as dataset.name=ckplus"
+    )
+  num_folds = config.dataset.get("num_folds", options["num_folds"])
+  ok = isinstance(num_folds, int) and num_folds >= 2
+  must = "be an integer of at least 2"
+  require(ok, "dataset.num_folds", num_folds, must)
+  return num_folds

@@ -1,6 +1,7 @@
 """Cross-validation: a run that never saw it tests each example once."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -63,6 +64,30 @@ def test_folds_are_pooled_and_not_trained_again(config, tmp_path, capsys):
   assert again == folds
   after = (tmp_path / "runs/fold_1/metrics.jsonl").read_text()
   assert after.count('"validation_loss"') == lines.count('"validation_loss"')
+
+
+def test_a_home_folder_is_expanded(config, tmp_path, monkeypatch):
+  result = types.SimpleNamespace(
+    best_epoch=1,
+    test=types.SimpleNamespace(num_examples=3, loss=1.0, accuracy=0.5),
+  )
+
+  def train(config, workdir):
+    workdir.mkdir(parents=True)
+    return result
+
+  monkeypatch.setattr(cross_validation.train_loop, "train_and_evaluate", train)
+  monkeypatch.setenv("HOME", str(tmp_path))
+  cross_validation.cross_validate(config, "~/cv")
+  assert (tmp_path / "cv" / "folds.json").exists()
+
+
+@pytest.mark.parametrize("num_folds", [-1, 0, 1])
+def test_the_number_of_folds_is_checked(config, tmp_path, num_folds):
+  with config.unlocked():
+    config.dataset.num_folds = num_folds
+  with pytest.raises(UserError, match="num_folds=.* must be an integer of at"):
+    cross_validation.cross_validate(config, tmp_path)
 
 
 def test_a_dataset_without_folds_is_refused(config, tmp_path):
