@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_jax.errors import choose
+from fer_jax.data.datasets import registry
+from fer_jax.errors import choose, require
 from fer_jax.object_stores import urls
 from fer_jax.studies import (
   comparison,
@@ -15,6 +16,8 @@ from fer_jax.studies import (
   study_report,
   training,
 )
+
+_SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -61,7 +64,7 @@ def run_study(
     all_folds: whether to train a run for each fold, of a dataset with folds.
 
   Raises:
-    UserError: a recipe or field is wrong, or a run failed.
+    UserError: a recipe, a field or the split is wrong, or a run failed.
     Interrupted: SIGINT or SIGTERM was received; the state is saved.
 
   Example:
@@ -74,8 +77,30 @@ def run_study(
   runs = plan.plan(recipes, seeds, overrides or {}, folder, all_folds)
   if baseline:
     choose("baseline", baseline, {run.recipe for run in runs})
+  _check_split(runs, split)
   training.train(runs, processes)
   outcomes = run_results.gather(runs, split)
   compared = comparison.compare(outcomes, baseline)
   page = study_report.write(compared, split, folder / "report")
   return StudyResult(compared, page)
+
+
+def _check_split(runs: Sequence[plan.Run], split: str) -> None:
+  """Checks that the data of runs still to be trained have the splits.
+
+  Raises:
+    UserError: a name is unknown or given twice, or a dataset has no such split.
+  """
+  names = split.split("+")
+  for name in names:
+    choose("split", name, _SPLITS)
+  must = "name each split once"
+  require(len(set(names)) == len(names), "split", split, must)
+  if "test" not in names:
+    return  # Training checks the others.
+  checked = []
+  for run in runs:
+    options = run.config.dataset.to_dict()
+    if options not in checked and not training.is_done(run):
+      checked.append(dict(options))
+      registry.load(options.pop("name"), **options).split("test")

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import tiny_run
 
+from fer_jax.data.datasets import registry
+from fer_jax.data.splits import Dataset
 from fer_jax.errors import UserError
 from fer_jax.studies import (
   comparison,
   plan,
   run_results,
+  run_study,
   study_report,
-  tables,
   training,
 )
 from fer_jax.training import train_loop
@@ -101,6 +103,26 @@ def test_a_wrong_field_is_said_before_anything_trains(recipe, tmp_path):
     plan.plan([recipe], [0], {"batch_size": 0}, tmp_path)
 
 
+@pytest.mark.parametrize(
+  ("split", "message"),
+  [
+    ("tset", "unknown split 'tset'"),
+    ("test+test", "split=test.test must name each split once"),
+    ("validation+test", "dataset bars has no examples in split 'test'"),
+  ],
+)
+def test_the_split_is_checked_before_anything_trains(
+  recipe, tmp_path, monkeypatch, split, message
+):
+  monkeypatch.setattr(
+    training, "train", lambda *_: pytest.fail("trained first")
+  )
+  without_test = Dataset("bars", ("a", "b"), (8, 8, 1), {})
+  monkeypatch.setattr(registry, "load", lambda *_, **__: without_test)
+  with pytest.raises(UserError, match=message):
+    run_study.run_study([recipe], workdir=tmp_path, split=split)
+
+
 def test_folds_need_a_data_set_that_has_them(recipe, tmp_path):
   with pytest.raises(UserError, match="dataset bars has no folds"):
     plan.plan([recipe], [0], {}, tmp_path, all_folds=True)
@@ -180,100 +202,3 @@ def test_the_page_in_a_browser(runs, folder):
   recipes = comparison.compare(run_results.gather(runs, "validation"))
   page = study_report.write(recipes, "validation", folder / "report")
   headless.check_file(page, "A study of tiny, tiny:0.01")
-
-
-def outcome(correct, seed=0, recipe="a", num_rows=None):
-  """An outcome that is right where it is said to be."""
-  correct = np.asarray(correct)
-  n = len(correct)
-  return run_results.Outcome(
-    recipe=recipe,
-    seed=seed,
-    class_names=("x", "y"),
-    probabilities=np.where(correct[:, None], [[0.9, 0.1]], [[0.2, 0.8]]).astype(
-      np.float32
-    ),
-    targets=np.zeros(n, int),
-    example_ids=np.array([f"test {i}" for i in range(n)]),
-    leaks=np.zeros(n, bool),
-    epochs=[[{"epoch": 1, "train_loss": 1.0, "validation_loss": 2.0}]],
-    best_epochs=[1],
-    num_parameters=10,
-    macs=10,
-    seconds=60.0,
-    images_per_second=100.0,
-    workdirs=[],
-  )
-
-
-def test_the_best_epoch_is_found_among_those_evaluated():
-  one = outcome([True])
-  one.epochs[:] = [[{"epoch": 3, "loss": 1.0}, {"epoch": 6, "loss": 0.5}]]
-  one.best_epochs[:] = [6]
-  assert one.at_best("loss") == 0.5
-
-
-def test_the_paired_test_agrees_with_mcnemar():
-  """Exact: 2 * P(X >= 15), X binomial of 20 coins, is 0.0414."""
-  left = np.zeros(100, bool)
-  left[:15] = True
-  right = np.zeros(100, bool)
-  right[15:20] = True
-  _, new = comparison.compare(
-    [outcome(right, recipe="base"), outcome(left, recipe="new")]
-  )
-  versus = new.versus
-  assert versus is not None
-  assert versus.difference == pytest.approx(0.10)
-  assert versus.p_images == pytest.approx(0.0414, abs=0.008)
-  assert versus.p_seeds is None
-  low, high = versus.interval.low, versus.interval.high
-  # Normal approximation: 0.10 +- 1.96 * sqrt((0.20 - 0.10 ** 2) / 100).
-  assert low == pytest.approx(0.0146, abs=0.02)
-  assert high == pytest.approx(0.1854, abs=0.02)
-
-
-def test_equal_outcomes_do_not_differ():
-  one = outcome([True, False, True])
-  _, other = comparison.compare([one, outcome([True, False, True], recipe="b")])
-  assert other.versus is not None
-  assert other.versus.difference == 0
-  assert other.versus.p_images == 1
-
-
-def test_seeds_are_tested_in_pairs():
-  """Gains of 10, 20 and 30 %: t = 3.464 on two degrees of freedom."""
-  base = [outcome(np.arange(10) < 3, seed, "base") for seed in range(3)]
-  new = [outcome(np.arange(10) < 4 + s, s, "new") for s in range(3)]
-  _, recipe = comparison.compare([*base, *new])
-  assert recipe.versus is not None
-  assert recipe.versus.p_seeds == pytest.approx(0.0742, abs=1e-4)
-  assert recipe.interval.low == pytest.approx(
-    0.5 - 4.3027 * 0.1 / 3**0.5, abs=1e-4
-  )
-
-
-def test_recipes_of_other_classes_are_not_tested_against():
-  base = outcome([True, False], recipe="base")
-  other = outcome([True, False], recipe="other")
-  object.__setattr__(other, "class_names", ("x", "z"))
-  assert comparison.compare([base, other])[1].versus is None
-
-
-def test_a_baseline_must_be_a_recipe():
-  with pytest.raises(UserError, match="baseline=b is none of the recipes a"):
-    comparison.compare([outcome([True, False])], "b")
-
-
-def test_markdown_lines_up():
-  table = tables.Table(
-    "t", "A title", ("recipe", "n"), (("a", "1"), ("bcd", "20"))
-  )
-  assert table.to_markdown() == (
-    "A title\n\n"
-    "| recipe |  n |\n"
-    "| ------ | -: |\n"
-    "| a      |  1 |\n"
-    "| bcd    | 20 |\n"
-  )
-  assert table.to_csv() == "recipe,n\na,1\nbcd,20\n"
