@@ -6,7 +6,7 @@ remaining training examples, then duplicates are dropped.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,24 +34,23 @@ def apply(dataset: Dataset, **options: Any) -> Dataset:
   Args:
     dataset: as prepared.
     **options: values of `OPTIONS`:
-      `classes`: comma-separated names of the classes to keep, in their new
-      order; "" keeps all. `holdout_validation`, `holdout_test`: fraction of
-      the training examples, 0 to 1, that becomes this split, replacing an
-      existing one. `holdout_seed`: seed of the holdouts. `drop_duplicates`:
-      drops training examples whose image is also in an evaluation split.
+      `classes`: names of the classes to keep, in their new order, as a sequence
+      or comma-separated; "" keeps all. `holdout_validation`, `holdout_test`:
+      fraction of the training examples, 0 to 1, that becomes this split,
+      replacing an existing one. `holdout_seed`: seed of the holdouts.
+      `drop_duplicates`: drops training examples whose image is also in an
+      evaluation split.
 
   Raises:
-    UserError: an option is out of its range or has no effect, or names an
-      unknown class.
+    UserError: an option has a wrong type, is out of its range or has no effect,
+      names an unknown class, or leaves no training examples.
   """
   options = {**OPTIONS, **options}
-  if options["classes"]:
-    names = [name.strip() for name in options["classes"].split(",")]
-    dataset = select_classes(dataset, names)
+  check_types(options)
+  if classes := options["classes"]:
+    names = classes.split(",") if isinstance(classes, str) else classes
+    dataset = select_classes(dataset, [name.strip() for name in names])
   fractions = {split: options[f"holdout_{split}"] for split in _EVALUATION}
-  for split, fraction in fractions.items():
-    must = "be a fraction of the training examples, 0 to less than 1"
-    require(0 <= fraction < 1, f"dataset.holdout_{split}", fraction, must)
   total = sum(fractions.values())
   if not total < 1:
     raise UserError(
@@ -68,6 +67,33 @@ def apply(dataset: Dataset, **options: Any) -> Dataset:
   if options["drop_duplicates"]:
     dataset = drop_duplicates(dataset)
   return dataset
+
+
+def check_types(options: Mapping[str, Any]) -> None:
+  """Checks the type and the range of every option.
+
+  Args:
+    options: values of all of `OPTIONS`.
+
+  Raises:
+    UserError: one is wrong.
+  """
+  classes, seed = options["classes"], options["holdout_seed"]
+  ok = isinstance(classes, str) or (
+    isinstance(classes, Sequence)
+    and all(isinstance(name, str) for name in classes)
+  )
+  require(ok, "dataset.classes", classes, "be names, comma-separated")
+  for split in _EVALUATION:
+    fraction = options[f"holdout_{split}"]
+    ok = isinstance(fraction, int | float) and 0 <= fraction < 1
+    must = "be a fraction of the training examples, 0 to less than 1"
+    require(ok, f"dataset.holdout_{split}", fraction, must)
+  ok = isinstance(seed, int | np.integer) and bool(seed >= 0)
+  require(ok, "dataset.holdout_seed", seed, "be an integer of at least 0")
+  drops = options["drop_duplicates"]
+  ok = isinstance(drops, bool)
+  require(ok, "dataset.drop_duplicates", drops, "be True or False")
 
 
 def select_classes(dataset: Dataset, names: list[str]) -> Dataset:
@@ -113,7 +139,8 @@ def hold_out(
     seed: seed of the random choice.
 
   Raises:
-    UserError: a fraction is too small for one example.
+    UserError: a fraction is too small for one example, or leaves none of a
+      class.
   """
   train = dataset.split("train")
   labels = labels_of(train.targets())
@@ -127,6 +154,13 @@ def hold_out(
       end = start + round(fraction * len(chosen))
       held[split].append(chosen[start:end])
       start = end
+    if start and start == len(chosen):
+      given = " and ".join(f"{f:g} for {s}" for s, f in fractions.items() if f)
+      raise UserError(
+        f"holding out {given} leaves no training example of class"
+        f" {dataset.class_names[label]}, which has {start}: lower"
+        " dataset.holdout_validation or dataset.holdout_test"
+      )
     rest.append(chosen[start:])
   splits = dict(dataset.splits)
   for split, parts in held.items():
@@ -147,6 +181,9 @@ def drop_duplicates(dataset: Dataset) -> Dataset:
   """Drops training examples whose image is also in an evaluation split.
 
   Images are duplicates if they are equal byte for byte.
+
+  Raises:
+    UserError: no training example is left.
   """
   held = {
     digest
@@ -163,6 +200,8 @@ def drop_duplicates(dataset: Dataset) -> Dataset:
     f"{dataset.name}: dropped {dropped:,} of {len(train):,} training examples"
     " whose image is also in validation or test"
   )
+  must = "be False: every image of train is also in validation or test"
+  require(bool(unique.any()), "dataset.drop_duplicates", True, must)
   splits = {**dataset.splits, "train": train.pick(np.flatnonzero(unique))}
   return dataset.replace(splits=splits)
 

@@ -67,6 +67,7 @@ def load(tmp_path_factory):
 
 
 def test_classes_are_picked_and_renumbered(load):
+  assert load(classes=["sad", "angry"]).class_names == ("sad", "angry")
   dataset = load(classes="sad, angry")
   assert dataset.class_names == ("sad", "angry") and dataset.num_classes == 2
   whole = load().split("train").arrays()
@@ -169,6 +170,17 @@ def test_any_holdout_is_a_partition_in_proportion(load, fraction, seed):
     ),
     ({"holdout_seed": 3}, "holdout_seed=3 has no effect without a holdout"),
     (
+      {"holdout_test": 0.5, "holdout_seed": -1},
+      "holdout_seed=-1 must be an integer of at least 0",
+    ),
+    ({"holdout_test": "0.5"}, "holdout_test=0.5 must be a fraction"),
+    ({"drop_duplicates": "False"}, "drop_duplicates=False must be True or Fa"),
+    ({"classes": 3}, "classes=3 must be names"),
+    (
+      {"holdout_test": 0.96},
+      "0.96 for test leaves no training example of class calm, which has 10",
+    ),
+    (
       {"holdout_test": 0.001},
       "holdout_test=0.001 of 100 training examples is less",
     ),
@@ -184,6 +196,18 @@ def test_duplicates_leave_training_only(load, capsys):
   assert dataset.split("train").arrays()["row"].tolist() == list(range(5, 100))
   assert len(dataset.split("validation")) == 6
   assert "dropped 5 of 100 training examples" in capsys.readouterr().err
+
+
+def test_duplicates_that_are_all_of_train_are_not_dropped(load):
+  dataset = load()
+  splits = {"train": dataset.split("train"), "test": dataset.split("train")}
+  with pytest.raises(UserError, match="drop_duplicates=True must be False"):
+    views.drop_duplicates(dataset.replace(splits=splits))
+
+
+def test_a_holdout_of_a_dataset_split_by_subject_is_refused():
+  with pytest.raises(UserError, match="holdout_test=0.1 must be 0: jaffe is s"):
+    registry.load("jaffe", holdout_test=0.1, holdout_validation=0.0)
 
 
 def test_no_option_changes_nothing(load):

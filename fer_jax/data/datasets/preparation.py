@@ -145,6 +145,9 @@ def _write(builder: FaceBuilder, source: SourceFiles | None) -> None:
       size = sum(shard.num_bytes for shard in written.shards)
       infos.append(tfds.core.SplitInfo(split, lengths, size, template))
       fingerprints[split] = written.fingerprint
+  if not infos:
+    origin = f" in {printable(builder.origin())}" if builder.origin() else ""
+    raise UserError(f"there are no examples of dataset {builder.name}{origin}")
   for info in infos:
     count = len(info.shard_lengths)
     name = info.filename_template.relative_filepath

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fer_jax.data import views
 from fer_jax.data.records import RecordFiles
 from fer_jax.data.splits import Dataset, Split
-from fer_jax.errors import choose
+from fer_jax.errors import choose, require
 from fer_jax.object_stores import urls
 
 if TYPE_CHECKING:  # tensorflow-datasets takes seconds to import.
@@ -85,6 +85,11 @@ def load(
 
   options = {key: value for key, value in options.items() if value is not None}
   view = {key: options.pop(key) for key in views.OPTIONS if key in options}
+  if "fold" in default_options(name):
+    for option in sorted(view.keys() & {"holdout_validation", "holdout_test"}):
+      must = f"be 0: {name} is split by subject, which a holdout is not;"
+      must += " dataset.fold and dataset.num_folds choose the splits"
+      require(not view[option], f"dataset.{option}", view[option], must)
   urls.require_local(manual_dir, "dataset.manual_dir")
   builder = builder_class(name)(
     manual_dir=manual_dir,

@@ -107,6 +107,15 @@ def test_official_counts_pass_without_a_word(
   assert not caplog.records
 
 
+def test_a_release_without_examples_is_refused(dirs, raw):
+  raw.mkdir()
+  (raw / "fer2013.csv").write_bytes(challenge_csv([]))
+  with pytest.raises(
+    UserError, match="no examples of dataset fer2013 in .*csv"
+  ):
+    load("fer2013", **dirs)
+
+
 def test_says_once_which_release_was_taken_and_where_data_went(
   dirs, raw, faces, capsys
 ):
