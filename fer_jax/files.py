@@ -95,6 +95,19 @@ def cache_folder() -> Path:
     return Path(_temporary_caches[0].name)
 
 
+def data_folder() -> Path:
+  """Returns the folder of prepared data and releases, unless one is given.
+
+  It is tensorflow-datasets': TFDS_DATA_DIR, or `tensorflow_datasets` in the
+  user's home. For a user without a home it is in `cache_folder()`.
+  """
+  try:
+    given = os.environ.get("TFDS_DATA_DIR")
+    return Path(given or "~/tensorflow_datasets").expanduser()
+  except RuntimeError:  # As in `cache_folder`.
+    return cache_folder() / "tensorflow_datasets"
+
+
 def unused_path(path: Path) -> Path:
   """Returns a path, numbered if it exists."""
   number, unused = 1, path

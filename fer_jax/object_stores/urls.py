@@ -32,7 +32,7 @@ def to_path(path: PathLike) -> Path:
       becomes an `epath.Path`. Only this package opens the latter.
 
   Raises:
-    UserError: it is a URL of another kind.
+    UserError: it is a URL of another kind, or `~` cannot be expanded.
 
   >>> str(to_path("s3://bucket/run") / "config.json")
   's3://bucket/run/config.json'
@@ -41,7 +41,10 @@ def to_path(path: PathLike) -> Path:
   if not is_url(text):
     if _OTHER_URL.match(text):
       raise UserError(f"{text} is neither s3://, gs:// nor a folder")
-    return Path(text).expanduser()
+    try:
+      return Path(text).expanduser()
+    except RuntimeError as e:  # There is no such user, or no home.
+      raise UserError(f"{text}: {e}: give the path without ~") from e
   return epath.Path(_URL.sub(r"\1://", text))
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow_datasets as tfds
 
+from fer_jax import files
 from fer_jax.data import preparation_progress
 from fer_jax.data.datasets import preparation
 from fer_jax.data.datasets.record_writer import Example, Resumable
@@ -64,7 +65,7 @@ class FaceBuilder(
     self.data_root = data_dir
     with preparation_progress.tfds_logs_hidden():
       super().__init__(
-        data_dir=os.path.expanduser(data_dir) or None,
+        data_dir=os.path.expanduser(data_dir) or str(files.data_folder()),
         config=self._options_config(),
         file_format="array_record",
       )

@@ -10,7 +10,6 @@ machine learning contests", 2013, https://arxiv.org/abs/1307.0414
 """
 
 import contextlib
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from fer_jax.data.datasets import (
   fer2013_csv,
   fer2013_folders,
   folder_layout,
+  release_places,
 )
 from fer_jax.data.datasets.bounded_io import BROKEN
 from fer_jax.data.datasets.source_files import SourceFiles
@@ -71,13 +71,7 @@ def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
         f"FER2013, or such a file itself; {_OR_PREPARED}"
       )
     return [place]
-  default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-  places = [
-    Path(root).expanduser() / "downloads" / "manual"
-    for root in (data_dir, default)
-    if root
-  ]
-  return list(dict.fromkeys(places))
+  return release_places.manual_folders(data_dir)
 
 
 def find(places: Iterable[Path]) -> list[Path]:

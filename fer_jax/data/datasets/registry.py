@@ -90,7 +90,9 @@ def load(
       must = f"be 0: {name} is split by subject, which a holdout is not;"
       must += " dataset.fold and dataset.num_folds choose the splits"
       require(not view[option], f"dataset.{option}", view[option], must)
-  urls.require_local(manual_dir, "dataset.manual_dir")
+  if manual_dir:
+    urls.require_local(manual_dir, "dataset.manual_dir")
+    urls.to_path(manual_dir)  # Refuses other URLs.
   builder = builder_class(name)(
     manual_dir=manual_dir,
     data_dir=remote_data.local_folder(data_dir),

@@ -1,6 +1,5 @@
 """Places where the release of a dataset may lie."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -9,7 +8,19 @@ from fer_jax.data.datasets import folder_layout
 from fer_jax.data.datasets.image_files import ImageFile
 from fer_jax.data.image_listing import Skipped
 from fer_jax.errors import UserError
+from fer_jax.files import data_folder
 from fer_jax.text_output import printable
+
+
+def manual_folders(data_dir: str) -> list[Path]:
+  """Returns tensorflow-datasets' folders of releases, in order.
+
+  Args:
+    data_dir: the user's folder of prepared data, or "".
+  """
+  roots = [Path(data_dir).expanduser()] if data_dir else []
+  folders = [root / "downloads" / "manual" for root in (*roots, data_folder())]
+  return list(dict.fromkeys(folders))
 
 
 def candidate_folders(
@@ -34,12 +45,7 @@ def candidate_folders(
         " the unpacked release"
       )
   else:
-    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    places = [
-      Path(root).expanduser() / "downloads" / "manual"
-      for root in (data_dir, default)
-      if root
-    ]
+    places = manual_folders(data_dir)
   names = list(names)
   # The manual folder itself may hold any release: only named folders there.
   return [

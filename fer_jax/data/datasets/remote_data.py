@@ -30,9 +30,13 @@ _METADATA = "metadata.json"
 
 
 def local_folder(data_dir: str) -> str:
-  """Returns the folder in which a `data_dir` is used: itself, or its copy."""
+  """Returns the folder in which a `data_dir` is used: itself, or its copy.
+
+  Raises:
+    UserError: it is a URL of another kind.
+  """
   if not is_url(data_dir):
-    return data_dir
+    return str(to_path(data_dir)) if data_dir else ""
   url = str(to_path(data_dir)).rstrip("/")
   name = hashlib.sha256(url.encode()).hexdigest()[:16]
   return str(files.cache_folder() / "data" / name)

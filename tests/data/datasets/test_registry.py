@@ -239,6 +239,28 @@ def test_home_is_expanded(tmp_path, monkeypatch):
   assert (tmp_path / "prepared/toy_faces/1.0.0/metadata.json").exists()
 
 
+def test_a_user_without_a_home_can_prepare(tmp_path, monkeypatch):
+  for name in ("HOME", "TFDS_DATA_DIR"):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  monkeypatch.setattr(os, "getuid", lambda: 4_242_424)  # No such user.
+  monkeypatch.chdir(tmp_path)
+  registry.load("synthetic_faces", num_train=7, num_validation=7, num_test=7)
+  for name in ("fer2013", "rafdb"):
+    with pytest.raises(UserError, match="^no release of "):
+      registry.load(name)
+  with pytest.raises(UserError, match="give the path without ~"):
+    registry.load("rafdb", data_dir="~/data")
+  assert os.listdir() == ["cache"]
+
+
+@pytest.mark.parametrize("option", ["data_dir", "manual_dir"])
+@pytest.mark.parametrize("url", ["az://x/y", "http://x/y"])
+def test_other_urls_are_refused(option, url):
+  with pytest.raises(UserError, match=f"{url} is neither s3://"):
+    registry.load("fer2013", **{option: url})
+
+
 def test_a_release_that_changes_while_it_is_read_is_refused(
   prepared, tmp_path, monkeypatch
 ):
