@@ -19,7 +19,7 @@ NOT_AN_IMAGE = "not an image"
 BROKEN_LINK = "broken link"
 NOT_REGULAR = "not a regular file"
 SEEN_BEFORE = "link to a folder that is already listed"
-_UNREADABLE_FOLDER = "folder cannot be read"
+UNREADABLE_FOLDER = "folder cannot be read"
 # Written by operating systems into folders and archives; of no use to anyone.
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _SHOWN = 10  # names in a message
@@ -106,7 +106,7 @@ def list_images(
     try:
       entries = sorted(os.scandir(current), key=lambda entry: entry.name)
     except OSError:
-      skipped.append(Skipped(current, _UNREADABLE_FOLDER))
+      skipped.append(Skipped(current, UNREADABLE_FOLDER))
       continue
     for entry in entries:
       if is_hidden(entry.name):

@@ -97,7 +97,10 @@ class AffectNet(ImageFileBuilder):
     for split, files in found.images.items():
       unlabeled = [file for file in files if file.label == _UNLABELED]
       labels = preparation_progress.progress(
-        map_in_order(_read_label, (_label_file(f.path) for f in unlabeled)),
+        map_in_order(
+          _read_label,
+          (_label_file(found.root / _SPLITS[split], f.path) for f in unlabeled),
+        ),
         f"{self.name}: reading annotations of {split}",
         total=len(unlabeled),
       )
@@ -151,7 +154,7 @@ def _with_annotations(root: Path) -> FoundFiles | None:
     }
     images[split] = []
     for path in listing.images:
-      label_file = _label_file(path)
+      label_file = _label_file(folder, path)
       if label_file.name in annotations:
         images[split].append(ImageFile(path, _UNLABELED, row))
         label_files.append(label_file)
@@ -166,8 +169,8 @@ def _with_annotations(root: Path) -> FoundFiles | None:
   return FoundFiles(root, images, skipped, label_files)
 
 
-def _label_file(image: Path) -> Path:
-  return image.parent.parent / "annotations" / f"{image.stem}_exp.npy"
+def _label_file(split_folder: Path, image: Path) -> Path:
+  return split_folder / "annotations" / f"{image.stem}_exp.npy"
 
 
 def _read_label(path: Path) -> int:

@@ -1,10 +1,11 @@
 """Images of FER2013's release as folders: train/CLASS/Training_N.jpg."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
 import numpy as np
+from absl import logging
 from jaxtyping import UInt8
 
 from fer_jax.data import image_listing, image_reader
@@ -34,22 +35,29 @@ def members(names: Iterable[str]) -> list[tuple[str, str, str]]:
 
 
 def read(
-  release: str, names: list[str], read_bytes: Callable[[str], bytes]
+  release: str,
+  names: list[str],
+  read_bytes: Callable[[str], bytes],
+  others: Iterable[str] = (),
 ) -> Iterator[FaceRow]:
   """Reads the images, by split and number.
 
   A file's name tells its official split: the folder `test` holds two of them.
+  A warning lists what is not read, without hidden files.
 
   Args:
     release: name of the folder or archive, for messages.
-    names: of all files in it; those that `members` does not list are ignored.
+    names: of files in it; those that `members` does not list are not read.
     read_bytes: reads a file by its name.
+    others: names of further files, which are not read.
 
   Raises:
     UserError: a file's name, class or content is wrong.
   """
   order = []
-  for file, folder, name in members(names):
+  taken = members(names)
+  _warn_of_skipped(release, [*names, *others], {name for _, _, name in taken})
+  for file, folder, name in taken:
     match = _NAME.fullmatch(file)
     label = class_names.label_of_folder(folder)
     shown = printable(f"{release}/{name}")
@@ -72,6 +80,27 @@ def read(
   for usage, number, name, label in sorted(order):
     image = _decode(f"{release}/{name}", read_bytes(name))
     yield FaceRow(class_names.FER2013_SPLITS[usage], image, label, number)
+
+
+def _warn_of_skipped(
+  release: str, names: Iterable[str], taken: Collection[str]
+) -> None:
+  skipped = [
+    printable(name)
+    for name in names
+    if name not in taken
+    and not name.endswith("/")  # a folder of an archive
+    and not any(map(image_listing.is_hidden, PurePosixPath(name).parts))
+  ]
+  if skipped:
+    logging.warning(
+      "%s: skipped %d not named train/CLASS/IMAGE or test/CLASS/IMAGE, with"
+      " %s (%s)",
+      printable(release),
+      len(skipped),
+      ", ".join(_SUFFIXES),
+      image_listing.some(sorted(skipped)),
+    )
 
 
 def _decode(name: str, content: bytes) -> UInt8[np.ndarray, "48 48 1"]:

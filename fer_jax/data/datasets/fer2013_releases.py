@@ -167,6 +167,18 @@ def _files_of_folders(release: Path) -> list[Path]:
   ]
 
 
+def _names_in_splits(release: Path) -> list[str]:
+  """Returns all files in folders named like a split, also other names of it."""
+  names = {name for names in folder_layout.SPLITS.values() for name in names}
+  return [
+    file.relative_to(release).as_posix()
+    for folder in release.iterdir()
+    if folder.name.lower() in names
+    for file in folder.rglob("*")
+    if file.is_file()
+  ]
+
+
 def keeps_order(path: Path) -> bool:
   """Returns whether a release's rows are in the order of fer2013.csv."""
   if path.suffix.lower() != ".zip":
@@ -204,7 +216,10 @@ def _read(path: Path) -> Iterator[fer2013_csv.FaceRow]:
       for file in _files_of_folders(path)
     }
     yield from fer2013_folders.read(
-      str(path), list(names), lambda name: _read_file(names[name])
+      str(path),
+      list(names),
+      lambda name: _read_file(names[name]),
+      [name for name in _names_in_splits(path) if name not in names],
     )
   elif path.suffix.lower() == ".zip":
     with zipfile.ZipFile(path) as archive:

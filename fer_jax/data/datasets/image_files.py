@@ -143,8 +143,8 @@ class ImageFileBuilder(FaceBuilder):
     """Returns what `find_files` does; looks only once.
 
     Raises:
-      UserError: files in it are images that cannot be read at all, such as
-        HEIC without its package, and `unreadable` is "refuse".
+      UserError: in it are folders or images that cannot be read at all, such
+        as HEIC without its package, and `unreadable` is "refuse".
     """
     if self._listed:
       return self._found
@@ -155,7 +155,11 @@ class ImageFileBuilder(FaceBuilder):
         f"cannot read the release of {self.name}: {printable(str(e))}; set "
         "dataset.manual_dir to a folder that can be read"
       ) from e
-    refused = [item for item in found.skipped if item.is_image] if found else []
+    refused = [
+      item
+      for item in (found.skipped if found else ())
+      if item.is_image or item.reason == image_listing.UNREADABLE_FOLDER
+    ]
     if found and refused and self.options["unreadable"] == "refuse":
       described = image_listing.describe_skipped(refused, found.root)
       raise UserError(

@@ -42,6 +42,18 @@ def test_truncated_and_odd_sized_images_are_named():
     read(image_files([wide]))
 
 
+def test_what_is_not_read_is_listed(caplog):
+  others = ["val/angry/Training_7.jpg", "train/angry/Training_8.bmp"]
+  ignored = ["train/", "train/angry/.DS_Store"]
+  files = image_files(all_faces())
+  names = [*files, others[0], *ignored]
+  rows = list(reader.read("a.zip", names, files.__getitem__, others[1:]))
+  assert len(rows) == len(files)
+  (warning,) = [record.getMessage() for record in caplog.records]
+  assert warning.startswith("a.zip: skipped 2 not named ")
+  assert warning.endswith(f" ({', '.join(sorted(others))})")
+
+
 def test_class_folders_go_by_name():
   faces = all_faces()
   renamed = {

@@ -1,6 +1,7 @@
 """RAF-DB, AffectNet and JAFFE: official splits, counts and every mistake."""
 
 import logging
+import os
 import pickle
 
 import numpy as np
@@ -125,6 +126,14 @@ def test_affectnet_has_its_official_splits(dirs, root, warned):
   assert targets(load("affectnet", **dirs), "train") == [6, 1, 7, 2]
 
 
+def test_annotations_of_affectnets_images_in_subfolders(dirs, root):
+  write_affectnet(root, {"train_set": [0, 1], "val_set": [0]})
+  (root / "train_set/images/part").mkdir()
+  image = root / "train_set/images/1.jpg"
+  image.rename(image.parent / "part" / image.name)
+  assert targets(load("affectnet", **dirs), "train") == [0, 1]
+
+
 @pytest.mark.parametrize("names", ["0 7", "neutral Contempt"])
 def test_affectnet_in_class_folders(dirs, root, names):
   for split in ("train", "val", "test"):
@@ -137,6 +146,23 @@ def test_affectnet_in_class_folders(dirs, root, names):
     "validation": 2,
     "test": 2,
   }
+
+
+def test_subfolders_that_cannot_be_read_are_refused(dirs, root, monkeypatch):
+  for place in ("train/0", "train/7", "train/7/closed"):
+    save(root / place / "1.jpg", color(0))
+  scandir = os.scandir
+
+  def refuse(path):
+    if str(path).endswith("closed"):
+      raise PermissionError(13, "Permission denied")
+    return scandir(path)
+
+  monkeypatch.setattr(os, "scandir", refuse)
+  with pytest.raises(UserError, match="folder cannot be read .train/7/closed"):
+    load("affectnet", **dirs)
+  dataset = load("affectnet", **dirs, unreadable="skip")
+  assert len(dataset.split("train")) == 2
 
 
 class Hostile:
