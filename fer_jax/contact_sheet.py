@@ -5,7 +5,6 @@ fer-jax contact-sheet --dataset=synthetic_faces [--split=train] \
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -20,7 +19,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "split", "train", "train | validation | test.", flag_values=values
   )
   flags.DEFINE_integer(
-    "columns", 12, "Images per class.", lower_bound=1, flag_values=values
+    "columns",
+    12,
+    "Images per class.",
+    lower_bound=1,
+    upper_bound=200,
+    flag_values=values,
   )
   flags.DEFINE_integer(
     "seed", 0, "Draws the images.", lower_bound=0, flag_values=values
@@ -37,9 +41,12 @@ def main(argv: Sequence[str]) -> None:
   from PIL import Image
 
   from fer_jax.data.inspect import image_sheets
+  from fer_jax.object_stores import urls
 
-  output = Path(given.output).expanduser()
-  if output.suffix.lower() not in Image.registered_extensions():
+  urls.require_local(given.output, "output")
+  output = urls.to_path(given.output)
+  kind = Image.registered_extensions().get(output.suffix.lower())
+  if kind not in Image.SAVE:
     raise UserError(
       f"output={output} must be a picture's name, such as contact_sheet.png"
     )

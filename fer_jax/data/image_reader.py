@@ -176,9 +176,9 @@ def _open_regular(path: str | os.PathLike[str]) -> IO[bytes]:
 
 def _decoded(file: IO[bytes], mode: str, max_pixels: int) -> Image.Image:
   start = file.read(32)
-  file.seek(-len(start), os.SEEK_CUR)
   if not isinstance(start, bytes):
     raise UnreadableError("a file must be opened in binary mode")
+  file.seek(-len(start), os.SEEK_CUR)
   formats: tuple[str, ...] = FORMATS
   if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
     # The brand mif1 is also used for AVIF.

@@ -131,8 +131,8 @@ def plan(
       )
     if infinite and not num_trials:
       raise UserError(
-        f"num_trials is missing: {field}, {parameter}, has infinitely many"
-        " values: give a number, such as num_trials=20"
+        f"the number of trials is missing: {field}, {parameter}, has infinitely"
+        " many values: give a number, such as 20"
       )
   planned = Plan(
     config,

@@ -33,7 +33,7 @@ class Choice:
   """One of several values, of any type that a field has.
 
   Attributes:
-    values: distinct values.
+    values: of which no two are equal, as 0 and 0.0 are.
   """
 
   values: tuple[Any, ...]
@@ -41,7 +41,9 @@ class Choice:
   def __post_init__(self) -> None:
     texts = [] if isinstance(self.values, str) else list(map(repr, self.values))
     _require(bool(texts), self, "name at least one value, as a tuple")
-    _require(len(set(texts)) == len(texts), self, "name each value once")
+    equal = any(a == b for a, b in itertools.combinations(self.values, 2))
+    once = len(set(texts)) == len(texts) and not equal
+    _require(once, self, "name each value once (0, 0.0 and False are equal)")
 
   @property
   def ends(self) -> tuple[Any, ...]:

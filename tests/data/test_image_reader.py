@@ -156,6 +156,11 @@ def test_everything_else_is_one_clear_error(thing):
   assert str(e.value) and "\n" not in str(e.value)
 
 
+def test_a_file_in_text_mode_is_told():
+  with pytest.raises(image_reader.UnreadableError, match="in binary mode"):
+    image_reader.read(io.StringIO("text"))
+
+
 def png(width, height, depth, color_type=0):
   """Returns a PNG of these measures whose pixels are missing."""
 

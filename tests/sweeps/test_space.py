@@ -88,6 +88,7 @@ def test_a_field_on_the_command_line_is_not_searched(tmp_path):
     ('{"batch_size": Choice((8, 0))}', {}, "^batch_size=0 must be"),
     ('{"model.name": "resnet20"}', {}, "unknown model 'resnet20'"),
     ('{"seed": Choice((1, 1))}', {}, "name each value once"),
+    ('{"ema_decay": Choice((0, 0.0))}', {}, "name each value once"),
     ('{"seed": Choice("ab")}', {}, "name at least one value, as a tuple"),
     ('{"ema_decay": Uniform(0.5, 0.1)}', {}, "low < high"),
     ('{"ema_decay": LogUniform(0, 0.1)}', {}, "a low above 0"),
@@ -100,7 +101,7 @@ def test_a_field_on_the_command_line_is_not_searched(tmp_path):
     (
       '{"ema_decay": Uniform(0.1, 0.5)}',
       {},
-      "num_trials is missing: ema",
+      "the number of trials is missing: ema",
     ),
   ],
 )

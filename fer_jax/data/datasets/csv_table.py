@@ -22,12 +22,14 @@ class CsvTable:
   Attributes:
     name: name of the file, for messages.
     columns: name of each column in lower case -> its index.
+    num_columns: number of columns, also those with the same name or none.
     lines: the lines after the header.
     separator: between fields.
   """
 
   name: str
   columns: Mapping[str, int]
+  num_columns: int
   lines: Iterator[bytes]
   separator: bytes
 
@@ -46,9 +48,9 @@ class CsvTable:
       while line := next(self.lines, b""):
         if not line.isspace():
           fields = line.split(self.separator)
-          if len(fields) != len(self.columns):
+          if len(fields) != self.num_columns:
             raise ValueError(
-              f"{len(fields)} fields instead of {len(self.columns)}: is the"
+              f"{len(fields)} fields instead of {self.num_columns}: is the"
               " file truncated?"
             )
           yield number, [fields[index].strip(_STRIPPED) for index in indices]
@@ -80,9 +82,10 @@ def open_table(
   except ValueError as e:
     raise UserError(f"{name}, line 1: {e}: is this {expected}?") from e
   separator = max(_SEPARATORS, key=header.count)
+  fields = header.split(separator)
   columns = {
     field.strip(_STRIPPED).decode("latin-1").lower(): index
-    for index, field in enumerate(header.split(separator))
+    for index, field in enumerate(fields)
   }
   absent = [column for column in required if column.lower() not in columns]
   if absent:
@@ -90,4 +93,4 @@ def open_table(
       f"{name}, line 1: no column {' and no '.join(absent)} in the header "
       f"{header[:60]!r}: is this {expected}?"
     )
-  return CsvTable(name, columns, lines, separator)
+  return CsvTable(name, columns, len(fields), lines, separator)

@@ -98,7 +98,7 @@ def _from_list(root: Path) -> FoundFiles | None:
   paths = {path.name: path for path in listing.images}
   found: dict[str, list[ImageFile]] = {"train": [], "test": []}
   absent = []
-  for row, (name, label) in enumerate(_read_list(label_file)):
+  for row, (name, label) in enumerate(_read_list(label_file).items()):
     stem, dot, suffix = name.rpartition(".")
     path = paths.pop(f"{stem}_aligned{dot}{suffix}", None) or paths.pop(
       name, None
@@ -120,9 +120,9 @@ def _from_list(root: Path) -> FoundFiles | None:
   return FoundFiles(base, found, skipped, [label_file])
 
 
-def _read_list(path: Path) -> list[tuple[str, int]]:
-  """Returns name and class of each image, in the list's order."""
-  rows = []
+def _read_list(path: Path) -> dict[str, int]:
+  """Returns the class of each image by its name, in the list's order."""
+  labels: dict[str, int] = {}
   lines = bounded_io.read_text(path, _LIST_BYTES).splitlines()
   for number, line in enumerate(lines, 1):
     fields = line.split()
@@ -139,8 +139,13 @@ def _read_list(path: Path) -> list[tuple[str, int]]:
         f"{printable(path)}, line {number}: {printable(line[:40])!r} must be"
         f" like 'train_00001.jpg 5', with a number from 1 to {len(_CLASSES)}"
       )
-    rows.append((fields[0], int(fields[1]) - 1))
-  return rows
+    if fields[0] in labels:
+      raise UserError(
+        f"{printable(path)}, line {number}: {printable(fields[0])} is listed"
+        " twice: remove one of the lines"
+      )
+    labels[fields[0]] = int(fields[1]) - 1
+  return labels
 
 
 def _from_folders(root: Path) -> FoundFiles | None:

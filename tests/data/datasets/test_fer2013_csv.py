@@ -81,6 +81,11 @@ def test_headers_in_any_case_and_other_separators(header, separator):
   assert (row.split, row.label, row.row) == ("test", 3, 0)
 
 
+def test_columns_without_a_name_count(tmp_path):
+  (row,) = read(f"emotion,pixels,Usage,,\n3,{GOOD},PrivateTest,,\n")
+  assert (row.split, row.label) == ("test", 3)
+
+
 def test_a_table_without_usage_is_all_training():
   rows = list(read(f"emotion,pixels\n3,{GOOD}\n0,{GOOD}\n"))
   assert [(r.split, r.label) for r in rows] == [("train", 3), ("train", 0)]

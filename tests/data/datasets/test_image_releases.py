@@ -93,6 +93,9 @@ def test_what_is_wrong_with_rafdb_is_named(dirs, root):
     labels.write_text(text.replace("train_00001.jpg 1", line))
     with pytest.raises(UserError, match="line 1: .*must be like 'train_0000"):
       load("rafdb", **dirs)
+  labels.write_text(text + text.splitlines()[0])
+  with pytest.raises(UserError, match="train_00001.jpg is listed twice"):
+    load("rafdb", **dirs)
   labels.write_text(text + "train_99999.jpg 1\n")
   with pytest.raises(UserError, match="1 images .* missing: train_99999.jpg"):
     load("rafdb", **dirs)

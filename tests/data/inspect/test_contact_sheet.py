@@ -57,9 +57,11 @@ def test_unknown_split_lists_those_there(run):
     run("--split=tset")
 
 
-def test_unknown_format_is_told_before_any_work(tmp_path, run):
-  with pytest.raises(UserError, match="sheet.txt"):
-    run(f"--output={tmp_path / 'sheet.txt'}")
+@pytest.mark.parametrize("name", ["sheet.txt", "sheet.psd", "s3://b/s.png"])
+def test_unknown_format_is_told_before_any_work(tmp_path, run, name):
+  output = name if "://" in name else tmp_path / name
+  with pytest.raises(UserError, match=name):
+    run(f"--output={output}")
   assert not list(tmp_path.iterdir())
 
 
