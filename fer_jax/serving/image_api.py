@@ -132,12 +132,11 @@ class ImageApi:
       "seconds": time.monotonic() - started,
     }
 
-  def _read(self, content: bytes) -> UInt8[np.ndarray, "h w c"]:
+  def _read(self, content: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if not content:
       raise RequestError(400, "The file is empty: choose another picture.")
-    color = self._predictor.trained.image_shape[-1] == 3
     try:
-      return image_reader.read(content, color=color, max_pixels=MAX_PIXELS)
+      return image_reader.read(content, color=True, max_pixels=MAX_PIXELS)
     except image_reader.UnreadableError as e:
       if isinstance(e, image_reader.UnknownFormatError):
         raise RequestError(
