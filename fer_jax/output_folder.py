@@ -8,12 +8,12 @@ for one file, `write_output`.
 import contextlib
 import json
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
+from fer_jax.output_names import output_names
 
 # Lists what the package made in a folder: one JSON object per line.
 MANIFEST = ".fer_jax_files.jsonl"
@@ -152,52 +152,6 @@ def check_output(
   """
   path = Path(path)
   return OutputFolder(path.parent, inputs).path(path.name)
-
-
-def output_names(
-  sources: Mapping[Path, Path], suffix: str
-) -> dict[Path, PurePath]:
-  """Returns a name for each source's output, none twice.
-
-  The name is the source's, relative to the folder it was found in. Where two
-  would be the same, also on systems that ignore case, it is relative to what
-  all folders have in common, and where that is the same too (a.jpg and a.png)
-  keeps the source's suffix.
-
-  Args:
-    sources: file -> the input it was found by: itself or a folder above.
-    suffix: of the outputs.
-
-  >>> sources = {Path(p): Path(p) for p in ("x/a.png", "y/a.jpg", "y/a.png")}
-  >>> [str(name) for name in output_names(sources, ".png").values()]
-  ['x/a.png', 'y/a.jpg.png', 'y/a.png.png']
-  """
-  bases = {
-    path: given if given != path else given.parent
-    for path, given in sources.items()
-  }
-  names = {path: path.relative_to(bases[path]) for path in sources}
-  if _repeated(names, suffix):
-    absolute = {path: path.absolute() for path in sources}
-    common = os.path.commonpath([b.absolute() for b in bases.values()])
-    names = {path: absolute[path].relative_to(common) for path in sources}
-  repeated = _repeated(names, suffix)
-  return {
-    path: name.with_name(
-      (name.name if path in repeated else name.stem) + suffix
-    )
-    for path, name in names.items()
-  }
-
-
-def _repeated(names: Mapping[Path, Path], suffix: str) -> set[Path]:
-  """Returns the sources whose outputs would share a file."""
-  found: dict[str, list[Path]] = {}
-  for path, name in names.items():
-    key = str(name.with_name(name.stem + suffix))
-    key = unicodedata.normalize("NFC", key).casefold()
-    found.setdefault(key, []).append(path)
-  return {path for group in found.values() if len(group) > 1 for path in group}
 
 
 def made_files(folder: Path, kind: str = "") -> set[Path]:

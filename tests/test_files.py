@@ -9,7 +9,8 @@ import pytest
 from fer_jax import output_folder
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
-from fer_jax.output_folder import OutputFolder, output_names, write_output
+from fer_jax.output_folder import OutputFolder, write_output
+from fer_jax.output_names import output_names
 
 
 def names(folder):
@@ -158,5 +159,11 @@ def test_two_sources_never_share_an_output():
     "b/x/2.jpg.png",
     "b/x/2.PNG.png",
     "b/x/É.png.png",
-    "b/x/e\u0301.png.png",
+    "b/x/e\u0301.png-2.png",
   ]
+
+
+def test_names_with_an_images_suffix_are_taken_only_once():
+  given = {Path(name): Path(name) for name in ("a.jpg", "a.png", "a.jpg.png")}
+  found = [str(name) for name in output_names(given, ".png").values()]
+  assert found == ["a.jpg.png", "a.png.png", "a.jpg-2.png"]

@@ -1,0 +1,76 @@
+"""Names of outputs that are made of several inputs: none twice."""
+
+import os
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+
+
+def output_names(
+  sources: Mapping[Path, Path], suffix: str
+) -> dict[Path, PurePath]:
+  """Returns a name for each source's output, none twice.
+
+  The name is the source's, relative to the folder it was found in. Where two
+  would be the same, also on systems that ignore case, it is relative to what
+  all folders have in common, and where that is the same too (a.jpg and a.png)
+  keeps the source's suffix, or has a number.
+
+  Args:
+    sources: file -> the input it was found by: itself or a folder above.
+    suffix: of the outputs.
+
+  >>> sources = {Path(p): Path(p) for p in ("x/a.png", "y/a.jpg", "y/a.png")}
+  >>> [str(name) for name in output_names(sources, ".png").values()]
+  ['x/a.png', 'y/a.jpg.png', 'y/a.png.png']
+  """
+  bases = {
+    path: given if given != path else given.parent
+    for path, given in sources.items()
+  }
+  names = {path: path.relative_to(bases[path]) for path in sources}
+  if _repeated(names, suffix):
+    absolute = {path: path.absolute() for path in sources}
+    common = os.path.commonpath([b.absolute() for b in bases.values()])
+    names = {path: absolute[path].relative_to(common) for path in sources}
+  repeated, used = _repeated(names, suffix), set[str]()
+  return {
+    path: unused_name(
+      name.with_name((name.name if path in repeated else name.stem) + suffix),
+      used,
+    )
+    for path, name in names.items()
+  }
+
+
+def unused_name(name: PurePath, used: set[str]) -> PurePath:
+  """Returns a name for an output, numbered if it is used already.
+
+  Args:
+    name: the name, relative to the output folder.
+    used: the names that are used, to which the result is added; names that
+      differ in case are the same.
+
+  >>> used = set()
+  >>> [str(unused_name(PurePath(n), used)) for n in ("a.png", "A.png")]
+  ['a.png', 'A-2.png']
+  """
+  number, unused = 1, name
+  while (key := _key(unused)) in used:
+    number += 1
+    unused = name.with_name(f"{name.stem}-{number}{name.suffix}")
+  used.add(key)
+  return unused
+
+
+def _repeated(names: Mapping[Path, Path], suffix: str) -> set[Path]:
+  """Returns the sources whose outputs would share a file."""
+  found: dict[str, list[Path]] = {}
+  for path, name in names.items():
+    found.setdefault(_key(name.with_name(name.stem + suffix)), []).append(path)
+  return {path for group in found.values() if len(group) > 1 for path in group}
+
+
+def _key(name: PurePath) -> str:
+  """Returns a name as systems compare it that ignore case."""
+  return unicodedata.normalize("NFC", str(name)).casefold()
