@@ -1,7 +1,9 @@
 """Images on the web: downloaded within bounds of size and time."""
 
+import string
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
@@ -23,6 +25,23 @@ def is_url(source: Any) -> bool:
   return isinstance(source, str) and source.lower().startswith(_SCHEMES)
 
 
+def ascii_url(url: str) -> str:
+  """Returns a URL in ASCII, as HTTP has it: other characters encoded.
+
+  Raises:
+    ValueError: the host's name cannot be encoded.
+
+  >>> ascii_url("https://bücher.example/größe 1%25.jpg?q=ä")
+  'https://xn--bcher-kva.example/gr%C3%B6%C3%9Fe%201%25.jpg?q=%C3%A4'
+  """
+  parts = urllib.parse.urlsplit(url)
+  host = parts.netloc
+  if not host.isascii():
+    host = host.encode("idna").decode()
+  rest = (urllib.parse.quote(part, string.punctuation) for part in parts[2:])
+  return urllib.parse.urlunsplit((parts.scheme, host, *rest))
+
+
 def download(
   url: str, *, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT
 ) -> bytes:
@@ -38,8 +57,9 @@ def download(
   """
   deadline = time.monotonic() + timeout
   opener = urllib.request.build_opener(_HttpOnly)
-  request = urllib.request.Request(url, headers={"User-Agent": "fer_jax"})
+  headers = {"User-Agent": "fer_jax"}
   try:
+    request = urllib.request.Request(ascii_url(url), headers=headers)
     with opener.open(request, timeout=min(timeout, 10)) as response:
       return _read(response, max_bytes, deadline, timeout)
   except urllib.error.HTTPError as e:
