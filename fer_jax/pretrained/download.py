@@ -90,7 +90,12 @@ def folder_of(source: str) -> pathlib.Path:
       ) from e
     _check(path, sha256, url)
     variables, info = conversion.convert_file(path, model)
-    return converted_weights.save(folder, variables, info | {"url": url})
+    try:
+      return converted_weights.save(folder, variables, info | {"url": url})
+    except UserError:
+      if folder.is_dir():  # Another process was faster.
+        return folder
+      raise
 
 
 def cache() -> pathlib.Path:

@@ -240,6 +240,18 @@ def test_published_weights_are_downloaded_once(hub):
   ]
 
 
+def test_two_processes_may_download_at_once(hub, monkeypatch):
+  hub.publish()
+  check = download._check
+
+  def overtaken(*_):
+    monkeypatch.setattr(download, "_check", check)
+    download.folder_of("timm:mobilenet_v2")
+
+  monkeypatch.setattr(download, "_check", overtaken)
+  assert download.folder_of("timm:mobilenet_v2").is_dir()
+
+
 def test_a_file_that_was_changed_is_refused(hub):
   hub.publish()
   hub.state("0" * 64)
