@@ -136,19 +136,24 @@ def _spelled(argument: str) -> str:
 
 
 def _parse_flags(argv: Sequence[str], doc: str | None) -> list[str]:
-  """Parses flags; a wrong one is one line, not a page of usage."""
-  if any(argument in _HELP for argument in argv[1:]):
+  """Parses flags; a wrong one is one line, not a page of usage.
+
+  Arguments after `--` are not flags, and stay as they are.
+  """
+  end = argv.index("--") if "--" in argv else len(argv)
+  given = argv[1:end]
+  if any(argument in _HELP for argument in given):
     print(help_text.render(flags.FLAGS, doc))
     sys.exit(0)
-  if "--helpfull" in argv[1:]:
+  if "--helpfull" in given:
     print(help_text.render(flags.FLAGS, doc, full=True))
     sys.exit(0)
-  arguments = old_flags.rename([_spelled(argument) for argument in argv[1:]])
+  arguments = old_flags.rename([_spelled(argument) for argument in given])
   if FLAG in flags.FLAGS:
     arguments = take_overrides(arguments)
   try:
-    return flags.FLAGS([argv[0], *arguments])
-  except flags.Error as e:
+    return flags.FLAGS([argv[0], *arguments, *argv[end:]])
+  except (flags.Error, ValueError) as e:  # absl raises both.
     message = " ".join(str(e).split())
     if missing := re.search(r"Flag --(\w+) must have a value", message):
       message = f"--{missing[1]} is missing"

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, choose
+from fer_jax.evaluation import tta as views
 from fer_jax.faces import detection
 from fer_jax.inference import (
   drawing,
@@ -28,6 +29,9 @@ class Predictor:
     detector: finds the faces of an image, `detection.create_detector()` by
       default; or a function that does.
     tta: test-time augmentation, see `TrainedModel.probabilities`.
+
+  Raises:
+    UserError: there is no such test-time augmentation.
   """
 
   def __init__(
@@ -37,6 +41,7 @@ class Predictor:
     tta: str = "none",
   ):
     self.trained = trained
+    choose("tta", tta, views.VIEWS)
     self._detector = detector
     self._tta = tta
 

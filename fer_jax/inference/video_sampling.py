@@ -1,6 +1,7 @@
 """Which frames of a video are looked at, and the count of what was found."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -61,8 +62,8 @@ class Sampling(NamedTuple):
     """
     if self.every < 1:
       raise UserError(f"every={self.every} must be 1 or more")
-    if self.fps is not None and not self.fps > 0:
-      raise UserError(f"fps={self.fps} must be above 0")
+    if self.fps is not None and not 0 < self.fps < math.inf:
+      raise UserError(f"fps={self.fps} must be above 0 and finite")
     if self.fps is not None and self.every != 1:
       raise UserError(f"give every={self.every} or fps={self.fps:g}, not both")
 

@@ -27,7 +27,7 @@ from fer_jax import config as configs
 from fer_jax import models
 from fer_jax.errors import UserError, choose
 from fer_jax.files import atomic_write
-from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.inference.trained_model import CHECKPOINTS, TrainedModel
 from fer_jax.object_stores import urls
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -56,18 +56,23 @@ def load_model(
   Args:
     source: a name that `list_released` returns, or the workdir of a run, which
       goes first where both exist; None is the default released model.
-    checkpoint: of a run: "best" or "latest".
+    checkpoint: of a run, "best" or "latest"; a released model has only "best".
     batch_size: images per compiled call; 0 is the model's own.
 
   Raises:
     UserError: there is no such model, or it cannot be read.
   """
+  choose("checkpoint", checkpoint, CHECKPOINTS)
   source = default_name() if source is None else source
   names = list_released()
   if urls.is_url(source):
     return TrainedModel.load(source, checkpoint, batch_size)
   folder = Path(source).expanduser() / "checkpoints"
   if str(source) in names and not folder.is_dir():
+    if checkpoint != "best":
+      raise UserError(
+        f"checkpoint={checkpoint}: the released model {source} has only best"
+      )
     return load(str(source), batch_size)
   try:
     return TrainedModel.load(source, checkpoint, batch_size)

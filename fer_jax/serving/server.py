@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
       host, port, type=socket.SOCK_STREAM
     )[0]
     return socket.create_server(address[:2], family=family)
-  except socket.gaierror as e:
+  except (socket.gaierror, UnicodeError) as e:
     raise UserError(
       f"host={host} is unknown: 127.0.0.1 serves this machine alone, 0.0.0.0"
       " every machine that reaches it"

@@ -204,7 +204,7 @@ def server(images, tmp_path):
         self.send_response(302)
         self.send_header("Location", "ftp://127.0.0.1/face.png")
         self.end_headers()
-      elif self.path == "/face.png":
+      elif self.path in ("/face.png", "/gr%C3%B6%C3%9Fe.png?q=1%201"):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(content)
@@ -227,7 +227,7 @@ def test_urls_are_predicted_within_bounds(
 ):
   monkeypatch.setenv("no_proxy", "127.0.0.1")
   (local,) = predictor.predict(tmp_path / "face.png", detect=False)
-  for name in ("face.png", "moved"):
+  for name in ("face.png", "moved", "größe.png?q=1 1"):
     (found,) = predictor.predict(f"{server}/{name}", detect=False)
     assert found.probabilities == local.probabilities
   wrong = {"none": "404", "elsewhere": "redirected to ftp"}

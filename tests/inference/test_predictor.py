@@ -194,3 +194,12 @@ def test_the_detector_sees_color_for_gray_models(images, predictor):
   red[..., 0] = 200
   Predictor(predictor.trained, detect).predict(red)
   np.testing.assert_array_equal(seen[0], red)
+
+
+def test_what_a_model_lacks_is_told():
+  with pytest.raises(UserError, match="unknown tta 'nope'"):
+    fer_jax.load_model(trained_run.workdir(), tta="nope")
+  with pytest.raises(UserError, match="checkpoint=latest: .* has only best"):
+    fer_jax.load_model("ferplus-small", checkpoint="latest")
+  with pytest.raises(UserError, match="unknown checkpoint 'latst'"):
+    fer_jax.load_model("ferplus-small", checkpoint="latst")

@@ -104,7 +104,12 @@ def test_sampling_takes_these_frames(film, sampling, expected):
 
 
 @pytest.mark.parametrize(
-  "sampling", [Sampling(0), Sampling(2, 5.0), Sampling(1, 0.0), Sampling(1, -1)]
+  "sampling",
+  [
+    Sampling(0),
+    Sampling(2, 5.0),
+    *(Sampling(1, fps) for fps in (0.0, -1, np.inf, np.nan)),
+  ],
 )
 def test_sampling_out_of_range_is_named(sampling):
   with pytest.raises(UserError, match="(every|fps)="):

@@ -101,6 +101,13 @@ def test_a_picture_without_faces_has_none(client):
   assert answer["faces"] == [] and answer["width"] == 100
 
 
+def test_faces_are_looked_for_in_color(trained):
+  seen = []
+  api = ImageApi(Predictor(trained, lambda pixels: seen.append(pixels) or []))
+  api.analyze(encoded(picture()))
+  np.testing.assert_array_equal(seen[0], picture())
+
+
 def test_nothing_compiles_after_warming_up(client, image_api, monkeypatch):
   steps = [image_api._gradcam._step, image_api._predictor.trained._step("none")]
   before = [step._cache_size() for step in steps]
@@ -256,8 +263,9 @@ def test_a_port_in_use_is_named():
     port = taken.getsockname()[1]
     with pytest.raises(UserError, match=f"port={port}: .*port=0"):
       server.listen("127.0.0.1", port)
-  with pytest.raises(UserError, match="host=256.1.1.1"):
-    server.listen("256.1.1.1", 0)
+  for host in ("256.1.1.1", "a" * 70):
+    with pytest.raises(UserError, match=f"host={host}"):
+      server.listen(host, 0)
 
 
 def test_addresses_are_told_apart():
