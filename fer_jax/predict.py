@@ -101,6 +101,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(
       f"{counts.unreadable:,} of {counts.images:,} images could not be read"
     )
+  if counts.not_drawn:
+    raise UserError(f"{counts.not_drawn:,} images could not be drawn")
 
 
 def _path(name: str) -> Path | None:

@@ -119,11 +119,17 @@ def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
 
 
 def read_pixels(source: image_reader.Source) -> UInt8[np.ndarray, "h w 3"]:
-  """Reads an image in color, from a URL too.
+  """Reads an image in color.
+
+  Args:
+    source: as in `image_reader.read`, a URL, or a function without arguments
+      that returns any of these.
 
   Raises:
     UnreadableError: it cannot be downloaded or read.
   """
+  if callable(source):
+    source = source()
   if web_images.is_url(source):
     source = web_images.download(str(source))
   elif isinstance(source, str | os.PathLike):

@@ -1,57 +1,67 @@
 """Predictions for files and folders of images, written and drawn."""
 
 import dataclasses
+import functools
 import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from jaxtyping import UInt8
 
 from fer_jax import fonts
 from fer_jax.data import image_reader, parallel
-from fer_jax.data.datasets import fer2013_csv
+from fer_jax.data.datasets import bounded_io, csv_table, fer2013_csv
 from fer_jax.data.image_inputs import list_inputs
 from fer_jax.data.image_listing import Skipped, describe_skipped
 from fer_jax.data.preparation_progress import progress, say
 from fer_jax.errors import UserError
-from fer_jax.inference import drawing, face_crops
+from fer_jax.inference import drawing, face_crops, web_images
 from fer_jax.inference.prediction import ImageResult
 from fer_jax.inference.prediction_stream import NamedImage
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.result_writers import result_writer
 from fer_jax.inference.web_images import is_url
 from fer_jax.output_folder import OutputFolder
+from fer_jax.output_names import unused_name
 from fer_jax.text_output import printable
 
 
 @dataclasses.dataclass
 class ImageCounts:
-  """What became of the images.
+  """Numbers of images and faces.
 
   Attributes:
-    images: all, readable or not.
-    faces: found in them.
-    without_face: images.
-    unreadable: images.
+    images: all images, readable or not.
+    faces: faces found in them.
+    without_face: images without a face.
+    unreadable: images that cannot be read.
+    not_drawn: images with faces that could not be read again to be drawn.
     skipped: files in the folders that are no images.
-    seconds: for all of it.
+    seconds: time for all images.
   """
 
   images: int = 0
   faces: int = 0
   without_face: int = 0
   unreadable: int = 0
+  not_drawn: int = 0
   skipped: int = 0
   seconds: float = 0.0
 
   def __str__(self) -> str:
     seconds = self.seconds or float("inf")
+    not_drawn = f", not drawn {self.not_drawn:,}" if self.not_drawn else ""
     skipped = f", skipped {self.skipped:,}" if self.skipped else ""
     return (
       f"{self.faces:,} faces in {self.images:,} images"
       f" ({self.images / seconds:,.1f} images/s,"
       f" {self.faces / seconds:,.1f} faces/s), no face"
-      f" {self.without_face:,}, unreadable {self.unreadable:,}{skipped}"
+      f" {self.without_face:,}, unreadable {self.unreadable:,}{not_drawn}"
+      f"{skipped}"
     )
 
 
@@ -78,14 +88,14 @@ def predict_files(
     num_workers: threads that read and detect; 0 is one per core.
 
   Returns:
-    What became of the images; the unreadable ones, and what was skipped, are
+    Numbers of images and faces; unreadable images, and what was skipped, are
     named on stderr.
 
   Raises:
     UserError: an input does not exist, there are no images, or an output would
       overwrite a file that the package did not make.
   """
-  urls = [str(name) for name in inputs if is_url(name)]
+  urls = list(dict.fromkeys(str(name) for name in inputs if is_url(name)))
   paths = [Path(name).expanduser() for name in inputs if not is_url(name)]
   tables = [path for path in paths if fer2013_csv.is_image_table(path)]
   paths = [path for path in paths if path not in tables]
@@ -96,9 +106,15 @@ def predict_files(
     images, skipped = found.images, found.skipped
   broken = [item for item in skipped if item.is_image]
   others = [item for item in skipped if not item.is_image]
-  drawer = _Drawer(predictor, annotate, images, urls) if annotate else None
+  sources: dict[str, Any] = {str(path): path for path in images}
+  sources |= (
+    {url: _download(url) for url in urls}
+    if annotate
+    else {url: url for url in urls}
+  )
+  drawer = _Drawer(predictor, annotate, images, sources) if annotate else None
   named = itertools.chain(
-    (NamedImage(str(image), image) for image in [*images, *urls]),
+    (NamedImage(name, source) for name, source in sources.items()),
     (row for table in tables for row in _table_images(table)),
   )
   counts, started = ImageCounts(skipped=len(others)), time.monotonic()
@@ -123,14 +139,35 @@ def predict_files(
       _count(result, counts)
       write(result)
   counts.seconds = time.monotonic() - started
+  counts.not_drawn = len(drawer.failed) if drawer else 0
   if others:
     say(f"skipped {describe_skipped(others)}")
   return counts
 
 
 def _table_images(table: Path) -> Iterator[NamedImage]:
-  for line, image in fer2013_csv.read_images(table):
-    yield NamedImage(f"{table}:{line}", image)
+  """Yields the images of a table; what is wrong in it is found when read."""
+  try:
+    with bounded_io.open_regular(table) as f:
+      stream = bounded_io.decompressed(f)
+      opened = csv_table.open_table(str(table), stream, ["pixels"], "test.csv")
+      for line, (pixels,) in opened.rows(["pixels"]):
+        image = functools.partial(_parsed, pixels)
+        yield NamedImage(f"{table}:{line}", image)
+  except (UserError, *bounded_io.BROKEN) as e:  # The rest cannot be read.
+    why = f"the table ends here: {e or type(e).__name__}"
+    yield NamedImage(str(table), functools.partial(_refused, why))
+
+
+def _parsed(pixels: bytes) -> UInt8[np.ndarray, "48 48 1"]:
+  try:
+    return fer2013_csv.parse_pixels(pixels)
+  except ValueError as e:
+    raise image_reader.UnreadableError(str(e)) from e
+
+
+def _refused(why: str) -> NoReturn:
+  raise image_reader.UnreadableError(why)
 
 
 def _count(result: ImageResult, counts: ImageCounts) -> None:
@@ -143,26 +180,38 @@ def _count(result: ImageResult, counts: ImageCounts) -> None:
     counts.without_face += not result.faces
 
 
+def _download(url: str) -> Callable[[], bytes]:
+  """Returns a function that downloads when it is first called."""
+  return functools.cache(functools.partial(web_images.download, url))
+
+
 class _Drawer:
-  """Writes a copy of every image that has a face, with boxes and labels."""
+  """Writes a copy of every image that has a face, with boxes and labels.
+
+  Attributes:
+    failed: images that could not be read again.
+  """
 
   def __init__(
     self,
     predictor: Predictor,
     folder: Path,
     images: dict[Path, Path],
-    urls: list[str],
+    sources: Mapping[str, Any],
   ):
+    self.failed: list[str] = []
     self._class_names = predictor.class_names
     self._folder = OutputFolder(folder, inputs=images)
+    self._sources = sources
     # Checked before anything is predicted.
-    self._targets = {
-      str(path): target.relative_to(folder)
-      for path, target in self._folder.targets(images, ".png").items()
-    }
-    self._targets |= {
-      url: Path(f"url{i + 1}.png") for i, url in enumerate(urls)
-    }
+    targets = self._folder.targets(images, ".png")
+    names = {str(p): t.relative_to(folder) for p, t in targets.items()}
+    urls = [name for name in sources if name not in names]
+    names |= {url: Path(f"url{i + 1}.png") for i, url in enumerate(urls)}
+    used: set[str] = set()
+    self._targets = {s: unused_name(name, used) for s, name in names.items()}
+    for name in self._targets.values():
+      self._folder.path(name)
     legend = fonts.drawable_labels(self._class_names).legend
     if legend:
       with self._folder.write("legend.txt") as temporary:
@@ -173,14 +222,17 @@ class _Drawer:
     return parallel.map_in_order(self._draw, results)
 
   def _draw(self, result: ImageResult) -> ImageResult:
-    if result.faces and result.source in self._targets:
+    source = self._sources.get(result.source)
+    if result.faces and source is not None:
       try:  # Read again: the images of a batch together may be large.
-        pixels = face_crops.read_pixels(result.source)
+        pixels = face_crops.read_pixels(source)
       except image_reader.UnreadableError as e:
-        raise UserError(
-          f"{printable(result.source)} changed while it was predicted: {e}"
-        ) from e
+        self.failed.append(result.source)
+        say(f"cannot draw {printable(result.source)}: {printable(e)}")
+        return result
       picture = drawing.annotated(pixels, result.faces, self._class_names)
       with self._folder.write(self._targets[result.source]) as temporary:
         picture.save(temporary, "PNG", compress_level=1)
+    if callable(source):  # A download, which is kept until here.
+      source.cache_clear()
     return result

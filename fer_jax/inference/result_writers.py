@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fer_jax.errors import UserError
 from fer_jax.inference.prediction import ImageResult, Prediction
 from fer_jax.output_folder import write_output
 from fer_jax.tables import display_width
@@ -30,7 +31,8 @@ def result_writer(
   Args:
     class_names: of the model, for the CSV file's columns.
     as_json: print JSON Lines, one object per image or frame, not a table.
-    csv: the CSV file; it replaces one of an earlier run when all is done.
+    csv: the CSV file; it replaces one of an earlier run at the end, also after
+      Ctrl-C or an error of the input, if there are results by then.
     inputs: files that must stay as they are.
     is_video: whether results have times and frames.
 
@@ -38,6 +40,7 @@ def result_writer(
     UserError: the CSV file is an input, was not made by the package, or cannot
       be written.
   """
+  num_results, stopped = 0, None
   with contextlib.ExitStack() as stack:
     file = None
     if csv:
@@ -48,13 +51,22 @@ def result_writer(
       _print(table_header(is_video))
 
     def write(result: ImageResult) -> None:
+      nonlocal num_results
+      num_results += 1
       for line in [json_line(result)] if as_json else table_lines(result):
         _print(line)
       if file:
         for line in csv_lines(result, class_names):
           print(line, file=file)
 
-    yield write
+    try:
+      yield write
+    except (KeyboardInterrupt, UserError, BrokenPipeError) as e:
+      if not num_results:
+        raise
+      stopped = e  # Raised once the file has its name.
+  if stopped:
+    raise stopped
 
 
 def json_line(result: ImageResult) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import http.server
+import itertools
 import json
 import threading
 
@@ -238,10 +239,70 @@ def test_urls_are_predicted_within_bounds(
     web_images.download(f"{server}/face.png", max_bytes=10)
   with pytest.raises(UserError, match="cannot be downloaded"):
     web_images.download("http://127.0.0.1:1/a.png", timeout=2)
+
+
+def test_an_image_is_downloaded_once_and_drawn_beside_others(
+  server, predictor, tmp_path, monkeypatch
+):
+  monkeypatch.setenv("no_proxy", "127.0.0.1")
+  (tmp_path / "face.png").rename(tmp_path / "url1.png")
+  downloaded, download = [], web_images.download
+
+  def once(url):
+    assert url not in downloaded
+    downloaded.append(url)
+    return download(url)
+
+  monkeypatch.setattr(web_images, "download", once)
   counts = predict_files(
-    predictor, [f"{server}/face.png"], as_json=True, annotate=tmp_path / "out"
+    predictor,
+    [tmp_path / "url1.png", f"{server}/face.png", f"{server}/face.png"],
+    annotate=tmp_path / "out",
   )
-  assert counts.faces == 2 and (tmp_path / "out/url1.png").is_file()
+  assert (counts.images, counts.faces, counts.not_drawn) == (2, 4, 0)
+  drawn = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+  assert drawn == ["url1-2.png", "url1.png"]
+
+
+def test_an_image_that_vanishes_costs_its_drawing(
+  folder, images, predictor, tmp_path, capsys
+):
+  def removing(image):
+    if (image[..., :1] == images[3]).all():
+      (folder / "sub/3.png").unlink()
+    return halves(image)
+
+  vanishing = Predictor(predictor.trained, detector=removing)
+  counts = predict_files(vanishing, [folder / "sub"], annotate=tmp_path / "out")
+  assert counts.faces == 20 and counts.not_drawn == 1
+  assert "cannot draw" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
+def test_what_was_predicted_is_kept(stop, folder, predictor, tmp_path):
+  class Stopped(Predictor):
+    def stream(self, *arguments, **options):
+      yield from itertools.islice(super().stream(*arguments, **options), 5)
+      raise stop
+
+  stopped = Stopped(predictor.trained, detector=halves)
+  with pytest.raises(stop):
+    predict_files(stopped, [folder], csv=tmp_path / "faces.csv")
+  rows = csv.DictReader((tmp_path / "faces.csv").read_text().splitlines())
+  assert len({row["source"] for row in rows}) == 5
+
+
+def test_wrong_rows_of_a_table_are_unreadable(
+  images, predictor, tmp_path, capsys
+):
+  row = " ".join(map(str, images[0].ravel()))
+  table = tmp_path / "test.csv"
+  table.write_text(f"id,pixels\n1,{row}\n2,1 x\n3,{row}\n4\n5,{row}\n")
+  counts = predict_files(predictor, [table], detect=False)
+  assert (counts.faces, counts.unreadable) == (2, 2)
+  err = capsys.readouterr().err
+  assert f"{table}:3: pixel 'x' is not" in err
+  assert "the table ends here" in err and "line 5: 1 fields" in err
 
 
 def test_class_names_without_a_font_are_numbered(
