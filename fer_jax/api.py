@@ -3,10 +3,11 @@
 What only some of them need is imported by these: `load_model` has to be quick.
 """
 
+import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from fer_jax.errors import UserError
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.object_stores import local_copies, urls
@@ -82,6 +84,7 @@ def evaluate_model(
   output: Source | None = None,
   manual_dir: str | None = None,
   data_dir: str | None = None,
+  show: "Callable[[report.Results], None]" = lambda results: None,
 ) -> "report.Results":
   """Evaluates a model, or an ensemble of several, on the dataset it is for.
 
@@ -92,15 +95,17 @@ def evaluate_model(
     tta: test-time augmentation: "none", "flip" or "ten_crop".
     checkpoint: of runs, "best" or "latest".
     output: the folder of a report with plots, tables and a page; None writes
-      none.
+      none. It must be new, empty, or hold a report.
     manual_dir: where the dataset's release lies, if it has moved.
     data_dir: where prepared data lie, if they have moved.
+    show: called with the results before the report is written.
 
   Returns:
     Predictions and scores with 95 % intervals; printed, it is a table.
 
   Raises:
-    UserError: there is no such model, dataset or split.
+    UserError: there is no such model, dataset or split, or the report cannot be
+      written.
 
   Example:
     results = fer_jax.evaluate_model("runs/example", split="validation")
@@ -111,11 +116,19 @@ def evaluate_model(
   is_one = isinstance(models, str | os.PathLike | Predictor)
   listed: Any = [models] if is_one else models
   trained = [_trained(model, checkpoint) for model in listed]
-  results = report.results_of(
-    predictions.predict(trained, split, tta, manual_dir, data_dir), tta
-  )
-  if output is not None:
-    with local_copies.output(urls.to_path(output)) as folder:
+  if not trained:
+    raise UserError(f"models={models!r} names no model")
+  with contextlib.ExitStack() as stack:
+    folder = None
+    if output is not None:
+      place = local_copies.output(urls.to_path(output))
+      folder = stack.enter_context(place)
+      report.check_output(folder, split)
+    results = report.results_of(
+      predictions.predict(trained, split, tta, manual_dir, data_dir), tta
+    )
+    show(results)
+    if folder is not None:
       report.write(results, trained, folder)
   return results
 

@@ -3,8 +3,9 @@ r"""Evaluates trained models: scores with intervals, and a report with plots.
 fer-jax evaluate --workdir=W[,W2 ...] [--split=test] [--checkpoint=best] \
   [--tta=ten_crop] [--output=W/report]
 
-Several workdirs are an ensemble: the mean of their probabilities. Splits are
-joined by "+": --split=validation+test.
+Several workdirs are an ensemble, the mean of their probabilities; its report is
+W/report-ensemble. Splits are joined by "+": --split=validation+test. Results of
+other splits stay in the report.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def define_flags() -> None:
   model_flags.define_checkpoint()
   model_flags.define_tta()
   flags.DEFINE_string("split", "test", "train, validation, test, or several.")
-  flags.DEFINE_string("output", "", "Folder of the report; W/report if unset.")
+  flags.DEFINE_string("output", "", "Folder of the report, in W if unset.")
   flags.DEFINE_string("manual_dir", None, "Where the release's files lie now.")
   flags.DEFINE_string("data_dir", None, "Where the prepared data lie now.")
 
@@ -38,10 +39,8 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.api import evaluate_model
   from fer_jax.object_stores import urls
 
-  folder = urls.to_path(
-    given.output or urls.to_path(given.workdir[0]) / "report"
-  )
-  results = evaluate_model(
+  folder = urls.to_path(given.output or default_output(given.workdir))
+  evaluate_model(
     given.workdir,
     given.split,
     given.tta,
@@ -49,9 +48,19 @@ def main(argv: Sequence[str]) -> None:
     output=folder,
     manual_dir=given.manual_dir,
     data_dir=given.data_dir,
+    show=lambda results: print(results, flush=True),
   )
-  print(results)
   print(f"wrote {folder / 'index.html'} with its plots and tables")
+
+
+def default_output(workdirs: Sequence[str]) -> str:
+  """Returns the folder of a report; an ensemble does not replace a run's.
+
+  >>> default_output(["runs/a"]), default_output(["s3://b/a", "runs/b"])
+  ('runs/a/report', 's3://b/a/report-ensemble')
+  """
+  name = "report" if len(workdirs) == 1 else "report-ensemble"
+  return f"{workdirs[0].rstrip('/')}/{name}"
 
 
 COMMAND = app.Command("evaluate", __doc__, define_flags, main)

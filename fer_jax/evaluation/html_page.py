@@ -31,8 +31,20 @@ _PICTURES = (
 )
 
 
-def write(folder: Path, trained: TrainedModel) -> Path:
-  """Writes the page for all splits whose metrics are in the folder.
+# End of the names of a plot's files -> whether they are for dark screens.
+THEMES = {"": False, "_dark": True}
+
+
+def file_names(split: str) -> list[str]:
+  """Returns the names of the files that a report may have for a split."""
+  pictures = [f"{name}{end}.png" for name, _ in _PICTURES for end in THEMES]
+  return [
+    f"{split}_{name}" for name in ("predictions.csv", "mistakes.png", *pictures)
+  ]
+
+
+def page(folder: Path, trained: TrainedModel) -> str:
+  """Returns the page for all splits whose metrics are in the folder.
 
   Plots are embedded, so the file can be sent and opened anywhere, and come in
   two color schemes, for light and dark screens.
@@ -40,9 +52,6 @@ def write(folder: Path, trained: TrainedModel) -> Path:
   Args:
     folder: folder of the report, with `metrics.json` and the plots.
     trained: the model, or the first of an ensemble.
-
-  Raises:
-    OSError: the page cannot be written.
   """
   metrics = json.loads((folder / "metrics.json").read_text())
   height, width, _ = trained.image_shape
@@ -50,7 +59,7 @@ def write(folder: Path, trained: TrainedModel) -> Path:
   summary = summarize(
     trained.model, (size, size, trained.config.input.channels)
   )
-  text = render(
+  return render(
     _TEMPLATE,
     title=f"{trained.config.model.name} on {trained.config.dataset.name}",
     trained=trained,
@@ -61,9 +70,6 @@ def write(folder: Path, trained: TrainedModel) -> Path:
     curves=picture(trained.workdir / "curves.png"),
     splits=[_split(folder, name, found) for name, found in metrics.items()],
   )
-  path = folder / NAME
-  path.write_text(text, encoding="utf-8")
-  return path
 
 
 def render(template: str, **values: Any) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from fer_jax.evaluation import html_page, plots
 from fer_jax.evaluation.predictions import Predictions
 from fer_jax.evaluation.scores import Scores, reorder, score
 from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.output_folder import OutputFolder, made_files
 
 NUM_MISTAKES = 40  # on the contact sheet
+
+_METRICS, _KIND = "metrics.json", "report"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +81,35 @@ def results_of(predictions: Predictions, tta: str = "none") -> Results:
   return Results(predictions, whole, leak_free, tta)
 
 
+def check_output(folder: Path, split: str) -> OutputFolder:
+  """Returns the folder of a report after checking that it may be written.
+
+  Args:
+    folder: folder of the report; need not exist.
+    split: the split of the report, or several joined by "+".
+
+  Raises:
+    UserError: it cannot be written, holds other files than a report, or a file
+      of the report was not made by the package or was changed since.
+  """
+  above = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+  if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+    raise UserError(
+      f"cannot write output={folder}: {above} is not a folder that may be"
+      " written; give another folder"
+    )
+  if folder.is_dir() and folder / _METRICS not in made_files(folder, _KIND):
+    if any(not path.name.startswith(".") for path in folder.iterdir()):
+      raise UserError(
+        f"output={folder} holds other files than a report, which would be mixed"
+        " with it: give a new or empty folder"
+      )
+  output = OutputFolder(folder, kind=_KIND)
+  for name in (_METRICS, html_page.NAME, *html_page.file_names(split)):
+    output.path(name)
+  return output
+
+
 def write(
   results: Results, trained: Sequence[TrainedModel], folder: Path
 ) -> list[Path]:
@@ -91,40 +124,31 @@ def write(
     The files written; the last is the HTML page.
 
   Raises:
-    UserError: the folder cannot be written.
+    UserError: as `check_output` does.
   """
-  if folder.is_dir() and not (folder / "metrics.json").is_file():
-    if any(folder.iterdir()):
-      raise UserError(
-        f"output={folder} holds other files than a report, which would be mixed"
-        " with it: give a new or empty folder"
-      )
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with fonts.matplotlib_fonts(results.predictions.class_names):
-      return _write(results, trained, folder)
-  except OSError as e:
-    raise UserError(
-      f"cannot write output={folder}: {e.strerror or e}; give another folder"
-    ) from e
+  output = check_output(folder, results.predictions.split)
+  with fonts.matplotlib_fonts(results.predictions.class_names):
+    names = _write(results, trained, output)
+  return [folder / name for name in names]
 
 
 def _write(
-  results: Results, trained: Sequence[TrainedModel], folder: Path
-) -> list[Path]:
+  results: Results, trained: Sequence[TrainedModel], output: OutputFolder
+) -> list[str]:
   predictions, scores = results.predictions, results.scores
   split, names = predictions.split, predictions.class_names
-  metrics_file = folder / "metrics.json"
-  metrics = _read(metrics_file)
+  metrics = _read(output.folder / _METRICS)
   metrics[split] = {
     "workdirs": [str(model.workdir) for model in trained],
     "checkpoint": trained[0].checkpoint,
     "epochs": [model.epoch for model in trained],
     **results.to_json(),
   }
-  metrics_file.write_text(json.dumps(metrics, indent=2) + "\n")
-  files = [metrics_file, folder / f"{split}_predictions.csv"]
-  predictions.write_csv(files[-1])
+  with output.write(_METRICS) as temporary:
+    temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+  files = [_METRICS, f"{split}_predictions.csv"]
+  with output.write(files[-1]) as temporary:
+    predictions.write_csv(temporary)
   pictures = {
     "confusion": lambda dark: plots.confusion_matrix(
       scores.confusion, names, False, split, dark=dark
@@ -143,11 +167,17 @@ def _write(
     pictures["confusion_alphabetical"] = lambda dark: plots.confusion_matrix(
       reordered, alphabetical, True, split, dark=dark
     )
-  named = {f"{split}_{name}": draw for name, draw in pictures.items()}
-  files += plots.write_both(named, folder)
-  files.append(folder / f"{split}_mistakes.png")
-  mistakes_sheet(predictions).save(files[-1])
-  files.append(html_page.write(folder, trained[0]))
+  for name, draw in pictures.items():
+    for end, dark in html_page.THEMES.items():
+      files.append(f"{split}_{name}{end}.png")
+      with output.write(files[-1]) as temporary:
+        temporary.write_bytes(plots.to_png(draw(dark)))
+  files += [f"{split}_mistakes.png", html_page.NAME]
+  with output.write(files[-2]) as temporary:
+    mistakes_sheet(predictions).save(temporary, "PNG")
+  with output.write(files[-1]) as temporary:
+    page = html_page.page(output.folder, trained[0])
+    temporary.write_text(page, encoding="utf-8")
   return files
 
 

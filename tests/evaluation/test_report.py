@@ -11,6 +11,7 @@ import tiny_run
 import trained_run
 from PIL import Image
 
+from fer_jax import api
 from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, report
 from fer_jax.inference.trained_model import TrainedModel
@@ -66,6 +67,11 @@ def test_a_report_of_two_splits(trained, tmp_path):
   assert all(s.startswith("data:image/png;base64,") for s in page.sources)
   assert f"{100 * right:.2f} %" in text
   assert "prefers-color-scheme: dark" in text
+  changed = tmp_path / "report/test_predictions.csv"
+  changed.write_text("my notes")
+  report.check_output(tmp_path / "report", "validation")
+  with pytest.raises(UserError, match="test_predictions.csv .*changed since"):
+    report.check_output(tmp_path / "report", "test")
 
 
 def test_the_page_in_a_browser(trained, tmp_path):
@@ -104,3 +110,32 @@ def test_a_folder_of_the_users_is_not_mixed_with_a_report(trained, tmp_path):
   with pytest.raises(UserError, match="new or empty folder"):
     report.write(found, [trained], tmp_path)
   assert (tmp_path / "index.html").read_text() == "the user's own"
+
+
+@pytest.mark.parametrize("content", ["{broken", '{"loss": 1}'])
+def test_metrics_of_another_program_stay_as_they_are(
+  content, trained, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(predictions, "predict", pytest.fail)  # Checked before.
+  (tmp_path / "metrics.json").write_text(content)
+  with pytest.raises(UserError, match="new or empty folder"):
+    api.evaluate_model(trained_run.workdir(), output=tmp_path)
+  assert (tmp_path / "metrics.json").read_text() == content
+  with pytest.raises(UserError, match="cannot write output="):
+    api.evaluate_model(
+      trained_run.workdir(), output=tmp_path / "metrics.json/report"
+    )
+
+
+def test_results_are_shown_before_the_report_is_written(trained, tmp_path):
+  shown = []
+
+  def show(results):
+    shown.append(results)
+    (tmp_path / "report").write_text("in the way")
+
+  with pytest.raises(UserError, match="cannot write output="):
+    api.evaluate_model(
+      trained_run.workdir(), output=tmp_path / "report", show=show
+    )
+  assert shown[0].scores.num_images == 30
