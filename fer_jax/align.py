@@ -8,6 +8,7 @@ dataset of aligned faces. Of several faces in an image the largest counts.
 Needs the optional extra `faces`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,14 +70,18 @@ def main(argv: Sequence[str]) -> None:
     no_face=given.no_face,
     with_sheet=bool(given.sheet),
   )
+  broken = [item for item in inputs.skipped if item.is_image]
+  counts = dataclasses.replace(
+    counts, unreadable=counts.unreadable + len(broken)
+  )
   if counts.sheet:
     with write_output(sheet, inputs=inputs.images) as temporary:
       counts.sheet.save(temporary, "PNG")
   print(counts)
   if counts.unreadable:
     raise UserError(
-      f"{counts.unreadable:,} of {len(inputs.images):,} images could not be"
-      " read"
+      f"{counts.unreadable:,} of {len(inputs.images) + len(broken):,} images"
+      " could not be read"
     )
 
 

@@ -3,28 +3,31 @@ r"""Shows the places that speak for a class: Grad-CAM, as a contact sheet.
 fer-jax explain [--workdir=W] [IMAGES_OR_FOLDERS...] [--split=validation] \
   [--count=24] [--layer=layer3_1] [--attention] [--output=explained.png]
 
-Uses the images that are named, or random ones of a split. --attention shows
-the maps of the model's own CBAM modules instead, one per block.
+Finds the faces in the images that are named, as `fer-jax predict` does, or
+draws random images of a split. --attention shows the maps of the model's own
+CBAM modules instead, one per block.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fer_jax.cli import app, model_flags
+from fer_jax.cli import app, detector_flags, model_flags
 from fer_jax.errors import UserError
 
 if TYPE_CHECKING:  # The commands' --help is to be quick.
   import numpy as np
 
-  from fer_jax.inference.trained_model import TrainedModel
+  from fer_jax.inference.predictor import Predictor
 
 
 def define_flags() -> None:
   """Defines the command's flags."""
   model_flags.define_workdir()
+  flags.DEFINE_bool("detect", True, "Takes each image as one face.")
+  detector_flags.define()
   flags.DEFINE_string("split", "validation", "Split, if no images are named.")
   flags.DEFINE_integer("count", 24, "Images of the split.", lower_bound=1)
   flags.DEFINE_integer("seed", 0, "Draws the images.", lower_bound=0)
@@ -42,17 +45,29 @@ def main(argv: Sequence[str]) -> None:
   if output.suffix.lower() != ".png":
     raise UserError(f"output={output} must end in .png")
   model_flags.start()
-  from fer_jax.api import explain_model, load_model
+  from fer_jax.api import explain_model
   from fer_jax.data.image_inputs import list_inputs
+  from fer_jax.data.preparation_progress import say
+  from fer_jax.inference.predictor import Predictor
   from fer_jax.output_folder import check_output, write_output
+  from fer_jax.pretrained import released
 
-  model = load_model(given.workdir, checkpoint=given.checkpoint)
+  trained = released.load_model(given.workdir, given.checkpoint)
   names = [Path(name).expanduser() for name in argv[1:]]
-  inputs = list_inputs(names).images if names else {}
+  inputs: dict[Path, Path] = {}
+  if names:
+    found = list_inputs(names)
+    inputs = found.images
+    if not inputs:
+      raise UserError(f"no image can be read: {found.describe_skipped()}")
+    if found.skipped:
+      say(f"skipped {found.describe_skipped()}")
   check_output(output, inputs)
+  detector = detector_flags.create() if names and given.detect else None
+  model = Predictor(trained, detector)
   sheet = explain_model(
     model,
-    _read(model.trained, inputs) if inputs else None,
+    _faces(model, list(inputs), given.detect) if names else None,
     split=given.split,
     count=given.count,
     seed=given.seed,
@@ -66,21 +81,27 @@ def main(argv: Sequence[str]) -> None:
   print(f"wrote {output}: {sheet.width} x {sheet.height} pixels")
 
 
-def _read(trained: "TrainedModel", inputs: Iterable[Path]) -> "np.ndarray":
-  """Reads images as the model takes them; each is one face."""
+def _faces(
+  model: "Predictor", paths: Sequence[Path], detect: bool
+) -> "np.ndarray":
+  """Returns the faces in images as the model takes them, uint8 `[n h w c]`."""
   import numpy as np
 
-  from fer_jax.data import image_reader
+  from fer_jax.data.preparation_progress import say
+  from fer_jax.inference.prediction_stream import NamedImage
   from fer_jax.text_output import printable
 
-  height, _, channels = trained.image_shape
-  images = []
-  for path in inputs:
-    try:
-      images.append(image_reader.read_square(path, height, color=channels == 3))
-    except image_reader.UnreadableError as e:
-      raise UserError(f"cannot read {printable(path)}: {e}") from e
-  return np.stack(images)
+  faces = []
+  images = (NamedImage(str(path), path) for path in paths)
+  for result in model.stream(images, detect):
+    if result.error:
+      raise UserError(f"cannot read {printable(result.source)}: {result.error}")
+    if not result.faces:
+      say(f"{printable(result.source)}: no face found")
+    faces += [face.crop for face in result.faces]
+  if not faces:
+    raise UserError("no face found: --no-detect takes each image as one face")
+  return np.stack(faces)
 
 
 COMMAND = app.Command(

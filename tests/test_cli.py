@@ -7,7 +7,7 @@ import sys
 import pytest
 from absl import flags
 
-from fer_jax.cli import config_overrides, main, messages
+from fer_jax.cli import app, config_overrides, main, messages
 
 MODULES = {
   name: module
@@ -121,3 +121,26 @@ def test_the_dataset_flag_is_named_where_there_is_one():
   flags.DEFINE_string("dataset", "", "", flag_values=values)
   said = messages.with_flags("use dataset.name=folder", values)
   assert said == "use --dataset=folder"
+
+
+@pytest.fixture
+def values(monkeypatch):
+  """The flags of a command, of which one is true if it is not set."""
+  values = flags.FlagValues()
+  flags.DEFINE_bool("detect", True, "", flag_values=values)
+  monkeypatch.setattr(flags, "FLAGS", values)
+  return values
+
+
+def test_arguments_after_two_dashes_are_not_flags(values):
+  given = ["predict", "--no-detect", "--", "--my-photo", "--help"]
+  assert app._parse_flags(given, "") == ["predict", "--my-photo", "--help"]
+  assert values.detect is False
+
+
+@pytest.mark.parametrize("flag", ["--no-detect=true", "--nodetect=1"])
+def test_a_negated_flag_takes_no_value(values, flag, capsys):
+  with pytest.raises(SystemExit):
+    app._parse_flags(["predict", flag], "")
+  out, err = capsys.readouterr()
+  assert not out and err.startswith("error: --nodetect=") and "--help" in err

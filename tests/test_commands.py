@@ -80,6 +80,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   (folder / "images" / "notes.txt").write_text("no image, by its name")
   (folder / "file").write_text("neither a run nor an image")
   (folder / "hollow" / "checkpoints").mkdir(parents=True)
+  (folder / "links").mkdir()
+  (folder / "links" / "gone.png").symlink_to("nowhere.png")
   (folder / "recipe.py").write_text(
     "from fer_jax.configs import default\nget_config = default.get_config\n"
   )
@@ -231,7 +233,7 @@ def test_predict_counts_images_without_a_face(run, folder):
 
 
 @pytest.mark.parametrize(
-  "images", [["--count=2", "--checkpoint=latest"], ["images/sub"]]
+  "images", [["--count=2", "--checkpoint=latest"], ["images/sub", "--nodetect"]]
 )
 def test_explain_draws_a_map_beside_each_image(run, folder, images):
   done = run("explain", "--workdir=run", *images, "--output=maps/sheet.png")
@@ -240,6 +242,16 @@ def test_explain_draws_a_map_beside_each_image(run, folder, images):
   sheet = np.asarray(Image.open(folder / "maps" / "sheet.png"))
   coloured = sheet.max(axis=2) != sheet.min(axis=2)
   assert coloured.sum() > 2 * 48 * 48
+
+
+def test_explain_looks_for_faces(run, folder):
+  Image.new("L", (64, 64), 128).save(folder / "gray.png")
+  done = run("explain", "--workdir=run", "gray.png")
+  assert done.status == 1
+  assert done.err.splitlines() == [
+    "gray.png: no face found",
+    "error: no face found: --no-detect takes each image as one face",
+  ]
 
 
 def test_export_writes_programs_that_agree(folder, probabilities):
@@ -315,11 +327,9 @@ MISTAKES = [
   ("predict --workdir=run hollow", "no images in hollow", ".jpg"),
   ("predict --workdir=run file --batch-size=0", "--batch_size=0", "positive"),
   ("predict --workdir=run images --annotate", "--annotate", "--help"),
-  ("predict --workdir=run images --no-detect=true", "--nodetect=true"),
-  ("predict --workdir=run images --no_json=1", "--nojson=1", "--help"),
-  ("predict --workdir=run -- --my-photo", "--my-photo does not exist"),
   ("explain --workdir=run hollow", "no images in hollow", ".jpg"),
   ("explain --workdir=run images/empty.png", "cannot read images/empty.png"),
+  ("explain --workdir=run links", "no image can be read", "links/gone.png"),
   ("explain --workdir=run --layer=conv9", "'conv9'", "conv1"),
   ("explain --workdir=run --attention", "leaky_cnn", "cbam_resnet"),
   ("explain --workdir=run --output=maps.jpg", "maps.jpg", ".png"),

@@ -24,7 +24,7 @@ NO_FACE = ("skip", "refuse", "center")
 
 @dataclasses.dataclass(frozen=True)
 class AlignmentCounts:
-  """What became of the images.
+  """Numbers of images, by outcome.
 
   Attributes:
     aligned: images whose face was written.
@@ -118,7 +118,7 @@ def align_images(
 
 
 class _Aligned(NamedTuple):
-  """What became of one image."""
+  """The outcome for one image."""
 
   outcome: str
   message: str = ""

@@ -214,11 +214,14 @@ def test_the_command_aligns_a_drawn_face(tmp_path):
   (tmp_path / "broken.png").write_bytes(b"\x89PNG")
   out, sheet = tmp_path / "out", tmp_path / "pictures/sheet.png"
   names = [tmp_path / f"{name}.png" for name in ("face", "wall", "broken")]
+  (tmp_path / "links").mkdir()
+  (tmp_path / "links/gone.png").symlink_to("nowhere.png")
+  names.append(tmp_path / "links")
   done = command(*names, f"--output={out}", "--size=96", f"--sheet={sheet}")
-  assert done.stdout == "aligned 1, no face 1, unreadable 1\n"
+  assert done.stdout == "aligned 1, no face 1, unreadable 2\n"
   assert done.returncode == 1 and "Traceback" not in done.stderr
   assert done.stderr.splitlines()[-1] == (
-    "error: 1 of 3 images could not be read"
+    "error: 2 of 4 images could not be read"
   )
   assert sheet.is_file()
   assert [path.name for path in out.glob("*.png")] == ["face.png"]
