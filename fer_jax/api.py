@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from fer_jax.errors import UserError
+from fer_jax.data import image_arrays
+from fer_jax.errors import UserError, choose, require
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.object_stores import local_copies, urls
@@ -204,7 +205,8 @@ def explain_model(
 
   Args:
     model: a workdir, the name of a released model, or a loaded model.
-    images: faces of the size that the model takes; None draws some of a split.
+    images: faces of the size that the model takes, uint8, uint16 or floats in
+      0..1; None draws some of a split.
     split: where images are drawn from.
     count: how many are drawn.
     seed: draws them.
@@ -218,7 +220,8 @@ def explain_model(
     A picture, which notebooks show and `save` writes.
 
   Raises:
-    UserError: there is no such model, dataset, split or layer.
+    UserError: there is no such model, dataset, split or layer, or the images
+      have another shape.
 
   Example:
     sheet = fer_jax.explain_model("runs/example", count=4)
@@ -227,9 +230,14 @@ def explain_model(
   from fer_jax.evaluation import predictions
   from fer_jax.inference import explanation_sheets
 
+  require(count >= 1, "count", count, "be at least 1")
+  require(seed >= 0, "seed", seed, "be at least 0")
   trained, targets = _trained(model, checkpoint), None
-  if images is None:
+  if images is not None:
+    images = _faces(images, trained)
+  else:
     dataset = predictions.open_dataset(trained, manual_dir, data_dir)
+    choose("split", split, dataset.splits)
     examples = dataset.split(split)
     order = np.random.default_rng(seed).permutation(len(examples))
     drawn = examples.read(np.sort(order[:count]))
@@ -243,3 +251,18 @@ def _trained(model: Source | Predictor | None, checkpoint: str) -> TrainedModel:
   if isinstance(model, Predictor):
     return model.trained
   return released.load_model(model, checkpoint)
+
+
+def _faces(images: Any, trained: TrainedModel) -> UInt8[np.ndarray, "n h w c"]:
+  """Returns faces as the model takes them, checked."""
+  must = (
+    f"images must be arrays {list(trained.image_shape)}, faces as the model"
+    " takes them; for photos use load_model(...).explain"
+  )
+  try:
+    faces = np.stack([image_arrays.eight_bits(image) for image in images])
+  except (UserError, TypeError, ValueError) as e:
+    raise UserError(f"{must} ({e})") from e
+  if faces.shape[1:] != trained.image_shape:
+    raise UserError(f"{must}, not {list(faces.shape[1:])}")
+  return faces

@@ -317,8 +317,16 @@ MISTAKES = [
     )
     for name in COMMANDS
   ),
-  ("evaluate --workdir=run --split=tset", "split 'tset'", "validation, test"),
-  ("explain --workdir=run --split=tset", "split 'tset'", "validation, test"),
+  (
+    "evaluate --workdir=run --split=tset",
+    "split 'tset'",
+    "test, train, validation",
+  ),
+  (
+    "explain --workdir=run --split=tset",
+    "split 'tset'",
+    "test, train, validation",
+  ),
   ("evaluate --workdir=run --tta=all", "--tta 'all'", "flip, none, ten_crop"),
   ("evaluate --workdir=run validation", "'validation'", "--name=value"),
   ("export --workdir=run programs", "'programs'", "--name=value"),

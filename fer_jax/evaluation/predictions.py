@@ -12,7 +12,7 @@ from tqdm import tqdm
 from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
 from fer_jax.data.views import digests, labels_of
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, choose
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.text_output import csv_line
@@ -106,6 +106,8 @@ def predict(
     raise UserError(
       f"split={split} contains a split twice: name each split once"
     )
+  for name in names:
+    choose("split", name, dataset.splits)
   parts = [dataset.split(name) for name in names]
   arrays = [part.arrays() for part in parts]
   images = np.concatenate([a["image"] for a in arrays])

@@ -20,6 +20,10 @@ from fer_jax.faces.detection import Face, Point
 EYE_DISTANCE = 0.38
 EYE_HEIGHT = 0.385
 
+# Limits of the square that is cut out: in sides of the image, beyond which it
+# shows nothing but the repeated edge, and in pixels.
+_MOST_SIDES, _MOST_PIXELS = 8, 2**13
+
 # Eyes nearer to each other than this fraction of the box belong to a face seen
 # from the side, of which eyes at their places would show the nose only.
 _NARROWEST = 0.27
@@ -110,7 +114,14 @@ def _cut(
     size: length in pixels of the result.
   """
   _check(image)
-  side = max(side, 1e-3)  # A face of no size is one color, not an error.
+  # A face of no size is one color, not an error.
+  side = min(max(side, 1e-3), _MOST_SIDES * max(image.shape[:2]))
+  if side > _MOST_PIXELS:
+    factor = math.ceil(side / _MOST_PIXELS)
+    small = np.asarray(to_pillow(image).reduce(factor))
+    image = small.reshape(*small.shape[:2], image.shape[2])
+    center = center[0] / factor, center[1] / factor
+    side /= factor
   # As many samples per pixel, averaged, as reach every pixel of the image.
   samples = max(1, math.ceil(side / size))
   step = side / (size * samples)

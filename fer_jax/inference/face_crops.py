@@ -54,7 +54,7 @@ def crop_faces(
     boxes: the faces instead of a detector's, see `faces_of`.
 
   Raises:
-    UserError: a box is none.
+    UserError: a box is invalid.
   """
   size, channels = min(image_shape[:2]), image_shape[2]
   if boxes is not None:
@@ -85,7 +85,7 @@ def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
     shape: height and width of the image.
 
   Raises:
-    UserError: a box is no four finite numbers, has no area, or lies outside
+    UserError: a box is not four finite numbers, has no area, or lies outside
       the image.
 
   >>> faces_of([(10, 20, 30, 40)], (100, 100))[0].box
@@ -106,7 +106,7 @@ def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
       raise UserError(
         f"boxes[{i}]={given!r} must be x, y, width, height in pixels"
       ) from None
-    if not np.isfinite([x, y, w, h]).all() or w <= 0 or h <= 0:
+    if not (np.abs([x, y, w, h]) < 1e9).all() or w <= 0 or h <= 0:
       raise UserError(f"boxes[{i}]={given!r} must be finite and have an area")
     if x >= shape[1] or y >= shape[0] or x + w <= 0 or y + h <= 0:
       raise UserError(
@@ -142,16 +142,9 @@ def as_list(images: Any) -> tuple[list[Any], bool]:
 
   Args:
     images: one image in any form that `image_reader.read` takes or a URL, a
-      stack `[n h w (c)]`, or a sequence of images.
-
-  Raises:
-    UnreadableError: it is none of them.
+      stack `[n h w (c)]`, or several images.
   """
   if image_arrays.is_stack(images):
-    return list(images), False
-  if isinstance(images, Sequence) and not isinstance(
-    images, str | bytes | bytearray | memoryview
-  ):
     return list(images), False
   if isinstance(images, Iterable) and not _is_one(images):
     return list(images), False

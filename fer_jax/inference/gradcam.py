@@ -24,6 +24,12 @@ _LEAST_SIDE = 6
 
 def layers(trained: TrainedModel) -> dict[str, tuple[int, int]]:
   """Returns the layers with feature maps: name -> height, width, in order."""
+  if "layers" not in trained.programs:
+    trained.programs["layers"] = _layers(trained)
+  return trained.programs["layers"]
+
+
+def _layers(trained: TrainedModel) -> dict[str, tuple[int, int]]:
   found: dict[str, tuple[int, int]] = {}
 
   def note(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -56,33 +62,32 @@ class GradCam:
   Args:
     trained: the model.
     layer: one of `layers`; "" is `default_layer`.
-    batch_size: images per compiled call; 0 is the model's own.
 
   Raises:
     UserError: there is no such layer.
   """
 
-  def __init__(
-    self, trained: TrainedModel, layer: str = "", batch_size: int = 0
-  ):
+  def __init__(self, trained: TrainedModel, layer: str = ""):
     self.layer = layer or default_layer(trained)
     choose("layer", self.layer, layers(trained))
     self._trained = trained
-    self._batch_size = batch_size or trained.batch_size
     self._step = jax.jit(self._maps)
 
   def __call__(
     self,
     images: UInt8[np.ndarray, "n h w c"],
     labels: Int[np.ndarray, " n"] | None = None,
+    batch_size: int = 0,
   ) -> Float32[np.ndarray, "n h w"]:
     """Returns the maps, 0 to 1 in each image.
 
     Args:
       images: as stored.
       labels: the classes; the predicted ones if not given.
+      batch_size: images per compiled call, compiled once for each size; 0 is
+        that of the model.
     """
-    size, out = self._batch_size, []
+    size, out = batch_size or self._trained.batch_size, []
     for start in range(0, len(images), size):
       batch = images[start : start + size]
       padding = size - len(batch)
@@ -124,7 +129,7 @@ def gradcam(
   layer: str = "",
   labels: Int[np.ndarray, " n"] | None = None,
 ) -> Float32[np.ndarray, "n h w"]:
-  """Returns Grad-CAM maps, 0 to 1 in each image, in one call.
+  """Returns Grad-CAM maps, 0 to 1 in each image; keeps what was compiled.
 
   Args:
     trained: the model.
@@ -135,8 +140,14 @@ def gradcam(
   Raises:
     UserError: there is no such layer.
   """
-  batch_size = max(1, min(trained.batch_size, len(images)))
-  return GradCam(trained, layer, batch_size)(images, labels)
+  layer = layer or default_layer(trained)
+  name = f"gradcam at {layer}"
+  if name not in trained.programs:
+    trained.programs[name] = GradCam(trained, layer)
+  # Few sizes, each of which is compiled once.
+  size = 1 << max(0, len(images) - 1).bit_length()
+  size = min(trained.batch_size, size)
+  return trained.programs[name](images, labels, size)
 
 
 def attention(
@@ -155,7 +166,10 @@ def attention(
     )
     return state.get("intermediates", {})
 
-  found = flatten_dict(jax.jit(run)(trained.variables, jnp.asarray(images)))
+  if "attention" not in trained.programs:
+    trained.programs["attention"] = jax.jit(run)
+  maps = trained.programs["attention"](trained.variables, jnp.asarray(images))
+  found = flatten_dict(maps)
   return {
     path[0]: _scaled(np.asarray(values[0])[..., 0], images.shape[1:3])
     for path, values in found.items()

@@ -1,5 +1,6 @@
 """Many images: read ahead by threads, classified in full batches, in order."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -68,6 +69,20 @@ def name_images(images: Any, boxes: Any = None) -> list[NamedImage]:
     NamedImage(face_crops.name_of(image, i), image, own)
     for i, (image, own) in enumerate(zip(listed, each, strict=True))
   ]
+
+
+def with_names(images: Iterable[Any]) -> Iterator[NamedImage]:
+  """Yields images as they are needed; those without a name get one.
+
+  Raises:
+    UserError: it is one path, and not several images.
+  """
+  if isinstance(images, str | os.PathLike):
+    raise UserError(f"images={images!r} must be a list of images")
+  for i, image in enumerate(images):
+    if not isinstance(image, NamedImage):
+      image = NamedImage(face_crops.name_of(image, i), image)
+    yield image
 
 
 def crop_images(

@@ -74,8 +74,8 @@ class Predictor:
       size. An image without faces has none.
 
     Raises:
-      UserError: an image cannot be read, or a box is none; `stream` continues
-        with the other images.
+      UserError: an image cannot be read, or a box is invalid; `stream`
+        continues with the other images.
     """
     results = prediction_stream.classify_images(
       self._cropped(images, detect, boxes),
@@ -161,7 +161,7 @@ class Predictor:
 
   def stream(
     self,
-    images: Iterable[NamedImage],
+    images: Iterable[Any],
     detect: bool = True,
     *,
     num_workers: int = 0,
@@ -172,7 +172,8 @@ class Predictor:
     than about two images per thread are in memory.
 
     Args:
-      images: with the names that results have.
+      images: each as in `predict`, or a `NamedImage` with the name that its
+        result has.
       detect: as in `predict`.
       num_workers: threads; 0 is one per core.
 
@@ -183,7 +184,9 @@ class Predictor:
       self._find_faces()  # before threads would
     return prediction_stream.classify_images(
       prediction_stream.crop_images(
-        images, lambda image: self._crop(image, detect), num_workers
+        prediction_stream.with_names(images),
+        lambda image: self._crop(image, detect),
+        num_workers,
       ),
       self._classify_batch,
       self.trained.batch_size,

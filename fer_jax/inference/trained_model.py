@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax import models
 from fer_jax.data import normalization
-from fer_jax.errors import UserError, choose
+from fer_jax.errors import UserError, choose, require
 from fer_jax.evaluation import tta as views
 from fer_jax.object_stores import local_copies, urls
 from fer_jax.training import losses
@@ -71,8 +71,7 @@ class TrainedModel:
         run's `eval_batch_size`.
 
     Raises:
-      UserError: there is no such checkpoint, it cannot be read, or its
-        parameters are not finite.
+      UserError: there is no such checkpoint, it cannot be read, or it is wrong.
     """
     # Slow to import, and not needed for a released model.
     from fer_jax.training.checkpoints import read_variables
@@ -85,27 +84,53 @@ class TrainedModel:
           f"no trained model in {workdir}: give the folder of a run"
         )
       variables, info = read_variables(folder, checkpoint)
+    return cls.from_variables(variables, info, workdir, checkpoint, batch_size)
+
+  @classmethod
+  def from_variables(
+    cls,
+    variables: Tree,
+    info: Info,
+    workdir: pathlib.Path,
+    checkpoint: str,
+    batch_size: int = 0,
+  ) -> Self:
+    """Creates a model from its variables and their description.
+
+    Args:
+      variables: `params` and `batch_stats`.
+      info: the configuration as JSON, `class_names` and `image_shape`.
+      workdir: folder of the run, or the name of a released model.
+      checkpoint: "best" or "latest".
+      batch_size: as for `load`.
+
+    Raises:
+      UserError: the batch size is negative, or the parameters are not finite.
+    """
+    require(batch_size >= 0, "batch_size", batch_size, "be at least 0")
+    _check_finite(variables, f"checkpoint={checkpoint} in {workdir}")
     config = configs.from_json(info["config"])
-    class_names = tuple(info["class_names"])
     options = config.model.to_dict()
+    on_cpu = jax.default_backend() == "cpu"  # There XLA emulates bfloat16.
     model = models.create(
       options.pop("name"),
-      len(class_names),
+      len(info["class_names"]),
       **options,
-      dtype=_compute_dtype(config.dtype),
+      dtype=jnp.dtype("float32" if on_cpu else config.dtype),
     )
     height, width, channels = info["image_shape"]
-    _check_finite(variables, workdir, checkpoint)
+    devices = jax.local_device_count()  # A batch is spread over all of them.
     return cls(
       workdir=workdir,
       checkpoint=checkpoint,
       config=config,
-      class_names=class_names,
+      class_names=tuple(info["class_names"]),
       image_shape=(height, width, channels),
       info=info,
       model=model,
       variables=variables,
-      batch_size=_whole(batch_size or config.eval_batch_size),
+      batch_size=-(-(batch_size or config.eval_batch_size) // devices)
+      * devices,
     )
 
   def __repr__(self) -> str:
@@ -173,9 +198,9 @@ class TrainedModel:
     Raises:
       UserError: a feature is not finite (NaN or Inf).
     """
-    if "embed" not in self._steps:
-      self._steps["embed"] = jax.jit(self._features)
-    return self._in_batches(self._steps["embed"], images)
+    if "embed" not in self.programs:
+      self.programs["embed"] = jax.jit(self._features)
+    return self._in_batches(self.programs["embed"], images)
 
   def _features(
     self, variables: Tree, images: UInt8[Array, "b h w c"]
@@ -227,7 +252,7 @@ class TrainedModel:
     return out
 
   def _step(self, tta: str) -> Callable[[Tree, Array], Array]:
-    if tta not in self._steps:
+    if tta not in self.programs:
 
       def step(variables: Tree, images: Array) -> Array:
         inputs = self.config.input
@@ -246,11 +271,12 @@ class TrainedModel:
         ]
         return jnp.mean(jnp.stack(probabilities), axis=0)
 
-      self._steps[tta] = jax.jit(step)
-    return self._steps[tta]
+      self.programs[tta] = jax.jit(step)
+    return self.programs[tta]
 
   @functools.cached_property
-  def _steps(self) -> dict[str, Any]:
+  def programs(self) -> dict[str, Any]:
+    """Compiled functions of this model, by name, kept as long as it is."""
     return {}
 
   @functools.cached_property
@@ -265,28 +291,11 @@ class TrainedModel:
     return jax.device_put(self.variables, self._placement())
 
 
-def _whole(batch_size: int) -> int:
-  """Returns the batch size rounded up to a multiple of the local devices."""
-  devices = len(jax.local_devices())
-  return -(-batch_size // devices) * devices
-
-
-def _compute_dtype(trained_in: str) -> jnp.dtype:
-  """Returns the dtype of the compute; XLA's CPU only emulates bfloat16."""
-  on_cpu = jax.default_backend() == "cpu"
-  return jnp.dtype("float32" if on_cpu else trained_in)
-
-
-def _check_finite(
-  variables: Tree, workdir: pathlib.Path, checkpoint: str
-) -> None:
+def _check_finite(variables: Tree, source: str) -> None:
   for path, value in jax.tree_util.tree_leaves_with_path(variables):
     if not np.isfinite(np.asarray(value, np.float32)).all():
       name = jax.tree_util.keystr(path, simple=True, separator="/")
       raise UserError(
-        f"checkpoint={checkpoint} in {workdir} holds NaN or Inf in {name}: it"
-        " is damaged, or training diverged; use another checkpoint"
+        f"{source} holds NaN or Inf in {name}: it is damaged, or training"
+        " diverged; use another checkpoint"
       )
-
-
-Trained = TrainedModel  # the former name

@@ -51,7 +51,7 @@ def predict_video(
     num_workers: threads that look for faces; 0 is one per core.
 
   Returns:
-    What became of the frames.
+    Numbers of frames and faces.
 
   Raises:
     UserError: it is no video, or parts of it cannot be read; then all others
@@ -135,7 +135,7 @@ def predict_camera(
     annotate: a folder for a video of what it sees, with boxes and labels.
 
   Returns:
-    What became of the frames.
+    Numbers of frames and faces.
 
   Raises:
     UserError: there is no such camera, or it was disconnected.

@@ -12,14 +12,14 @@ from fer_jax.inference.video_io import Frame
 
 @dataclasses.dataclass
 class VideoCounts:
-  """What became of the frames.
+  """Numbers of frames and faces.
 
   Attributes:
-    frames: of the video.
-    seen: those in which faces were looked for.
-    faces: found in them.
-    without_face: frames that were looked at.
-    seconds: for all of it.
+    frames: frames of the video.
+    seen: frames in which faces were looked for.
+    faces: faces found in them.
+    without_face: frames in which no face was found.
+    seconds: time for all frames.
   """
 
   frames: int = 0

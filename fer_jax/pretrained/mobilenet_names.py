@@ -1,4 +1,4 @@
-"""Returns the names in layers in the reference MobileNets.
+"""Names of layers in the reference MobileNets.
 
 Each function returns {our layer: its name in the library}, `v1_*` for MobileNet
 v1 and `v2_*` for MobileNetV2.

@@ -16,15 +16,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fer_jax import config as configs
-from fer_jax import models
 from fer_jax.errors import UserError, choose
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import CHECKPOINTS, TrainedModel
@@ -33,6 +29,7 @@ from fer_jax.object_stores import urls
 WEIGHTS = Path(__file__).parent / "weights"
 CHECKSUMS = "SHA256SUMS"  # lines as sha256sum writes and checks them
 PREFERRED = ("ferplus-small", "ferplus-resnet18")
+_BATCH_SIZE = 64
 
 
 def list_released(folder: Path = WEIGHTS) -> list[str]:
@@ -96,30 +93,14 @@ def load(
     The same as loading the workdir of a run does.
 
   Raises:
-    UserError: the name is unknown, or the file is missing or damaged.
+    UserError: the name is unknown, the file is missing or damaged, or the batch
+      size is negative.
   """
   checksums = _checksums(folder)
   choose("released model", name, checksums)
   variables, info = read(_path(folder, name), checksums[name])
-  config = configs.from_json(info["config"])
-  options = config.model.to_dict()
-  height, width, channels = info["image_shape"]
-  devices = jax.local_device_count()  # A batch is spread over all of them.
-  return TrainedModel(
-    workdir=Path(name),
-    checkpoint="best",
-    config=config,
-    class_names=tuple(info["class_names"]),
-    image_shape=(height, width, channels),
-    info=info,
-    model=models.create(
-      options.pop("name"),
-      len(info["class_names"]),
-      **options,
-      dtype=jnp.dtype(config.dtype),
-    ),
-    variables=variables,
-    batch_size=-(-(batch_size or 64) // devices) * devices,
+  return TrainedModel.from_variables(
+    variables, info, Path(name), "best", batch_size or _BATCH_SIZE
   )
 
 

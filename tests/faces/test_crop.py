@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
+from fer_jax.faces import crop
 from fer_jax.faces.crop import align, align_from_landmarks
 from fer_jax.faces.detection import Face
 
@@ -153,3 +154,12 @@ def test_wrong_landmarks_are_told(shape, value):
 def test_what_is_no_image_is_told(image):
   with pytest.raises(UserError, match=r"uint8 \[h w 1\]"):
     align(image, Face((0.0, 0.0, 9.0, 9.0), None, None, 1.0))
+
+
+def test_a_panorama_is_cropped_in_bounded_memory(monkeypatch):
+  image = np.zeros((2, 2000, 1), np.uint8)
+  image[:, 1000:] = 200
+  face = Face((0, 0, 2000, 2))
+  whole = align(image, face, 48)
+  monkeypatch.setattr(crop, "_MOST_PIXELS", 300)
+  np.testing.assert_allclose(align(image, face, 48), whole, atol=10)

@@ -87,3 +87,14 @@ def test_maps_of_attention_are_read_out(trained):
   maps = gradcam.attention(other, pictures(2))
   assert list(maps) == ["layer1_0", "layer2_0"]
   assert all(values.shape == (2, 48, 48) for values in maps.values())
+
+
+def test_explaining_again_compiles_nothing(trained, monkeypatch):
+  first = gradcam.gradcam(trained, pictures(3))
+  monkeypatch.setattr(jax, "jit", pytest.fail)
+  (program,) = (
+    p for p in trained.programs.values() if isinstance(p, gradcam.GradCam)
+  )
+  np.testing.assert_array_equal(gradcam.gradcam(trained, pictures(3)), first)
+  gradcam.gradcam(trained, pictures(4))
+  assert program._step._cache_size() == 1

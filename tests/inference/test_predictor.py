@@ -12,6 +12,7 @@ import trained_run
 from PIL import Image
 
 import fer_jax
+from fer_jax import api
 from fer_jax.data import load
 from fer_jax.errors import UserError
 from fer_jax.faces.detection import Face
@@ -180,7 +181,7 @@ def test_damaged_weights_are_refused(images, predictor):
   with pytest.raises(UserError, match="computes NaN or Inf"):
     damaged.probabilities(images[:2])
   with pytest.raises(UserError, match="NaN or Inf in batch_stats/bn1"):
-    trained_model._check_finite(damaged.variables, damaged.workdir, "best")
+    trained_model._check_finite(damaged.variables, "checkpoint=best in x")
 
 
 def test_the_detector_sees_color_for_gray_models(images, predictor):
@@ -203,3 +204,39 @@ def test_what_a_model_lacks_is_told():
     fer_jax.load_model("ferplus-small", checkpoint="latest")
   with pytest.raises(UserError, match="unknown checkpoint 'latst'"):
     fer_jax.load_model("ferplus-small", checkpoint="latst")
+  with pytest.raises(UserError, match="batch_size=-1 must be at least 0"):
+    fer_jax.load_model("ferplus-small", batch_size=-1)
+
+
+def test_huge_boxes_take_little_memory(images, predictor):
+  boxes = [(-1e5, -1e5, 2e5, 2e5), (-1e8, 0, 2e8, 1)]
+  found = predictor.predict(images[0], boxes=boxes)
+  assert [face.box for face in found] == boxes
+  with pytest.raises(UserError, match="must be finite"):
+    predictor.predict(images[0], boxes=[(-1e300, 0, 2e300, 1)])
+
+
+def test_a_stream_takes_images_without_names(images, predictor, tmp_path):
+  Image.fromarray(images[0, ..., 0]).save(tmp_path / "a.png")
+  path = str(tmp_path / "a.png")
+  named = predictor.stream([path, images[1]], detect=False)
+  assert [result.source for result in named] == [path, "1"]
+  with pytest.raises(UserError, match="must be a list of images"):
+    next(predictor.stream(path, detect=False))
+
+
+def test_faces_to_explain_are_checked(images):
+  model = fer_jax.load_model(trained_run.workdir(), batch_size=8)
+  taken = api._faces(images[:2] / np.float32(255), model.trained)
+  np.testing.assert_array_equal(taken, images[:2])
+  for wrong in (["a.jpg"], [], images[:2, :40], images[0], 7):
+    with pytest.raises(UserError, match=r"must be arrays \[48, 48, 1\]"):
+      fer_jax.explain_model(model, wrong)
+  for name, value in (("count", 0), ("count", -990), ("seed", -1)):
+    with pytest.raises(UserError, match=f"{name}={value} must be"):
+      fer_jax.explain_model(model, **{name: value})
+
+
+def test_no_model_is_told():
+  with pytest.raises(UserError, match="names no model"):
+    fer_jax.evaluate_model([])

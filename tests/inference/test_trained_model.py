@@ -61,7 +61,7 @@ def test_any_number_of_images_and_one_program(trained, split):
     trained.probabilities(images[:3]), whole[:3], rtol=1e-5, atol=1e-6
   )
   assert trained.probabilities(images[:0]).shape == (0, 7)
-  assert trained._steps["none"]._cache_size() == 1
+  assert trained.programs["none"]._cache_size() == 1
 
 
 def test_progress_counts_every_image_once(trained, split):
@@ -138,7 +138,7 @@ def test_a_folder_without_a_run_is_named(tmp_path, checkpoint):
 
 
 def test_an_unknown_split_is_named(trained):
-  with pytest.raises(UserError, match="no examples in split 'tets'"):
+  with pytest.raises(UserError, match="unknown split 'tets'"):
     predictions.predict([trained], "tets")
 
 

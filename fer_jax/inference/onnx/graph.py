@@ -49,7 +49,7 @@ class Node:
   """One operation with one output.
 
   Attributes:
-    op: an ONNX operator, or one of the two that `onnx_simplify` lowers:
+    op: an ONNX operator, or one of the two that `write` lowers:
       "Affine" (x * scale + shift) and "Range" (clipped to low..high).
     inputs: names of node outputs, constants or the graph's input.
     output: name.
