@@ -292,11 +292,11 @@ MISTAKES = [
   ("evaluate --workdir=", "--workdir= names no run", "fer-jax train"),
   ("evaluate --workdir=run --split=test+test", "--split=test+test", "twice"),
   *(
-    (f"{name} --workdir=nowhere x.png", "workdir=nowhere", "of a run")
+    (f"{name} --workdir=nowhere x.png", "in nowhere: give", "of a run")
     for name in ("predict", "explain")
   ),
-  ("evaluate --workdir=nowhere", "workdir=nowhere", "of a run"),
-  ("evaluate --workdir=run,file", "workdir=file", "of a run"),
+  ("evaluate --workdir=nowhere", "in nowhere: give", "of a run"),
+  ("evaluate --workdir=run,file", "in file: give", "of a run"),
   ("export --workdir=hollow", "no best checkpoint", "hollow", "train"),
   ("evaluate x.png", "--workdir is missing", "--help"),
   (

@@ -119,7 +119,7 @@ class TrainedModel:
       dtype=jnp.dtype("float32" if on_cpu else config.dtype),
     )
     height, width, channels = info["image_shape"]
-    devices = jax.local_device_count()  # A batch is spread over all of them.
+    size = batch_size or config.eval_batch_size
     return cls(
       workdir=workdir,
       checkpoint=checkpoint,
@@ -129,8 +129,7 @@ class TrainedModel:
       info=info,
       model=model,
       variables=variables,
-      batch_size=-(-(batch_size or config.eval_batch_size) // devices)
-      * devices,
+      batch_size=size + -size % jax.local_device_count(),
     )
 
   def __repr__(self) -> str:

@@ -12,7 +12,6 @@ import trained_run
 from fer_jax.data import load
 from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, tta
-from fer_jax.inference import trained_model
 from fer_jax.inference.trained_model import TrainedModel
 
 
@@ -142,8 +141,16 @@ def test_an_unknown_split_is_named(trained):
     predictions.predict([trained], "tets")
 
 
-def test_bfloat16_is_computed_where_the_device_does(monkeypatch):
-  assert trained_model._compute_dtype("bfloat16") == np.float32  # on a CPU
+def test_bfloat16_is_computed_where_the_device_does(trained, monkeypatch):
+  def computed(trained_in):
+    config = trained.info["config"] | {"dtype": trained_in}
+    info = trained.info | {"config": config}
+    made = TrainedModel.from_variables(
+      trained.variables, info, trained.workdir, "best"
+    )
+    return made.model.dtype
+
+  assert computed("bfloat16") == np.float32  # on a CPU
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  assert trained_model._compute_dtype("bfloat16") == jnp.bfloat16
-  assert trained_model._compute_dtype("float32") == np.float32
+  assert computed("bfloat16") == jnp.bfloat16
+  assert computed("float32") == np.float32
