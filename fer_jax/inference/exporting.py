@@ -32,11 +32,13 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 README = """\
 # {title}
 
-    import jax, json
+    import json
+    import numpy as np
     from jax import export
     program = export.deserialize(open("model_cpu.stablehlo", "rb").read())
     class_names = json.load(open("model.json"))["class_names"]
     # uint8 [b, {height}, {width}, {channels}] -> float32 [b, {classes}]
+    images = np.zeros((8, {height}, {width}, {channels}), np.uint8)  # faces
     probabilities = program.call(images)
 
 `model_gpu_tpu.stablehlo` is the same for GPU and TPU. Needs jax only.
