@@ -52,12 +52,12 @@ def result_writer(
 
     def write(result: ImageResult) -> None:
       nonlocal num_results
-      num_results += 1
-      for line in [json_line(result)] if as_json else table_lines(result):
-        _print(line)
       if file:
         for line in csv_lines(result, class_names):
           print(line, file=file)
+      num_results += 1
+      for line in [json_line(result)] if as_json else table_lines(result):
+        _print(line)
 
     try:
       yield write

@@ -278,7 +278,9 @@ def test_an_image_that_vanishes_costs_its_drawing(
   assert "cannot draw" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
+@pytest.mark.parametrize(
+  "stop", [KeyboardInterrupt, UserError, BrokenPipeError]
+)
 def test_what_was_predicted_is_kept(stop, folder, predictor, tmp_path):
   class Stopped(Predictor):
     def stream(self, *arguments, **options):
