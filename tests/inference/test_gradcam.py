@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -97,4 +98,5 @@ def test_explaining_again_compiles_nothing(trained, monkeypatch):
   )
   np.testing.assert_array_equal(gradcam.gradcam(trained, pictures(3)), first)
   gradcam.gradcam(trained, pictures(4))
-  assert program._step._cache_size() == 1
+  step: Any = program._step
+  assert step._cache_size() == 1

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -229,12 +230,15 @@ def test_faces_to_explain_are_checked(images):
   model = fer_jax.load_model(trained_run.workdir(), batch_size=8)
   taken = api._faces(images[:2] / np.float32(255), model.trained)
   np.testing.assert_array_equal(taken, images[:2])
-  for wrong in (["a.jpg"], [], images[:2, :40], images[0], 7):
+  all_wrong: Any = (["a.jpg"], [], images[:2, :40], images[0], 7)
+  for wrong in all_wrong:
     with pytest.raises(UserError, match=r"must be arrays \[48, 48, 1\]"):
       fer_jax.explain_model(model, wrong)
-  for name, value in (("count", 0), ("count", -990), ("seed", -1)):
-    with pytest.raises(UserError, match=f"{name}={value} must be"):
-      fer_jax.explain_model(model, **{name: value})
+  for count in (0, -990):
+    with pytest.raises(UserError, match=f"count={count} must be"):
+      fer_jax.explain_model(model, count=count)
+  with pytest.raises(UserError, match="seed=-1 must be"):
+    fer_jax.explain_model(model, seed=-1)
 
 
 def test_no_model_is_told():

@@ -103,7 +103,12 @@ def test_a_picture_without_faces_has_none(client):
 
 def test_faces_are_looked_for_in_color(trained):
   seen = []
-  api = ImageApi(Predictor(trained, lambda pixels: seen.append(pixels) or []))
+
+  def detect(pixels):
+    seen.append(pixels)
+    return []
+
+  api = ImageApi(Predictor(trained, detect))
   api.analyze(encoded(picture()))
   np.testing.assert_array_equal(seen[0], picture())
 

@@ -27,8 +27,9 @@ def test_points_lie_at_the_epochs_that_were_evaluated():
     {"one": [one, other], "old": [run([1.0])]}, "loss"
   )
   new, old = figure.axes[1].lines
-  assert new.get_xydata().tolist() == [[5, 1.5], [10, 2.5], [12, 3.0]]
-  assert old.get_xydata().tolist() == [[1, 1.0]]
+  expected = [[5, 1.5], [10, 2.5], [12, 3.0]]
+  np.testing.assert_array_equal(new.get_xydata(), expected)
+  np.testing.assert_array_equal(old.get_xydata(), [[1, 1.0]])
 
 
 def test_overfitting_is_drawn():

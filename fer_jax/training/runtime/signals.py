@@ -15,8 +15,11 @@ from fer_jax.training.runtime.process_group import ProcessGroup
 __all__ = ["Interrupted", "StopNow", "StopRequest"]
 
 
-class StopNow(Exception):
-  """A signal was received while nothing had to be finished first."""
+class StopNow(BaseException):
+  """A signal was received while nothing had to be finished first.
+
+  Not an Exception: JAX only warns of these while it reads its cache.
+  """
 
 
 class StopRequest:
