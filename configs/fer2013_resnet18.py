@@ -8,7 +8,9 @@ GPU. Measured on an H100 that trained six other models meanwhile: seed 0,
 90 epochs in 5 minutes, validation accuracy 70.9 %.
 
 `:half` is the same network with half the channels and a quarter of the pixels
-in its first stages, 6 % of the compute: for a CPU.
+in its first stages, 6 % of the compute: for a CPU. Measured with the full one
+as its teacher (--config.loss.teacher=RUN --config.loss.teacher_weight=0.7) and
+80 epochs, seed 0: 68.8 % in an hour on two cores beside other work.
 """
 
 from ml_collections import ConfigDict

@@ -74,7 +74,7 @@ PAPER = Paper(
     " network needs less regularization than a large one. FER+ has eight"
     " classes here and counts the most-voted one of all 3,505 images. An"
     " accuracy has a 95 % interval of about 1.6 points on FER2013 and 1.3 on"
-    " FER+; two rows of the same images differ by chance by less."
+    " FER+; with one seed each, differences of less than a point say nothing."
   ),
   rows=(*_FER2013_ROWS, *_FER_PLUS_ROWS),
   tables=(

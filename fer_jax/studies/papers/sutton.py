@@ -140,9 +140,9 @@ PAPER = Paper(
   confusions=names(_ROWS),
   notes=(
     "Ours are 5 to 7 points lower. The paper states neither an optimizer nor"
-    " augmentation; ours are SGD with momentum and none. So trained, both"
-    " networks memorize the training images (99.7 % at the end of run A), and"
-    " their validation losses are lowest after 4 to 10 epochs: the paper's"
+    " augmentation; ours are SGD with momentum, and none. Trained like this,"
+    " both networks memorize the training images (99.7 % at the end of run A),"
+    " and their validation losses are lowest after 4 to 10 epochs: the paper's"
     " accuracies take something that its text does not state."
   ),
 )
