@@ -1,6 +1,7 @@
 """Files and folders: a line for every input, and nothing overwritten."""
 
 import csv
+import gzip
 import http.server
 import itertools
 import json
@@ -14,9 +15,10 @@ from PIL import Image
 
 from fer_jax import fonts
 from fer_jax.data import load
+from fer_jax.data.datasets import fer2013_csv
 from fer_jax.errors import UserError
 from fer_jax.faces.detection import Face
-from fer_jax.inference import web_images
+from fer_jax.inference import predict_images, web_images
 from fer_jax.inference.predict_images import predict_files
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
@@ -326,3 +328,15 @@ def test_class_names_without_a_font_are_numbered(
 def test_names_of_common_scripts_have_a_font():
   labels = fonts.drawable_labels(("ł", "кот", "χαρά"))
   assert labels.text("кот") == "кот" and not labels.legend
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_tables_of_pixels_are_read_plain_and_compressed(tmp_path, compress):
+  path = tmp_path / ("test.csv.gz" if compress is gzip.compress else "test.csv")
+  row = " ".join(["7"] * 48 * 48)
+  path.write_bytes(compress(f"pixels\n{row}\n\n{row}\n".encode()))
+  assert fer2013_csv.is_image_table(path)
+  named = list(predict_images._table_images(path))
+  assert [image.name for image in named] == [f"{path}:2", f"{path}:4"]
+  path.write_bytes(b"a,b\n")
+  assert not fer2013_csv.is_image_table(path)

@@ -60,32 +60,6 @@ def read(name: str, f: IO[bytes]) -> Iterator[FaceRow]:
     yield face
 
 
-def read_images(
-  path: Path,
-) -> Iterator[tuple[int, UInt8[np.ndarray, "48 48 1"]]]:
-  """Yields line and image of every row of a table, with labels or without.
-
-  Args:
-    path: a table such as Kaggle's test.csv, plain or compressed (gzip, xz or
-      bzip2).
-
-  Raises:
-    UserError: it has no column `pixels`, or a row is wrong.
-  """
-  try:
-    with bounded_io.open_regular(path) as f:
-      stream = bounded_io.decompressed(f)
-      table = csv_table.open_table(str(path), stream, ["pixels"], "test.csv")
-      for line, (pixels,) in table.rows(["pixels"]):
-        try:
-          image = parse_pixels(pixels)
-        except ValueError as e:
-          raise UserError(f"{path}, line {line}: {e}") from e
-        yield line, image
-  except bounded_io.BROKEN as e:
-    raise UserError(f"{path}: {e or type(e).__name__}") from e
-
-
 def is_image_table(path: Path) -> bool:
   """Returns whether a file is a table with a column `pixels`."""
   name = path.name.lower().removesuffix(".gz").removesuffix(".xz")

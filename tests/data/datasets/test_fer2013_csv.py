@@ -1,6 +1,5 @@
 """Tables of FER2013: every value is read as it is, or named as wrong."""
 
-import gzip
 import io
 
 import numpy as np
@@ -89,21 +88,6 @@ def test_columns_without_a_name_count(tmp_path):
 def test_a_table_without_usage_is_all_training():
   rows = list(read(f"emotion,pixels\n3,{GOOD}\n0,{GOOD}\n"))
   assert [(r.split, r.label) for r in rows] == [("train", 3), ("train", 0)]
-
-
-@pytest.mark.parametrize("compress", [bytes, gzip.compress])
-def test_images_without_labels_are_read_for_prediction(tmp_path, compress):
-  path = tmp_path / ("test.csv.gz" if compress is gzip.compress else "test.csv")
-  path.write_bytes(compress(f"pixels\n{GOOD}\n\n{GOOD}\n".encode()))
-  assert fer2013_csv.is_image_table(path)
-  read = list(fer2013_csv.read_images(path))
-  assert [line for line, _ in read] == [2, 4]
-  assert all((image == 7).all() for _, image in read)
-  path.write_bytes(compress(b"pixels\n7 7\n"))
-  with pytest.raises(UserError, match="line 2: 2 pixels instead of 2304"):
-    list(fer2013_csv.read_images(path))
-  path.write_bytes(b"a,b\n")
-  assert not fer2013_csv.is_image_table(path)
 
 
 def test_mark_quotes_and_further_columns_are_read():
