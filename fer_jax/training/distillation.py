@@ -27,7 +27,7 @@ from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.pretrained import released
 
 _TTA = "flip"
-_BATCH_SIZE = 128  # Larger ones are no faster and take gigabytes on a CPU.
+_BATCH_SIZE = 128  # Larger ones can take gigabytes on a CPU.
 
 
 @dataclasses.dataclass(frozen=True)
