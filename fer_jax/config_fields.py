@@ -55,22 +55,6 @@ def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
       yield prefix + key, value
 
 
-def nest(fields: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the nested dictionaries of which `fields` is the flat form.
-
-  >>> nest({"model.name": "resnet18", "seed": 0})
-  {'model': {'name': 'resnet18'}, 'seed': 0}
-  """
-  nested: dict[str, Any] = {}
-  for field, value in fields.items():
-    *sections, name = field.split(".")
-    section = nested
-    for key in sections:
-      section = section.setdefault(key, {})
-    section[name] = value
-  return nested
-
-
 @functools.cache
 def default_types() -> dict[str, type]:
   """Returns the types of the fields of `configs/default.py`, by name."""

@@ -117,27 +117,6 @@ def out_of_order(release: Path) -> UserError:
   )
 
 
-def read_votes(places: Iterable[Path]) -> Int[np.ndarray, "n 10"]:
-  """Reads the votes that are found in `places`.
-
-  Args:
-    places: as `search_folders` gives them.
-
-  Returns:
-    Votes for each column of `class_names.FERPLUS_COLUMNS`; row `i` is on row
-    `i` of fer2013.csv, which is what `row` is in the datasets fer2013 (unless
-    prepared from folders of images) and ferplus.
-
-  Raises:
-    UserError: there are none, or they are wrong.
-  """
-  places = list(places)
-  files = find(places)
-  if not files:
-    raise missing(places, faces=False, votes=True, given=False)
-  return np.array([row.votes for row in read(files[0])], int).reshape(-1, 10)
-
-
 def read(path: Path) -> Iterator[VoteRow]:
   """Reads the votes, in the file's order.
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_releases import FORMS, make_faces, write_files, zipped
 
 from fer_jax.data import load
-from fer_jax.data.datasets import class_names, ferplus_csv
+from fer_jax.data.datasets import class_names
 from fer_jax.errors import UserError
 
 HEADER = (
@@ -159,14 +159,6 @@ def test_columns_go_by_their_names(raw, faces, open_data):
   write_files(raw, FORMS["csv"](faces))
   write_files(raw, {"fer2013new.csv": content.encode()})
   assert open_data().split("train").targets().tolist() == [0, 1, 4]
-
-
-def test_votes_can_be_read_alone(raw, faces):
-  write_files(raw, {"fer2013new.csv": votes_csv()})
-  votes = ferplus_csv.read_votes([raw])
-  assert votes.tolist() == [list(row) for row in VOTES * 3]
-  with pytest.raises(UserError, match="no votes of FER"):
-    ferplus_csv.read_votes([raw / "elsewhere"])
 
 
 def test_ten_classes_keep_every_row(raw, faces, open_data):
