@@ -1,4 +1,4 @@
-"""A small LeakyReLU network on happy, neutral and sad faces, as Chang's.
+"""Chang's small LeakyReLU network on happy, neutral and sad faces.
 
 python -m fer_jax.train --config=configs/chang_cnn.py
 
@@ -6,7 +6,8 @@ The paper gives no figures. It finds that a learning rate of .01 overshoots,
 that 100 epochs overfit, that dropout and batch normalization help, and that
 LeakyReLU helps where ReLU's gradient vanishes; one override each:
 --config.optimizer.learning_rate=0.01, --config.num_epochs=100,
---config.model.dropout=0.0, --config.model.batch_norm=False,
+--config.model.dropout=0.0, --config.model.batch_norm=False (of the dense
+layers; --config.model.conv_batch_norm=False: of the convolutions),
 --config.model.activation=relu.
 `:holdout` tests on a tenth of the training images, as the paper does, instead
 of the official splits.

@@ -46,9 +46,10 @@ def get_config() -> ConfigDict:
   config.data_loader = "in_memory"
 
   # Initial weights of a new run: the workdir of another run (its best epoch), a
-  # folder that `fer-jax convert` wrote, or published ImageNet weights,
-  # "timm:resnet50" or "torchvision:resnet50", downloaded once. A head for other
-  # classes is reinitialized. "": random initialization.
+  # released model ("ferplus-small"), a folder that `fer-jax convert` wrote, or
+  # published ImageNet weights, "timm:resnet50" or "torchvision:resnet50",
+  # downloaded once. A head for other classes is reinitialized.
+  # "": random initialization.
   config.init_from = ""
   config.freeze = ConfigDict()
   # What is not trained, comma-separated from the input on ("conv1,layer1"):

@@ -1,4 +1,4 @@
-"""ResNet-18 on FER2013, trained for accuracy rather than after a paper.
+"""ResNet-18 on FER2013, trained for accuracy; no paper's recipe.
 
 python -m fer_jax.train --config=configs/fer2013_resnet18.py
 
@@ -50,7 +50,6 @@ def get_config(size: str = "full") -> ConfigDict:
   config.batch_size = 128
   config.num_epochs = 90
   config.eval_every_epochs = 3
-  config.steps_per_call = 1
   config.best_metric = "validation_accuracy"
   if size == "half":
     config.model.stem = "small_stride2"

@@ -2,10 +2,9 @@
 
 python -m fer_jax.train --config=configs/ferplus_mobilenet_v2.py
 
-The first convolution has stride 1, so that the last feature maps are 3x3. As
-`ferplus_resnet18.py:half` it learns from `ferplus-resnet18`, too.
-Not trained to the end yet. `ferplus_resnet18.py:half` has about as many
-parameters.
+The first convolution has stride 1, so that the last feature maps are 3x3. It
+learns from `ferplus-resnet18`, as `ferplus_resnet18.py:half` does, which has
+about as many parameters. Not trained to the end yet.
 """
 
 from ml_collections import ConfigDict

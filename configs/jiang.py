@@ -32,6 +32,7 @@ def get_config(
     config.dataset.target = "majority"
   config.dataset.num_classes = 10 if dataset == "ferplus" else 7
   config.input.normalization = "unit"  # Paper: not stated
+  # Paper: faces are aligned first; FER+'s crops are used as they are.
   config.augment.rotation = 10.0  # degrees. Paper: not stated
   config.augment.crop_padding = 4  # pixels. Paper: "cropping"
 

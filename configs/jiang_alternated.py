@@ -1,9 +1,9 @@
-"""Alternated residual and inverted residual blocks, as Jiang et al. trained it.
+"""Jiang et al.'s network of alternating residual and inverted residual blocks.
 
 python -m fer_jax.train --config=configs/jiang_alternated.py
 
 The paper got 79.36 % (loss 1.0313) on FER+, 96.70 % on CK+ (`:ckplus`).
-Measured after the first epoch, once: validation accuracy 22.5 %, loss 2.156.
+docs/papers.md has what was trained so far.
 """
 
 from ml_collections import ConfigDict

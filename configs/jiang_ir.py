@@ -1,9 +1,9 @@
-"""Inverted residual, then residual blocks, as Jiang et al. trained it.
+"""Jiang et al.'s network: inverted residual, then residual blocks.
 
 python -m fer_jax.train --config=configs/jiang_ir.py
 
 The paper got 75.72 % (loss 1.1) on FER+, 95.92 % on CK+ (`:ckplus`).
-Measured after the first epoch, once: validation accuracy 27.2 %, loss 2.090.
+docs/papers.md has what was trained so far.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,9 @@
-"""Residual, then inverted residual blocks, as Jiang et al. trained it.
+"""Jiang et al.'s network: residual, then inverted residual blocks.
 
 python -m fer_jax.train --config=configs/jiang_ri.py
 
 The paper got 81.98 % (loss 0.9803) on FER+, 97.41 % on CK+ (`:ckplus`).
-Measured after the first 8 of its 100 epochs, once: validation accuracy 48.0 %,
-loss 1.483, both better after every epoch.
+docs/papers.md has what was trained so far.
 """
 
 from ml_collections import ConfigDict

@@ -19,7 +19,7 @@ from fer_jax.errors import UserError
 def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_list(
-    "workdir", None, "Runs of `fer-jax train`, comma-separated.", required=True
+    "workdir", None, "Runs or released models, comma-separated.", required=True
   )
   model_flags.define_checkpoint()
   model_flags.define_tta()

@@ -7,7 +7,8 @@ import sys
 import pytest
 from absl import flags
 
-from fer_jax.cli import app, config_overrides, main, messages
+from fer_jax.cli import app, config_overrides, main, messages, recipe_flags
+from fer_jax.recipes import get_config
 
 MODULES = {
   name: module
@@ -144,3 +145,13 @@ def test_a_negated_flag_takes_no_value(values, flag, capsys):
     app._parse_flags(["predict", flag], "")
   out, err = capsys.readouterr()
   assert not out and err.startswith("error: --nodetect=") and "--help" in err
+
+
+def test_an_overfit_check_has_a_folder_of_its_own():
+  config = get_config("resnet18")
+  place = recipe_flags.default_workdir("jiang_ri:ckplus", config)
+  assert place == "runs/jiang_ri-ckplus-fer2013"
+  config = get_config("resnet18", overfit=64)
+  assert recipe_flags.default_workdir("resnet18", config) == (
+    "runs/resnet18-fer2013-overfit64"
+  )

@@ -24,6 +24,7 @@ def get_space(stage: str = "bayesian") -> dict[str, Any]:
   space: dict[str, Any] = {
     "optimizer.learning_rate": Choice((1e-4, 5e-4, 1e-3, 3e-3, 5e-3)),
     "optimizer.weight_decay": Choice((0.0, 1e-4)),
+    "num_epochs": 15,
   }
   if stage == "grid":
     space["schedule.name"] = Choice(("fixed", "linear"))

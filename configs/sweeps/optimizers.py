@@ -15,5 +15,6 @@ def get_space() -> dict[str, Any]:
     "optimizer.name": Choice(("sgd", "adamw", "adafactor")),
     "optimizer.learning_rate": 5e-4,
     "schedule.name": "fixed",
+    "batch_size": 64,
     "num_epochs": 10,
   }

@@ -57,6 +57,16 @@ def read_flags() -> Recipe:
   fields = config_fields.parse_fields(config, config_overrides.texts(given))
   config_fields.set_fields(config, fields)
   startup.configure_process(config)
-  name = recipes.short_name(given.config).replace(":", "-")
-  workdir = given.workdir or f"runs/{name}-{config.dataset.name}"
+  name = recipes.short_name(given.config)
+  workdir = given.workdir or default_workdir(name, config)
   return Recipe(config, urls.to_path(workdir), fields)
+
+
+def default_workdir(recipe: str, config: "ConfigDict") -> str:
+  """Returns where a run goes if no workdir is given.
+
+  An overfit check has a folder of its own, so that it is not in the way of the
+  recipe's run.
+  """
+  check = f"-overfit{config.overfit}" if config.overfit else ""
+  return f"runs/{recipe.replace(':', '-')}-{config.dataset.name}{check}"

@@ -61,11 +61,7 @@ def load_model(
   """
   choose("checkpoint", checkpoint, CHECKPOINTS)
   source = default_name() if source is None else source
-  names = list_released()
-  if urls.is_url(source):
-    return TrainedModel.load(source, checkpoint, batch_size)
-  folder = Path(source).expanduser() / "checkpoints"
-  if str(source) in names and not folder.is_dir():
+  if is_released(source):
     if checkpoint != "best":
       raise UserError(
         f"checkpoint={checkpoint}: the released model {source} has only best"
@@ -74,9 +70,19 @@ def load_model(
   try:
     return TrainedModel.load(source, checkpoint, batch_size)
   except UserError as e:
-    if folder.is_dir():
+    if urls.is_url(source) or _is_workdir(source):
       raise
-    raise UserError(f"{e}, or a released model: {', '.join(names)}") from e
+    names = ", ".join(list_released())
+    raise UserError(f"{e}, or a released model: {names}") from e
+
+
+def is_released(source: str | os.PathLike[str]) -> bool:
+  """Returns whether this names a released model, and not a run's workdir."""
+  return str(source) in list_released() and not _is_workdir(source)
+
+
+def _is_workdir(source: str | os.PathLike[str]) -> bool:
+  return (Path(source).expanduser() / "checkpoints").is_dir()
 
 
 def load(
@@ -96,12 +102,23 @@ def load(
     UserError: the name is unknown, the file is missing or damaged, or the batch
       size is negative.
   """
-  checksums = _checksums(folder)
-  choose("released model", name, checksums)
-  variables, info = read(_path(folder, name), checksums[name])
+  variables, info = read_released(name, folder)
   return TrainedModel.from_variables(
     variables, info, Path(name), "best", batch_size or _BATCH_SIZE
   )
+
+
+def read_released(
+  name: str, folder: Path = WEIGHTS
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Returns what `read` does, of a released model.
+
+  Raises:
+    UserError: the name is unknown, or the file is missing or damaged.
+  """
+  checksums = _checksums(folder)
+  choose("released model", name, checksums)
+  return read(_path(folder, name), checksums[name])
 
 
 def read(path: Path, sha256: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,10 +1,10 @@
 """Initial weights of a run: `config.init_from`.
 
-They come from another run, from a folder of converted weights, or are published
-ones. Layers that depend on the classes are reinitialized if the classes differ.
-A first kernel for three channels is summed to make one for one channel, and
-divided the other way: on gray images the outputs do not change. Every other
-parameter must match.
+They come from another run, a released model, a folder of converted weights, or
+are published ones. Layers that depend on the classes are reinitialized if the
+classes differ. A first kernel for three channels is summed to make one for one
+channel, and divided the other way: on gray images the outputs do not change.
+Every other parameter must match.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.models.layer_groups import variable_shapes
 from fer_jax.object_stores import local_copies, urls
-from fer_jax.pretrained import converted_weights, download
+from fer_jax.pretrained import converted_weights, download, released
 from fer_jax.training.checkpoints import read_variables
-from fer_jax.training.train_state import TrainState
+from fer_jax.training.train_state import TrainState, Tree
 
 Shape = tuple[int, ...]
 
@@ -83,23 +83,26 @@ def read(source: str) -> SourceWeights:
   """Reads weights.
 
   Args:
-    source: a workdir or its URL, a folder of converted weights, or
-      "timm:NAME" or "torchvision:NAME".
+    source: a workdir or its URL, a released model's name, a folder of converted
+      weights, or "timm:NAME" or "torchvision:NAME".
 
   Raises:
     UserError: there are no weights, or they cannot be read or downloaded.
   """
   if download.is_published(source):
     return _converted(source, download.folder_of(source))
+  if released.is_released(source):
+    return _trained(source, *released.read_released(source))
   place = urls.to_path(source)
   with local_copies.checkpoint(place, "best") as folder:
     if (folder / "checkpoints").is_dir():
-      return _trained(source, folder)
+      return _trained(source, *read_variables(folder))
   if (place / converted_weights.SOURCE).is_file():
     return _converted(source, place)
   raise UserError(
-    f"init_from={source} must be the workdir of a training run, a folder of"
-    " converted weights, timm:NAME or torchvision:NAME"
+    f"init_from={source} must be the workdir of a training run, a released"
+    f" model ({', '.join(released.list_released())}), a folder of converted"
+    " weights, timm:NAME or torchvision:NAME"
   )
 
 
@@ -138,14 +141,15 @@ def fit(
         f"{name} converted from {4 - channels} to {channels} input channels"
       )
       arrays[path] = _with_channels(arrays[path], channels)
-  _check(weights, arrays, shapes, config.model.name)
+  _check(weights, arrays, shapes, model, config.model.name)
   notes += _differences(weights, model, config)
   line = f"initial weights: {weights.source} ({weights.model})"
   return InitialWeights(arrays, "; ".join([line, *notes]))
 
 
-def _trained(source: str, workdir: pathlib.Path) -> SourceWeights:
-  variables, info = read_variables(workdir)
+def _trained(
+  source: str, variables: Tree, info: Mapping[str, Any]
+) -> SourceWeights:
   config = configs.from_json(info["config"])
   options = {k: v for k, v in config.model.items() if v is not None}
   given = config.input
@@ -205,7 +209,8 @@ def _check(
   weights: SourceWeights,
   arrays: Mapping[str, np.ndarray],
   shapes: Mapping[str, Shape],
-  model: str,
+  model: nn.Module,
+  name: str,
 ) -> None:
   """Raises one error for all parameters that do not match."""
   misshapen = [
@@ -223,11 +228,26 @@ def _check(
     if names
   ]
   if problems:
+    options = [f"model.name={weights.model}"] if weights.model != name else []
+    options += [f"model.{o}={v}" for o, v in _changed_options(weights, model)]
+    theirs = f": {' '.join(options)}" if options else ""
     raise UserError(
       f"init_from={weights.source}: the source's {weights.model} does not match"
-      f" this run's {model}: use the model and options that the weights were"
-      f" trained with. {'. '.join(problems)}"
+      f" this run's {name}: use the model and options that the weights were"
+      f" trained with{theirs}. {'. '.join(problems)}"
     )
+
+
+def _changed_options(
+  weights: SourceWeights, model: nn.Module
+) -> list[tuple[str, Any]]:
+  """Returns the options of the source's network that the model differs in."""
+  return [
+    (option, value)
+    for option, value in weights.options.items()
+    if getattr(model, option, value) != value
+    and option not in ("dropout", "stochastic_depth")
+  ]
 
 
 def _differences(
@@ -236,9 +256,7 @@ def _differences(
   """Returns what matches but was different when the weights were trained."""
   notes = [
     f"trained with model.{option}={value}"
-    for option, value in weights.options.items()
-    if getattr(model, option) != value
-    and option not in ("dropout", "stochastic_depth")
+    for option, value in _changed_options(weights, model)
   ]
   given = config.input
   ours: tuple[tuple[float, ...], ...] = ()

@@ -127,12 +127,15 @@ def test_lewis_spaces_are_the_papers(space, num_points, tmp_path):
   config = default.get_config().lock()
   planned = plan.plan(config, str(SWEEPS / space), {}, tmp_path)
   assert planned.goal == num_points
+  fixed = {"num_epochs": 15}
   if "optimizers" in space:
-    assert planned.space.fixed == {
+    fixed = {
       "optimizer.learning_rate": 5e-4,
       "schedule.name": "fixed",
+      "batch_size": 64,
       "num_epochs": 10,
     }
+  assert planned.space.fixed == fixed
 
 
 def test_every_space_says_how_to_search_it():

@@ -14,9 +14,16 @@ import tiny_run
 import trained_run
 from flax.traverse_util import flatten_dict
 
+from fer_jax import config as configs
+from fer_jax import models, recipes
 from fer_jax.errors import UserError
 from fer_jax.models import create, resnet
-from fer_jax.pretrained import conversion, converted_weights, download
+from fer_jax.pretrained import (
+  conversion,
+  converted_weights,
+  download,
+  released,
+)
 from fer_jax.pretrained.schemes import SCHEMES
 from fer_jax.training import experiment, initial_weights, train_loop
 from fer_jax.training.checkpoints import Checkpoints
@@ -169,6 +176,39 @@ def test_a_place_without_weights_is_refused(tmp_path):
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(UserError, match="no best checkpoint"):
     initial_weights.read(str(tmp_path))
+
+
+def released_model(**options):
+  """Returns a model of which the released ones are, and its configuration."""
+  config = recipes.get_config("fer2013_resnet18:half")
+  config = configs.with_dataset_input(config, (48, 48, 1))
+  model = config.model.to_dict() | options
+  return models.create(model.pop("name"), 7, **model), config
+
+
+def test_a_released_model_is_a_source():
+  model, config = released_model()
+  weights = initial_weights.read("ferplus-small")
+  names = tuple("abcdefg")
+  fitted = initial_weights.fit(weights, model, config, names)
+  assert fitted.description == (
+    "initial weights: ferplus-small (resnet18); fc is reinitialized (7 classes,"
+    " not 8)"
+  )
+  released_weights, _ = released.read_released("ferplus-small")
+  np.testing.assert_array_equal(
+    fitted.arrays["params/conv1/kernel"],
+    released_weights["params"]["conv1"]["kernel"],
+  )
+
+
+def test_a_source_of_other_options_says_which():
+  model, config = released_model(width=1.0, stem="small")
+  weights = initial_weights.read("ferplus-small")
+  with pytest.raises(
+    UserError, match=r"with: model.stem=small_stride2 model.width=0.5\. "
+  ):
+    initial_weights.fit(weights, model, config, tuple("abcdefg"))
 
 
 def test_a_resumed_run_needs_no_source(tmp_path, source):
