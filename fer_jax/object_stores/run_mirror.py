@@ -150,7 +150,7 @@ class _Mirror:
       for attempt in range(_FINAL_TRIES):
         try:
           return self.upload()
-        except (StoreError, OSError) as e:
+        except (UserError, OSError) as e:
           if attempt + 1 == _FINAL_TRIES:
             raise StoreError(
               f"{e}. The run is kept in {self._local}: use that folder as"

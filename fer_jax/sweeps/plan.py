@@ -105,7 +105,7 @@ def plan(
     config: the configuration that all trials share.
     space_file: a space of configs/sweeps/ by name, or a file; ":CHOICE" may
       follow.
-    given: fields that the user has set, which are not searched.
+    given: fields that are set in every trial, and not searched.
     workdir: folder of the sweep.
     storage: a database URL or a journal's path; "" is a journal in the workdir.
     sampler: one of SAMPLERS.
@@ -119,6 +119,9 @@ def plan(
   choose("pruner", pruner, PRUNERS)
   fields = recipes.load_space(space_file)
   fields = renamed_fields.upgrade(fields, f"space={space_file}")
+  given = renamed_fields.upgrade(given, "fixed")
+  config = config.copy_and_resolve_references()
+  config_fields.set_fields(config, given)
   space = Space.of(fields, given)
   for field, values in fields.items():
     _check_field(config, field, values)

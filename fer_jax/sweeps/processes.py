@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +28,8 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
 
   Raises:
     UserError: a process failed; the others have ended first.
-    Interrupted: SIGINT or SIGTERM was received, and passed on to all.
+    Interrupted: SIGINT or SIGTERM was received, and passed on to all; or a
+      process ended so, as by `max_minutes`.
   """
   context = multiprocessing.get_context("spawn")
   failures = context.SimpleQueue()
@@ -47,13 +49,14 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
         for process in processes:
           process.terminate()
         passed_on = True
-  if stop_request.signal_number:
-    raise Interrupted(
-      "interrupted; saved: rerun the command to resume",
-      stop_request.signal_number,
-    )
-  if not failures.empty():
+  if not failures.empty() and not stop_request.signal_number:
     raise UserError(failures.get())
+  codes = [process.exitcode or 0 for process in processes]
+  caught = [code - 128 for code in codes if code > 128]  # of `Interrupted`
+  if signal_number := stop_request.signal_number or max(caught, default=0):
+    raise Interrupted(
+      "interrupted; saved: rerun the command to resume", signal_number
+    )
   for process in processes:
     if process.exitcode:
       raise UserError(
@@ -106,8 +109,10 @@ def _child(
   startup.configure_process(config)
   try:
     work(plan)
-  except (Interrupted, KeyboardInterrupt):
-    pass
+  except Interrupted as e:
+    sys.exit(e.exit_code)
+  except KeyboardInterrupt:
+    sys.exit(128 + signal.SIGINT)
   except UserError as e:
     failures.put(str(e))
   except Exception as e:

@@ -59,7 +59,7 @@ def run_sweep(
     pruner: "median", "hyperband" or "none".
     workers: trials at once, each in a process if more than 1.
     storage: Optuna's database URL, or a file; "" is a journal in `workdir`.
-    fixed: fields of `config` that are set on purpose, and not searched.
+    fixed: fields that are set in every trial, and not searched.
 
   Raises:
     UserError: the space or a field is wrong, or every trial failed.

@@ -41,6 +41,7 @@ _SQLITE_TIMEOUT_SECONDS = 60  # for other processes that write to the file
 # young in the first, and its validation loss says little.
 _NUM_WARMUP_TRIALS = 4
 _NUM_WARMUP_EPOCHS = 1
+_JOURNAL_START = b'{"op_code":'  # of the first line that Optuna writes
 
 
 class _JournalLock(JournalFileOpenLock):
@@ -69,7 +70,9 @@ def open_storage(name: str) -> BaseStorage:
   """
   if "://" not in name:
     lock = _JournalLock(name)
-    _cut_incomplete_line(pathlib.Path(name), lock)
+    path = pathlib.Path(name)
+    _check_journal(path)
+    _cut_incomplete_line(path, lock)
     return JournalStorage(JournalFileBackend(name, lock))
   connect_args = {}
   if name.startswith("sqlite"):
@@ -229,6 +232,23 @@ def _pruner(plan: Plan) -> optuna.pruners.BasePruner:
       max_resource=plan.max_epochs,
     )
   return optuna.pruners.NopPruner()
+
+
+def _check_journal(path: pathlib.Path) -> None:
+  """Checks that a file, if there is one, is a journal, or the start of one.
+
+  Raises:
+    UserError: it is another file, which must stay as it is.
+  """
+  if not path.is_file():
+    return
+  with open(path, "rb") as file:
+    start = file.read(len(_JOURNAL_START))
+  if not _JOURNAL_START.startswith(start):
+    raise UserError(
+      f"storage={path} is not a journal of a sweep: give another file; an"
+      " SQLite database is storage=sqlite:///FILE"
+    )
 
 
 def _cut_incomplete_line(path: pathlib.Path, lock: _JournalLock) -> None:

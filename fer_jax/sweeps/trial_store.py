@@ -222,6 +222,12 @@ class TrialStore:
       self.study.set_user_attr("config", configs.to_json(self.plan.config))
       self.study.set_user_attr("space", space)
       return
+    if "space" not in recorded or "config" not in recorded:
+      raise UserError(
+        f"storage={self.plan.storage} holds a study"
+        f" {self.study.study_name!r} that is not a sweep of fer_jax: give the"
+        " sweep a workdir of another name, or another storage"
+      )
     old = recorded["space"]
     changed = [
       f"{field}: {old.get(field)} -> {space.get(field)}"

@@ -13,7 +13,7 @@ import trained_run
 import fer_jax
 from fer_jax.errors import UserError
 from fer_jax.inference.trained_model import TrainedModel
-from fer_jax.object_stores import run_mirror, urls
+from fer_jax.object_stores import lease, run_mirror, urls
 from fer_jax.object_stores.objects import ObjectFolder, StoreError
 from fer_jax.training import initial_weights, train_loop
 from fer_jax.training.logging import metric_writer
@@ -128,16 +128,25 @@ def test_another_configuration_is_refused_by_url(workdir):
     train_loop.train_and_evaluate(config, workdir)
 
 
-def test_what_cannot_be_uploaded_is_kept(workdir, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+  ("place", "method", "error"),
+  [
+    (ObjectFolder, "upload", StoreError("cannot write: no network")),
+    (lease.Lease, "check", lease.HeldError("another process is training")),
+  ],
+)
+def test_what_cannot_be_uploaded_is_kept(
+  workdir, monkeypatch, tmp_path, place, method, error
+):
   def fail(*args):
-    raise StoreError(f"cannot write {workdir}: no network")
+    raise error
 
-  monkeypatch.setattr(ObjectFolder, "upload", fail)
+  monkeypatch.setattr(place, method, fail)
   monkeypatch.setattr(run_mirror.scratch.tempfile, "tempdir", str(tmp_path))
   with pytest.raises(UserError, match="kept in") as raised:
     resume(workdir)
   (kept,) = tmp_path.glob("*/run")
-  assert str(kept) in str(raised.value) and workdir in str(raised.value)
+  assert f"{error}. The run is kept in {kept}" in str(raised.value)
   assert (kept / "checkpoints" / "10").is_dir()
 
 

@@ -47,6 +47,12 @@ def test_a_signal_is_passed_on(plan):
   assert (plan.workdir / "left").exists()
 
 
+def test_a_time_limit_of_a_process_is_an_interruption(plan):
+  with pytest.raises(Interrupted, match="rerun the command") as stopped:
+    processes.run(tiny_sweep.stop, plan, 1)
+  assert stopped.value.exit_code == 128 + signal.SIGALRM
+
+
 def test_a_failure_is_one_line(plan):
   with pytest.raises(
     UserError, match="^ValueError: 7 trials are too many .see log"

@@ -61,6 +61,13 @@ def test_a_field_on_the_command_line_is_not_searched(tmp_path):
   planned = read(tmp_path, fields, given)
   assert planned.space == Space({}, {"ema_decay": 0})
   assert planned.space.num_points == 1 and planned.max_epochs == 2
+  assert planned.configure({}).seed == 9
+
+
+def test_fixed_fields_must_exist(tmp_path):
+  fields = '{"seed": Integer(0, 4)}'
+  with pytest.raises(UserError, match="num_epohcs .did you mean num_epochs"):
+    read(tmp_path, fields, {"num_epohcs": 3})
 
 
 @pytest.mark.parametrize(

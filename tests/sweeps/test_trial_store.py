@@ -211,6 +211,23 @@ def test_an_incomplete_line_is_cut_off(tmp_path):
     json.loads(line)
 
 
+@pytest.mark.parametrize("content", [b"SQLite format 3\0\n\xff", b"[1, 2]"])
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
+  file = tmp_path / "mine"
+  file.write_bytes(content)
+  with pytest.raises(UserError, match="is not a journal.*sqlite:///"):
+    TrialStore(tiny_sweep.plan(tmp_path, LEWIS, storage=str(file)))
+  assert file.read_bytes() == content
+
+
+def test_a_study_of_another_program_is_refused(tmp_path):
+  storage = f"sqlite:///{tmp_path}/theirs.db"
+  theirs = optuna.create_study(storage=storage, study_name="sweep")
+  theirs.add_trial(optuna.trial.create_trial(value=1.0))
+  with pytest.raises(UserError, match="'sweep' that is not a sweep of fer_jax"):
+    TrialStore(tiny_sweep.plan(tmp_path, LEWIS, storage=storage))
+
+
 @pytest.mark.parametrize(
   ("storage", "message"),
   [

@@ -57,6 +57,11 @@ def wait(plan: Plan) -> None:
   raise Interrupted("saved", stop_request.signal_number)
 
 
+def stop(plan: Plan) -> None:
+  """Ends as a training does whose `max_minutes` are over."""
+  raise Interrupted("saved", signal.SIGALRM)
+
+
 def fail(plan: Plan) -> None:
   """Raises what nobody expects."""
   raise ValueError(f"{plan.goal} trials\nare too many")
