@@ -3,9 +3,9 @@
 python -m fer_jax.train --config=configs/sutton.py:alexnet
 
 "Facial Emotion Recognition": an AlexNet-like network, ResNet-34 and ResNet-34
-with CBAM on FER2013 at 48x48, in runs that differ in batch size, learning rate
-and epochs. The paper evaluates on all 7,178 images of PublicTest and
-PrivateTest, and does not state which epoch it takes.
+with CBAM on FER2013 (48x48; AlexNet at 32x32), in runs that differ in batch
+size, learning rate and epochs. The paper evaluates on all 7,178 images of
+PublicTest and PrivateTest, and does not state which epoch it takes.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +23,8 @@ def get_config(
   config.model.name = model
 
   config.dataset.name = "fer2013"
+  if model == "alexnet":
+    config.input.image_size = 32  # resized on the device
   config.input.normalization = "mean_std"  # Paper: not stated
 
   config.optimizer.name = "sgd"  # Paper: not stated

@@ -20,6 +20,4 @@ RUNS = {"A": (256, 0.005, 50), "B": (128, 0.005, 50), "C": (128, 0.007, 20)}
 
 def get_config(run: str = "A") -> ConfigDict:
   choose("run of sutton_alexnet", run, RUNS)
-  config = sutton.get_config("alexnet", *RUNS[run])
-  config.input.image_size = 32  # resized on the device
-  return config
+  return sutton.get_config("alexnet", *RUNS[run])

@@ -125,6 +125,11 @@ def test_suttons_runs_are_the_papers(
   configs.check(config)
 
 
+@pytest.mark.parametrize("model", ["alexnet", "resnet34"])
+def test_suttons_shared_recipe_is_run_a(model):
+  assert load("sutton", model) == load(f"sutton_{model}", "A")
+
+
 @pytest.mark.parametrize(
   "model",
   [

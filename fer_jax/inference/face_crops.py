@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fer_jax.data import image_arrays, image_reader
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, require
 from fer_jax.faces import crop
 from fer_jax.faces.detection import Face
 from fer_jax.inference import web_images
@@ -86,7 +86,7 @@ def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
 
   Raises:
     UserError: a box is not four finite numbers, has no area, or lies outside
-      the image.
+      the image; or an eye is not two finite numbers.
 
   >>> faces_of([(10, 20, 30, 40)], (100, 100))[0].box
   (10.0, 20.0, 30.0, 40.0)
@@ -98,6 +98,7 @@ def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
   found = []
   for i, given in enumerate(boxes):
     if isinstance(given, Face):
+      _check_eyes(given, f"boxes[{i}]")
       found.append(given)
       given = given.box
     try:
@@ -116,6 +117,18 @@ def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
     if len(found) == i:
       found.append(Face((x, y, w, h)))
   return found
+
+
+def _check_eyes(face: Face, name: str) -> None:
+  for side, eye in (("left", face.left_eye), ("right", face.right_eye)):
+    if eye is not None:
+      try:
+        x, y = (float(number) for number in eye)
+      except (TypeError, ValueError):
+        x = y = np.nan
+      ok = bool((np.abs([x, y]) < 1e9).all())
+      must = "be x, y in pixels, finite, or None"
+      require(ok, f"{name}.{side}_eye", eye, must)
 
 
 def read_pixels(source: image_reader.Source) -> UInt8[np.ndarray, "h w 3"]:

@@ -169,10 +169,10 @@ def _watch(
   shown: list[Prediction] = []
   with contextlib.ExitStack() as stack:
     stack.enter_context(footage)
+    output = OutputFolder(annotate) if annotate else None
+    if output:
+      output.path(name)  # Checked before anything is predicted.
     video = None
-    if annotate:
-      path = stack.enter_context(OutputFolder(annotate).write(name))
-      video = stack.enter_context(VideoWriter(path, footage.rate))
     write = stack.enter_context(_writer(predictor, as_json=as_json, csv=csv))
     started = time.monotonic()
     try:
@@ -192,11 +192,13 @@ def _watch(
           counts.add(result)
           write(result)
           busy_until = frame.time + time.monotonic() - began
-        if video:
+        if output:
           pixels = frame.pixels() if pixels is None else pixels
-          video.write(
-            drawing.annotated(pixels, shown, predictor.class_names), frame.time
-          )
+          picture = drawing.annotated(pixels, shown, predictor.class_names)
+          if not video:  # Without a frame, there is no video to write.
+            path = stack.enter_context(output.write(name))
+            video = stack.enter_context(VideoWriter(path, footage.rate))
+          video.write(picture, frame.time)
     except KeyboardInterrupt:
       pass
   counts.seconds = time.monotonic() - started

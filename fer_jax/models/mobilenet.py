@@ -16,6 +16,7 @@ Parameter names, and the names of the same layers in the reference weights:
 Weights trained in TensorFlow need `padding="tensorflow"`, `norm_epsilon=1e-3`.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -164,7 +165,8 @@ class _MobileNet(nn.Module):
   def __post_init__(self) -> None:
     choose("padding", self.padding, PADDINGS)
     choose("stem", self.stem, STEM_STRIDES)
-    require(self.width > 0, "model.width", self.width, "be above 0")
+    ok = 0 < self.width < math.inf
+    require(ok, "model.width", self.width, "be above 0 and finite")
     require(
       0 <= self.dropout < 1, "model.dropout", self.dropout, "be in [0, 1)"
     )

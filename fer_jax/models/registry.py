@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from fer_jax.errors import UserError, choose
+from fer_jax.errors import UserError, choose, require
 from fer_jax.models.alexnet import AlexNet
 from fer_jax.models.bi_resnet import ARRANGEMENTS, BiResNet
 from fer_jax.models.leaky_cnn import LeakyCNN
@@ -87,7 +87,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
 
   Args:
     name: a name that `list_models` returns, or an alias.
-    num_classes: number of classes, the size of the logits.
+    num_classes: number of classes, the size of the logits; at least 1.
     **options: the model's options (see `options_of`), such as `stem`, where
       None means the model's default; also `dtype` of the compute (default
       float32) and `axis_name`, the device axis for BatchNorm statistics.
@@ -97,7 +97,8 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
     Float32[b k] logits.
 
   Raises:
-    UserError: the name or an option is unknown, or an option is out of range.
+    UserError: the name or an option is unknown, or an option or the number of
+      classes is out of range.
 
   >>> create("resnet18", num_classes=7, stem="small").stem
   'small'
@@ -110,6 +111,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
         f"unknown option {option!r} of model {name}: its options are"
         f" {', '.join(known) or 'none'}"
       )
+  require(num_classes >= 1, "num_classes", num_classes, "be at least 1")
   return MODELS[canonical_name(name)](num_classes=num_classes, **options)
 
 

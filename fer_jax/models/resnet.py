@@ -7,6 +7,7 @@ has a `cbam` (see `fer_jax.models.cbam`).
 """
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -170,7 +171,8 @@ class ResNet(nn.Module):
 
   def __post_init__(self) -> None:
     choose("stem", self.stem, STEMS)
-    require(self.width > 0, "model.width", self.width, "be above 0")
+    ok = 0 < self.width < math.inf
+    require(ok, "model.width", self.width, "be above 0 and finite")
     choose("attention", self.attention, ATTENTIONS)
     cbam.check_sizes(self.attention_reduction, self.attention_kernel_size)
     rate = self.stochastic_depth

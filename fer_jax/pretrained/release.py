@@ -86,7 +86,7 @@ def release(
   found = predictions.predict(
     [model], "validation", manual_dir=manual_dir, data_dir=data_dir
   )
-  temperature = fit_temperature(np.log(found.probabilities), found.targets)
+  temperature = fit_temperature(_log(found.probabilities), found.targets)
   classifier = rounded["params"][CLASSIFIER]
   variables["params"] = rounded["params"] | {
     CLASSIFIER: jax.tree.map(lambda x: x / temperature, classifier)
@@ -140,7 +140,8 @@ def scores_of(
 ) -> dict[str, float]:
   """Returns accuracy and calibration, before and after the temperature."""
   right = found.predicted == found.labels
-  after = np.exp(_log_softmax(np.log(found.probabilities), np.log(temperature)))
+  logits = _log(found.probabilities)
+  after = np.exp(_log_softmax(logits, np.log(temperature)))
   return {
     "images": len(right),
     "accuracy": float(right.mean()),
@@ -154,6 +155,13 @@ def _error(
   probabilities: Float32[np.ndarray, "n k"], right: np.ndarray
 ) -> float:
   return calibration.calibrate(probabilities.max(axis=1), right).error
+
+
+def _log(
+  probabilities: Float32[np.ndarray, "n k"],
+) -> Float32[np.ndarray, "n k"]:
+  """Returns finite logarithms, also of probabilities that underflowed to 0."""
+  return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
 
 def _log_softmax(

@@ -147,6 +147,13 @@ def test_what_is_no_box_is_named(images, predictor, box):
       predictor.predict(images_given, boxes=5)
 
 
+@pytest.mark.parametrize("eye", [(np.nan, 1), (np.inf, 1), (1,), 7])
+def test_eyes_are_finite(images, predictor, eye):
+  faces = [Face((5, 5, 30, 30), (10, 10), eye)]
+  with pytest.raises(UserError, match=r"boxes\[0\]\.right_eye=.* must be x, y"):
+    predictor.predict(images[0], boxes=faces)
+
+
 def test_embeddings_are_the_classifiers_inputs(images, predictor):
   features = predictor.embed(list(images[:11]), detect=False)
   params = predictor.trained.variables["params"]["fc"]

@@ -241,6 +241,17 @@ def test_a_camera_is_watched_until_ctrl_c(camera, predictor, capsys, tmp_path):
   assert times == pytest.approx([n / RATE for n in range(FRAMES)], abs=1e-4)
 
 
+def test_ctrl_c_before_the_first_frame_writes_nothing(
+  camera, predictor, monkeypatch, tmp_path
+):
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(video, "_warm_up", interrupted)
+  counts = video.predict_camera(predictor, annotate=tmp_path / "out")
+  assert counts.frames == 0 and not (tmp_path / "out").exists()
+
+
 def test_a_slow_model_passes_frames_over(
   camera, predictor, monkeypatch, capsys
 ):

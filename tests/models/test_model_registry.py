@@ -1,5 +1,6 @@
 """Tests of fer_jax.models.registry."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,6 +26,19 @@ def test_an_unknown_option_lists_the_options() -> None:
     " attention_kernel_size, attention_reduction, stem,"
     " stochastic_depth, width, zero_init_residual"
   )
+
+
+@pytest.mark.parametrize("num_classes", [0, -3])
+def test_a_model_has_classes(num_classes: int) -> None:
+  with pytest.raises(UserError, match="num_classes=.* must be at least 1"):
+    create("resnet18", num_classes)
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet"])
+@pytest.mark.parametrize("width", [0.0, math.inf, math.nan])
+def test_widths_are_finite(model: str, width: float) -> None:
+  with pytest.raises(UserError, match="model.width=.*above 0 and finite"):
+    create(model, 7, width=width)
 
 
 @pytest.mark.parametrize("option", ["block", "stage_sizes", "train"])

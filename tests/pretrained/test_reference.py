@@ -263,7 +263,7 @@ def test_keras(name: str, model: str, ending: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [".weights.h5", ".h5"])
 def test_a_keras_resnet_is_refused(ending: str, tmp_path: Path) -> None:
   path = _save(_keras("ResNet50"), tmp_path / f"resnet{ending}")
-  with pytest.raises(UserError, match="v1, with the stride .* torchvision"):
+  with pytest.raises(UserError, match="v1, whose stride .* torchvision"):
     convert_file(path, "resnet50")
 
 

@@ -11,7 +11,7 @@ import tiny_run
 import trained_run
 
 from fer_jax.errors import UserError
-from fer_jax.evaluation import calibration
+from fer_jax.evaluation import calibration, predictions
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.pretrained import release, released
 
@@ -109,6 +109,24 @@ def test_temperature_is_the_best_one():
   soft /= soft.sum(axis=1, keepdims=True)
   right = soft.argmax(axis=1) == labels
   assert calibration.calibrate(soft.max(axis=1), right).error < 0.03
+
+
+def test_a_probability_of_zero_is_released(tmp_path, monkeypatch):
+  found = predictions.Predictions(
+    split="validation",
+    class_names=("a", "b"),
+    images=np.zeros((4, 1, 1, 1), np.uint8),
+    targets=np.array([0, 1, 1, 1]),
+    rows=np.arange(4),
+    splits=["validation"] * 4,
+    probabilities=np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32),
+    leaks=np.zeros(4, bool),
+  )
+  monkeypatch.setattr(predictions, "predict", lambda *_, **__: found)
+  info = release.release(trained_run.workdir(), "tiny", tmp_path)
+  # One of four is wrong by more than any temperature makes good.
+  assert info["temperature"] == pytest.approx(20, rel=0.01)
+  assert info["validation"]["accuracy"] == 0.75
 
 
 def test_a_damaged_file_is_refused(folder, tmp_path):
