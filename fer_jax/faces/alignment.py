@@ -30,7 +30,7 @@ class AlignmentCounts:
     aligned: images whose face was written.
     no_face: images without a face.
     unreadable: images that cannot be read.
-    sheet: some images before and after, if it was asked for.
+    sheet: some images before and after, if it was requested and there are any.
   """
 
   aligned: int
@@ -98,10 +98,9 @@ def align_images(
     return _Aligned("no_face", "no face found", shown)
 
   counts = dict.fromkeys(("aligned", "no_face", "unreadable"), 0)
-  every = max(1, -(-len(targets) // (_COLUMNS * _ROWS)))
-  pairs = []
+  pairs, every, num_shown = [], 1, 0
   results = parallel.map_in_order(align_one, images)
-  for i, path in enumerate(progress(images, "aligning", unit="images")):
+  for path in progress(images, "aligning", unit="images"):
     result = next(results)
     counts[result.outcome] += 1
     if result.outcome == "no_face" and no_face == "refuse":
@@ -111,8 +110,15 @@ def align_images(
       )
     if result.message:
       say(f"{printable(path)}: {result.message}")
-    if result.shown and i % every == 0:
-      pairs.append(result.shown)
+    if result.shown:
+      if num_shown % every == 0:
+        pairs.append(result.shown)
+      num_shown += 1
+    if len(pairs) > _COLUMNS * _ROWS:  # Keeps every second, evenly.
+      del pairs[1::2]
+      every *= 2
+  if with_sheet and not pairs:
+    say("no sheet is written: there is no face to show")
   sheet = _before_after(pairs) if pairs else None
   return AlignmentCounts(**counts, sheet=sheet)
 

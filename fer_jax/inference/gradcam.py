@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from fer_jax.data import normalization
-from fer_jax.errors import choose
+from fer_jax.errors import choose, require
 from fer_jax.inference.trained_model import TrainedModel
 
 # Maps with shorter sides are too coarse to locate anything.
@@ -86,17 +86,21 @@ class GradCam:
       labels: the classes; the predicted ones if not given.
       batch_size: images per compiled call, compiled once for each size; 0 is
         that of the model.
+
+    Raises:
+      UserError: the labels are not one class per image.
     """
+    if labels is not None:
+      labels = np.asarray(labels)
+      _check_labels(labels, len(images), len(self._trained.class_names))
     size, out = batch_size or self._trained.batch_size, []
     for start in range(0, len(images), size):
       batch = images[start : start + size]
-      padding = size - len(batch)
-      chosen = None if labels is None else labels[start : start + size]
-      if padding:
-        batch = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
-        chosen = None if chosen is None else np.pad(chosen, (0, padding))
-      maps = np.asarray(self._step(self._trained.variables, batch, chosen))
-      out.append(_scaled(maps, images.shape[1:3])[: size - padding])
+      chosen = None
+      if labels is not None:
+        chosen = _padded(labels[start : start + size], size)
+      maps = self._step(self._trained.variables, _padded(batch, size), chosen)
+      out.append(_scaled(np.asarray(maps)[: len(batch)], images.shape[1:3]))
     if not out:
       return np.zeros(images.shape[:3], np.float32)
     return np.concatenate(out)
@@ -138,15 +142,14 @@ def gradcam(
     labels: the classes; the predicted ones if not given.
 
   Raises:
-    UserError: there is no such layer.
+    UserError: there is no such layer, or the labels are not one class per
+      image.
   """
   layer = layer or default_layer(trained)
   name = f"gradcam at {layer}"
   if name not in trained.programs:
     trained.programs[name] = GradCam(trained, layer)
-  # Few sizes, each of which is compiled once.
-  size = 1 << max(0, len(images) - 1).bit_length()
-  size = min(trained.batch_size, size)
+  size = _batch_size(trained, len(images))
   return trained.programs[name](images, labels, size)
 
 
@@ -156,25 +159,57 @@ def attention(
   """Returns the spatial maps of a model's CBAMs, 0 to 1 in each image.
 
   Returns:
-    Block -> maps, in order; empty where the model has no spatial attention.
+    Block -> maps, in the order of `layers`; empty where the model has no
+    spatial attention.
   """
 
-  def run(variables: Any, images: Array) -> Any:
+  def run(variables: Any, images: Array) -> dict[str, Array]:
     images = normalization.prepare(images, **trained.config.input)
     _, state = trained.model.apply(
       variables, images, train=False, mutable=["intermediates"]
     )
-    return state.get("intermediates", {})
+    return {
+      path[0]: values[0][..., 0]
+      for path, values in flatten_dict(state.get("intermediates", {})).items()
+      if path[-1] == "spatial_map"
+    }
 
   if "attention" not in trained.programs:
     trained.programs["attention"] = jax.jit(run)
-  maps = trained.programs["attention"](trained.variables, jnp.asarray(images))
-  found = flatten_dict(maps)
-  return {
-    path[0]: _scaled(np.asarray(values[0])[..., 0], images.shape[1:3])
-    for path, values in found.items()
-    if path[-1] == "spatial_map"
-  }
+  size = _batch_size(trained, len(images))
+  found: dict[str, list[np.ndarray]] = {name: [] for name in layers(trained)}
+  for start in range(0, max(1, len(images)), size):
+    batch = images[start : start + size]
+    maps = trained.programs["attention"](
+      trained.variables, _padded(batch, size)
+    )
+    for name, values in maps.items():
+      values = np.asarray(values)[: len(batch)]
+      found[name].append(_scaled(values, images.shape[1:3]))
+  return {name: np.concatenate(parts) for name, parts in found.items() if parts}
+
+
+def _batch_size(trained: TrainedModel, num_images: int) -> int:
+  """Returns one of few batch sizes, each of which is compiled once."""
+  size = 1 << max(0, num_images - 1).bit_length()
+  return min(trained.batch_size, size)
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+  """Returns a batch with zeros appended up to a size."""
+  rest = [(0, 0)] * (values.ndim - 1)
+  return np.pad(values, [(0, size - len(values)), *rest])
+
+
+def _check_labels(
+  labels: Int[np.ndarray, " n"], num_images: int, num_classes: int
+) -> None:
+  ok = labels.shape == (num_images,)
+  must = f"be ({num_images},): one class per image"
+  require(ok, "labels.shape", labels.shape, must)
+  for i, label in enumerate(labels):
+    ok = 0 <= label < num_classes
+    require(ok, f"labels[{i}]", label, f"be 0 to {num_classes - 1}")
 
 
 def _probed(layer: str, probe: Array, seen: list[Array]) -> Callable[..., Any]:

@@ -134,6 +134,18 @@ def test_the_sheet_shows_images_above_faces(tmp_path):
   assert run([tmp_path / "in"], tmp_path / "out").sheet is None
 
 
+def test_the_sheet_shows_faces_wherever_they_are(tmp_path, capsys):
+  for i in range(40):
+    save(tmp_path / f"in/{i:02}.png", 100 + i if i % 2 else 0, size=(48, 48))
+  counts = run([tmp_path / "in"], tmp_path / "out", with_sheet=True)
+  assert (counts.aligned, counts.no_face) == (20, 20)
+  assert len(np.unique(np.asarray(counts.sheet)[..., 0])) == 20 + 1
+  assert "no sheet" not in capsys.readouterr().err
+  dark = [tmp_path / "in/00.png"]
+  assert run(dark, tmp_path / "dark", with_sheet=True).sheet is None
+  assert "no sheet is written" in capsys.readouterr().err
+
+
 def test_inputs_are_never_overwritten(root, tmp_path):
   image = save(root / "train/happy/b.png", 77)
   before = image.read_bytes()

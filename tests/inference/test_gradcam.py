@@ -14,6 +14,7 @@ from fer_jax.errors import UserError
 from fer_jax.inference import explanation_sheets, gradcam
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.resnet import BasicBlock, ResNet
+from fer_jax.ops import convolution
 
 
 @pytest.fixture
@@ -80,14 +81,50 @@ def test_a_sheet_has_every_image(trained):
   assert sheet.width > 200 and sheet.height > 100
 
 
-def test_maps_of_attention_are_read_out(trained):
-  model = ResNet((1, 1), BasicBlock, num_classes=7, attention="sequential")
-  init = jax.jit(functools.partial(model.init, train=False))
-  variables = init(jax.random.key(0), np.zeros((1, 48, 48, 1), np.float32))
-  other = dataclasses.replace(trained, model=model, variables=variables)
-  maps = gradcam.attention(other, pictures(2))
-  assert list(maps) == ["layer1_0", "layer2_0"]
-  assert all(values.shape == (2, 48, 48) for values in maps.values())
+def test_maps_of_attention_are_read_out(trained, monkeypatch):
+  # Once to compile, so quickly.
+  quick = {"xla_backend_optimization_level": 0}
+  quick_jit = functools.partial(jax.jit, compiler_options=quick)
+  monkeypatch.setattr(jax, "jit", quick_jit)
+  model = ResNet(
+    (11,), BasicBlock, num_classes=7, width=1 / 16, attention="sequential"
+  )
+  init = functools.partial(model.init, train=False)
+  image = np.zeros((1, 24, 24, 1), np.float32)
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda x: np.float32(
+      rng.normal(0, 0.1, x.shape)
+      if x.ndim > 1
+      else rng.uniform(0.5, 1.5, x.shape)
+    ),
+    jax.eval_shape(init, jax.random.key(0), image),
+  )
+  other = dataclasses.replace(
+    trained, model=model, variables=variables, batch_size=2
+  )
+  with convolution.use_xla():
+    maps = gradcam.attention(other, pictures(3))
+    assert list(maps) == [f"layer1_{i}" for i in range(11)]
+    assert all(values.shape == (3, 48, 48) for values in maps.values())
+    again = gradcam.attention(other, pictures(3)[[2, 0]])
+  for name, values in maps.items():
+    np.testing.assert_allclose(values[[2, 0]], again[name], atol=1e-5)
+  assert maps["layer1_0"].max() > 0.99
+  assert other.programs["attention"]._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+  ("labels", "message"),
+  [
+    ([0, 7], r"labels\[1\]=7 must be 0 to 6"),
+    ([0, -1], r"labels\[1\]=-1 must be 0 to 6"),
+    ([0], r"labels.shape=\(1,\) must be \(2,\)"),
+  ],
+)
+def test_labels_are_one_class_per_image(trained, labels, message):
+  with pytest.raises(UserError, match=message):
+    gradcam.gradcam(trained, pictures(2), labels=np.array(labels))
 
 
 def test_explaining_again_compiles_nothing(trained, monkeypatch):
