@@ -15,6 +15,7 @@ import importlib.resources
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -42,6 +43,10 @@ TARGETS = (
 )
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
 _COMPILER_TIMEOUT = 300  # seconds
+_CPU_INFO = pathlib.Path("/proc/cpuinfo")
+# How its lines begin that name the processor and its instructions: on x86, on
+# ARM (the next two) and on RISC-V.
+_CPU_FIELDS = ("flags", "Features", "CPU ", "isa", "uarch")
 _TEMPORARY = "tmp"  # how names of temporary folders begin
 _disabled: list[bool] = []
 
@@ -89,9 +94,14 @@ def unavailable_reason() -> str:
     return "no C++ compiler was found (c++, g++, or CXX=...)"
   try:
     library = ctypes.cdll.LoadLibrary(str(_build(compiler)))
-  except (OSError, subprocess.SubprocessError) as e:
-    message = getattr(e, "stderr", None) or str(e)
-    return f"{compiler} failed: {message.strip().splitlines()[-1]}"
+  except subprocess.SubprocessError as e:
+    said = e.stderr if isinstance(e, subprocess.CalledProcessError) else ""
+    return f"{compiler} failed: {(said.strip() or str(e)).splitlines()[-1]}"
+  except OSError as e:
+    return (
+      f"the cache {cache_folder() / 'kernels'} cannot be used ({e}): set"
+      " XDG_CACHE_HOME to a folder that can be written"
+    )
   for target in TARGETS:
     handler = jax.ffi.pycapsule(getattr(library, target))
     jax.ffi.register_ffi_target(target, handler, platform="cpu")
@@ -122,21 +132,29 @@ def _compile(
   """Compiles the library and writes its checksum, both atomically.
 
   Args:
-    compiler: the command.
+    compiler: the command, which may have options ("ccache g++").
     source: the file to compile.
     library: the result.
     folder: for the compiler's temporary files.
+
+  Raises:
+    SubprocessError: the compiler cannot be run, or it failed.
+    OSError: the library cannot be written.
   """
   headers = ("-isystem", jax.ffi.include_dir())
   built = pathlib.Path(folder, library.name)
-  subprocess.run(
-    [compiler, *_FLAGS, *headers, source, "-o", built],
-    check=True,
-    capture_output=True,
-    text=True,
-    timeout=_COMPILER_TIMEOUT,
-    env={**os.environ, "TMPDIR": folder},
-  )
+  try:
+    command = [compiler] if shutil.which(compiler) else shlex.split(compiler)
+    subprocess.run(
+      [*command, *_FLAGS, *headers, source, "-o", built],
+      check=True,
+      capture_output=True,
+      text=True,
+      timeout=_COMPILER_TIMEOUT,
+      env={**os.environ, "TMPDIR": folder},
+    )
+  except (OSError, ValueError) as e:  # Not found, or unbalanced quotes.
+    raise subprocess.SubprocessError(str(e)) from e
   with atomic_write(library) as temporary:
     built.rename(temporary)
   with atomic_write(_digest_file(library)) as temporary:
@@ -187,7 +205,9 @@ def _digest(library: pathlib.Path) -> str:
 def _processor() -> str:
   """Returns a description of what `-march=native` depends on."""
   try:
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    lines = _CPU_INFO.read_text().splitlines()
   except OSError:  # not Linux
     return platform.platform() + platform.processor()
-  return next((line for line in lines if line.startswith("flags")), "")
+  # Cores may differ, and their order must not matter.
+  cores = {line for line in lines if line.startswith(_CPU_FIELDS)}
+  return "\n".join([platform.machine(), *sorted(cores)])

@@ -154,7 +154,9 @@ def max_pool(
 ) -> Float[Array, "b oh ow c"]:
   """Computes max pooling as a maximum of shifted slices.
 
-  Of equal values, the first receives the gradient.
+  Of equal values, the first receives the gradient. Unlike XLA's operation, it
+  ignores NaN after a window's first value (of padding, -inf): maps that are
+  NaN everywhere stay so, except for windows that begin in the padding.
   """
   out = None
   for shifted in windows(x, window, strides, pads, -jnp.inf):

@@ -1,5 +1,6 @@
 """Caches that are damaged, and users without a home."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -40,6 +41,55 @@ def test_what_killed_builds_leave_is_removed(tmp_path, monkeypatch):
   library = cpu_library._build("c++")
   names = {path.name for path in library.parent.iterdir()} - {".lock"}
   assert names == {library.name, library.with_suffix(".sha256").name}
+
+
+def test_arm_processors_have_libraries_of_their_own(tmp_path, monkeypatch):
+  def processor(*cores: str) -> str:
+    text = "\n".join(
+      f"processor\t: {i}\nFeatures\t: fp asimd\nCPU part\t: {part}\n"
+      for i, part in enumerate(cores)
+    )
+    (tmp_path / "cpuinfo").write_text(text)
+    return cpu_library._processor()
+
+  monkeypatch.setattr(cpu_library, "_CPU_INFO", tmp_path / "cpuinfo")
+  assert processor("0xd0c", "0xd0c") != processor("0xd40", "0xd40")
+  assert processor("0xd0c", "0xd40") == processor("0xd40", "0xd0c")
+
+
+def test_a_compiler_may_have_options(tmp_path, monkeypatch):
+  built = compile_quickly(monkeypatch, tmp_path)
+  cpu_library._build("ccache c++ -O2")
+  assert built[0][:4] == ["ccache", "c++", "-O2", "-O3"]
+  spaced = tmp_path / "my compilers" / "c++"
+  spaced.parent.mkdir()
+  spaced.touch(0o755)
+  cpu_library._build(str(spaced))
+  assert built[1][:2] == [str(spaced), "-O3"]
+
+
+def no_kernels_reason(monkeypatch, compiler: str) -> str:
+  monkeypatch.setenv("CXX", compiler)
+  monkeypatch.delenv(cpu_library.ENVIRONMENT_VARIABLE, raising=False)
+  return cpu_library.unavailable_reason.__wrapped__()
+
+
+def test_an_unusable_cache_is_not_the_compilers_fault(tmp_path, monkeypatch):
+  (tmp_path / "file").touch()
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+  reason = no_kernels_reason(monkeypatch, "c++")
+  assert reason.startswith(f"the cache {tmp_path}/file/fer_jax/kernels cannot")
+  assert "Not a directory" in reason and "XDG_CACHE_HOME" in reason
+
+
+@pytest.mark.skipif(os.name != "posix", reason="runs a shell script")
+def test_compilers_that_say_nothing_or_cannot_be_run(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  silent = tmp_path / "c++"
+  silent.write_text("#!/bin/sh\necho >&2\nexit 1\n")
+  silent.chmod(0o755)
+  assert "exit status 1" in no_kernels_reason(monkeypatch, str(silent))
+  assert "No closing quotation" in no_kernels_reason(monkeypatch, "c++ '")
 
 
 def compile_quickly(monkeypatch, cache) -> list[list[str]]:
