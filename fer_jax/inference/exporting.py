@@ -6,7 +6,10 @@ preprocessing are inside. The program for CPU has this package's convolutions,
 the one for accelerators XLA's own.
 """
 
+import contextlib
+import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +106,15 @@ def program(
   """Returns the model as one function of any number of images.
 
   Args:
-    trained: the model.
+    trained: the model; the program for CPU computes in float32, also if the
+      model was trained in bfloat16.
     platforms: as jax.export names them.
   """
+  operations = convolution.use_xla()
+  if platforms == ("cpu",):
+    operations = _cpu_operations()
+    model = trained.model.clone(dtype=jnp.float32)
+    trained = dataclasses.replace(trained, model=model)
   # Constants of the program, as it is traced without arguments for them.
   variables = jax.tree.map(np.asarray, trained.variables)
 
@@ -114,11 +123,17 @@ def program(
 
   (batch,) = jax.export.symbolic_shape("b")
   images = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
-  native = convolution.use_xla()
-  with cpu_library.disabled() if platforms == ("cpu",) else native:
+  with operations:
     return jax.export.export(jax.jit(probabilities), platforms=platforms)(
       images
     )
+
+
+@contextlib.contextmanager
+def _cpu_operations() -> Iterator[None]:
+  """Traces for CPU on any machine, without the compiled C++ kernels."""
+  with convolution.tracing_for("cpu"), cpu_library.disabled():
+    yield
 
 
 def describe(trained: TrainedModel) -> dict[str, Any]:

@@ -8,6 +8,7 @@ contains the first digits of its SHA-256, and which needs torch to be read.
 import hashlib
 import http.client
 import importlib.util
+import os
 import pathlib
 import shutil
 import tempfile
@@ -59,7 +60,8 @@ def folder_of(source: str) -> pathlib.Path:
     source: "timm:MODEL" or "torchvision:MODEL", with our name of the model.
 
   Raises:
-    UserError: the name is unknown, or the file cannot be downloaded or read.
+    UserError: the name is unknown, the cache cannot be written, or the file
+      cannot be downloaded or read.
   """
   library, _, model = source.partition(":")
   if library == "timm":
@@ -70,15 +72,22 @@ def folder_of(source: str) -> pathlib.Path:
     name = TORCHVISION_FILES[model]
     url, pointer = TORCHVISION.format(name), ""
   folder = cache() / f"{library}-{name.removesuffix('.pth')}"
-  if folder.is_dir():
+  if os.path.isdir(folder):
     return folder
   if library == "torchvision" and not importlib.util.find_spec("torch"):
     raise UserError(
       f"reading {source} needs torch: pip install 'torch>=2.6', or use"
       f" timm:{model}, which does not need it"
     )
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+  try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.TemporaryDirectory(dir=folder.parent)
+  except OSError as e:
+    raise UserError(
+      f"cannot write the cache {folder.parent} ({e.strerror}): set"
+      " XDG_CACHE_HOME to a folder that can be written, or free space"
+    ) from e
+  with temporary as scratch:
     try:
       sha256 = _stated_sha256(pointer) if pointer else _sha256_in_name(name)
       path = _download(url, pathlib.Path(scratch) / url.rpartition("/")[2])
@@ -116,7 +125,7 @@ def _download(url: str, path: pathlib.Path) -> pathlib.Path:
 def _stated_sha256(pointer: str) -> str:
   """Returns the SHA-256 in a Git LFS pointer file."""
   with urllib.request.urlopen(pointer, timeout=_TIMEOUT) as response:
-    text = response.read(1024).decode()
+    text = response.read(1024).decode(errors="replace")
   for line in text.splitlines():
     if line.startswith("oid sha256:"):
       return line.removeprefix("oid sha256:").strip()

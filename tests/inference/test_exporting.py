@@ -1,8 +1,11 @@
 """Exported programs answer as the model does, for any number of images."""
 
+import dataclasses
 import json
 
+import jax
 import jax.export
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
@@ -43,6 +46,19 @@ def test_the_other_platforms_have_their_program(trained):
   program = exporting.program(trained, ("cuda", "rocm", "tpu"))
   assert program.platforms == ("cuda", "rocm", "tpu")
   assert "convolution" in program.mlir_module()
+
+
+def test_the_cpu_program_is_the_same_from_every_machine(trained, monkeypatch):
+  def operations(trained):
+    text = exporting.program(trained, ("cpu",)).mlir_module()
+    names = ("stablehlo.convolution", "stablehlo.dot_general", "bf16")
+    return [text.count(name) for name in names]
+
+  expected = operations(trained)
+  half = trained.model.clone(dtype=jnp.bfloat16)
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert operations(dataclasses.replace(trained, model=half)) == expected
+  assert expected[1] > 1 and expected[2] == 0
 
 
 def test_a_place_that_cannot_be_written_is_named(trained, tmp_path):

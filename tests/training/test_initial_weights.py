@@ -309,6 +309,23 @@ def test_without_a_network_the_way_out_is_said(hub):
   assert not list(hub.cache.iterdir())
 
 
+def test_a_cache_that_cannot_be_written_is_named(hub):
+  hub.publish()
+  hub.cache.parent.parent.write_text("a file")
+  with pytest.raises(UserError) as refusal:
+    initial_weights.read("timm:mobilenet_v2")
+  message = str(refusal.value)
+  assert f"cannot write the cache {hub.cache} (Not a directory)" in message
+  assert "XDG_CACHE_HOME" in message
+
+
+def test_a_proxys_page_is_no_pointer(hub):
+  hub.publish()
+  hub.pointer.write_bytes("<html>Zugriff verweigert für Sie".encode("latin-1"))
+  with pytest.raises(UserError, match="states no SHA-256"):
+    initial_weights.read("timm:mobilenet_v2")
+
+
 def test_torchvisions_files_need_torch(hub, monkeypatch):
   monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
   with pytest.raises(UserError, match="pip install 'torch>=2.6', or use timm"):
