@@ -14,7 +14,9 @@ def define_flags() -> None:
   """Defines the command's flags."""
   model_flags.define_workdir()
   flags.DEFINE_string("format", "stablehlo", "stablehlo | onnx.")
-  flags.DEFINE_string("output", "", "Folder; WORKDIR/export, or ./MODEL/export, if unset.")
+  flags.DEFINE_string(
+    "output", "", "Folder; WORKDIR/export, or ./MODEL/export, if unset."
+  )
 
 
 def main(argv: Sequence[str]) -> None:
