@@ -8,12 +8,11 @@ ResNet-18 and ResNet-50; XLA's flags, steps per call and the persistent cache,
 one at a time; every model in float32 and bfloat16 at batch 64 and 256; PyTorch
 beside it, where that is installed; several seeds in one program; then a recipe
 for the minutes that are left. Each is a process with a limit of its own; rows
-are written to accelerator.csv as they come, and what is there for the same
-device and version of JAX is not measured again. --tiny rehearses it on a CPU.
+are written to accelerator.csv as they come, and what was measured on the same
+device with the same version of JAX is not measured again; what failed is.
+--tiny rehearses it on a CPU, into a folder `tiny` of its own.
 """
 
-import csv
-import dataclasses
 import json
 import os
 import subprocess
@@ -28,10 +27,10 @@ import accelerator_peers
 import accelerator_train
 import reporting
 from absl import flags
-from matplotlib.figure import Figure
-from reporting import Column, Row
+from accelerator_table import Results, Task, device_kind
+from reporting import Row
 
-from fer_jax import errors, models
+from fer_jax import models
 from fer_jax.cli import app
 
 HERE = Path(__file__).resolve().parent
@@ -39,49 +38,6 @@ GRAPHS = "--xla_gpu_enable_command_buffer=+CONVOLUTION"
 NO_TRITON = "--xla_gpu_enable_triton_gemm=false"
 # XLA's autotuning without checks of the results: a faster start, if it counts.
 UNCHECKED = "--xla_gpu_autotune_level=2"
-FIELDS = (
-  "task",
-  "model",
-  "dtype",
-  "batch_size",
-  "steps_per_call",
-  "seeds",
-  "xla_flags",
-  "import_s",
-  "first_step_s",
-  "step_ms",
-  "step_ms_low",
-  "step_ms_high",
-  "images_per_second",
-  "peak_memory_mb",
-  "epoch_s",
-  "validation_accuracy",
-  "note",
-  "device",
-  "jax",
-  "jaxlib",
-  "flax",
-  "date",
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-  """One measurement.
-
-  Attributes:
-    name: identifies it in the table.
-    case: what is measured; its fields are columns of the row.
-    limit: seconds it may take; it is not begun with fewer left.
-    xla_flags: set for its process only.
-    kind: "step", "train" or "peers".
-  """
-
-  name: str
-  case: dict[str, Any]
-  limit: float
-  xla_flags: str = ""
-  kind: str = "step"
 
 
 def define_flags() -> None:
@@ -97,7 +53,8 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   deadline = time.monotonic() + 60 * given.minutes
-  table = Results(Path(given.output))
+  output = Path(given.output, "tiny" if given.tiny else "")
+  table = Results(output, device_kind())
   with tempfile.TemporaryDirectory(prefix="accelerator_") as scratch:
     for task in tasks(given.tiny, given.manual_dir, scratch):
       left = deadline - time.monotonic()
@@ -107,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
         reporting.skip(task.name, "no time left")
       else:
         reporting.progress(f"{task.name} ({left:.0f} s left) ...")
-        row = run(task, min(task.limit, left), Path(given.output))
+        row = run(task, min(task.limit, left), output)
         reporting.progress("")
         table.add(task, row)
   table.finish()
@@ -199,94 +156,6 @@ def run(task: Task, limit: float, output: Path) -> Row:
   if task.kind == "peers":
     return {"note": f"see {task.name}/peers.csv"}
   return dict(json.loads(done.stdout.strip().splitlines()[-1]))
-
-
-class Results:
-  """The rows of accelerator.csv, those of earlier calls included."""
-
-  def __init__(self, folder: Path):
-    try:
-      folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-      raise errors.UserError(
-        f"cannot write output={folder}: {e.strerror}; give another folder"
-      ) from e
-    self._path = folder / "accelerator.csv"
-    self._machine = reporting.machine()
-    self.rows: list[Row] = []
-    if self._path.is_file():
-      with open(self._path, newline="") as f:
-        self.rows = list(csv.DictReader(f))
-
-  def has(self, task: Task) -> bool:
-    """Returns whether a row of the task is there, for this version of JAX."""
-    return any(
-      row["task"] == task.name
-      and row["jax"] == self._machine["jax"]
-      and not row["note"].startswith("not done")
-      for row in self.rows
-    )
-
-  def add(self, task: Task, row: Row) -> None:
-    """Shows a row and writes all of them."""
-    whole = {**task.case, "xla_flags": task.xla_flags, **self._machine, **row}
-    whole["task"] = task.name
-    self.rows.append({field: whole.get(field, "") for field in FIELDS})
-    print(reporting.line(COLUMNS, self.rows[-1]), flush=True)
-    with open(self._path, "w", newline="") as f:
-      writer = csv.DictWriter(f, FIELDS)
-      writer.writeheader()
-      writer.writerows(self.rows)
-
-  def finish(self) -> None:
-    """Shows the whole table and draws the picture."""
-    print("\n" + reporting.header(COLUMNS))
-    for row in self.rows:
-      print(reporting.line(COLUMNS, row))
-    target = self._path.with_suffix(".png")
-    picture(self.rows).savefig(target, dpi=150)
-    print(f"wrote {self._path} and {target.name}")
-
-
-def _text(field: str, width: int, title: str = "") -> Column:
-  def text(row: Row) -> str:
-    return str(row[field] or "-")
-
-  return Column(title or field, width, text, left=field == "task")
-
-
-COLUMNS = (
-  _text("task", 34),
-  _text("batch_size", 6, "batch"),
-  _text("dtype", 8),
-  _text("first_step_s", 12, "1st step, s"),
-  _text("step_ms", 9, "step, ms"),
-  _text("images_per_second", 10, "images/s"),
-  _text("epoch_s", 9, "epoch, s"),
-  _text("note", 20),
-)
-
-
-def picture(rows: Sequence[Row]) -> Figure:
-  """Draws images per second of every step, with the spread of its turns."""
-  steps = [row for row in rows if row["step_ms"]]
-  figure = Figure(figsize=(9, 1 + 0.28 * max(len(steps), 3)))
-  axes = figure.add_subplot()
-  for i, row in enumerate(steps):
-    rate = float(row["images_per_second"])
-    scale = rate * float(row["step_ms"])
-    low = scale / float(row["step_ms_high"])
-    high = scale / float(row["step_ms_low"])
-    color = "#4c72b0" if row["dtype"] == "bfloat16" else "#dd8452"
-    axes.barh(i, rate, color=color, xerr=[[rate - low], [high - rate]])
-  labels = [f"{row['task']} (batch {row['batch_size']})" for row in steps]
-  axes.set_yticks(range(len(steps)), labels, fontsize=8)
-  axes.invert_yaxis()
-  axes.set_xlabel("training, images per second (blue bfloat16, orange float32)")
-  device = steps[0]["device"] if steps else "no device"
-  axes.set_title(f"Training steps on {device}")
-  figure.tight_layout()
-  return figure
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def loader_alone(config: ConfigDict, num_steps: int) -> list[Row]:
   batches = TrainBatches(create_experiment(config))
   every = num_steps // MEMORY_SAMPLES
   rows: list[Row] = []
-  for _ in range(MEMORY_SAMPLES + 1):
+  for _ in range(MEMORY_SAMPLES):
     started = time.perf_counter()
     for _ in range(every):
       jax.block_until_ready(batches.take(1))

@@ -6,10 +6,12 @@ for one file, `write_output`.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
@@ -25,8 +27,8 @@ class OutputFolder:
   """A folder for files made from the user's; overwrites only its own.
 
   What it writes is noted in a hidden file of that folder (`MANIFEST`), by
-  name, size and time, so that a second run may replace the files of the first
-  and nothing else.
+  name, size, time and digest, so that a second run may replace the files of the
+  first and nothing else, also in a copy of the folder.
 
   Args:
     folder: need not exist.
@@ -60,10 +62,12 @@ class OutputFolder:
         f"{path} is an input and would be overwritten: give another output"
       )
     if os.path.lexists(path) and not self._manifest.made(path):
-      raise UserError(
-        f"{path} exists and was not made by fer_jax (or was changed since):"
-        " remove it, or give another output"
-      )
+      self._manifest.read()  # Another process may have made it since.
+      if not self._manifest.made(path):
+        raise UserError(
+          f"{path} exists and was not made by fer_jax (or was changed since):"
+          " remove it, or give another output"
+        )
     return path
 
   @contextlib.contextmanager
@@ -85,7 +89,7 @@ class OutputFolder:
         path,
         parents=True,
         flush=flush,
-        before_rename=lambda made: self._manifest.add(path, made.stat()),
+        before_rename=lambda made: self._manifest.add(path, made),
       ) as temporary:
         yield temporary
     except OSError as e:
@@ -179,6 +183,15 @@ def restore_times(folder: Path) -> None:
     manifest.restore_time(path)
 
 
+class _Entry(NamedTuple):
+  """A file as the package made it; older manifests have no digests."""
+
+  kind: str
+  size: int
+  mtime_ns: int
+  sha256: str
+
+
 class _Manifest:
   """The list of what the package made in a folder; see `MANIFEST`."""
 
@@ -186,12 +199,21 @@ class _Manifest:
     self._folder = folder
     self._kind = kind
     self._path = folder / MANIFEST
-    self._entries: dict[str, list[tuple[str, int, int]]] = {}
+    self.read()
+
+  def read(self) -> None:
+    """Reads the list; what is damaged in it is left out."""
+    self._entries: dict[str, list[_Entry]] = {}
     with contextlib.suppress(OSError):
       for line in self._path.read_bytes().splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
           entry = json.loads(line)
-          of = entry["kind"], int(entry["size"]), int(entry["mtime_ns"])
+          of = _Entry(
+            entry["kind"],
+            int(entry["size"]),
+            int(entry["mtime_ns"]),
+            str(entry.get("sha256")),
+          )
           self._entries.setdefault(entry["file"], []).append(of)
 
   def paths(self, kind: str) -> list[Path]:
@@ -199,7 +221,7 @@ class _Manifest:
     return [
       self._folder / name
       for name, entries in self._entries.items()
-      if not kind or kind in {of for of, _, _ in entries}
+      if not kind or kind in {of.kind for of in entries}
     ]
 
   def made(self, path: Path) -> bool:
@@ -207,33 +229,37 @@ class _Manifest:
     name = path.relative_to(self._folder).as_posix()
     try:
       stat = path.stat()
+      alike = [
+        of for of in self._entries.get(name, ()) if of.size == stat.st_size
+      ]
+      if any(
+        abs(of.mtime_ns - stat.st_mtime_ns) <= _TIME_TOLERANCE_NS
+        for of in alike
+      ):
+        return True
+      return bool(alike) and _sha256(path) in {of.sha256 for of in alike}
     except OSError:
       return False
-    return any(
-      size == stat.st_size
-      and abs(mtime_ns - stat.st_mtime_ns) <= _TIME_TOLERANCE_NS
-      for _, size, mtime_ns in self._entries.get(name, ())
-    )
 
   def restore_time(self, path: Path) -> None:
     """Sets a file's time to that of the last entry, if its size is the same."""
     name = path.relative_to(self._folder).as_posix()
-    _, size, mtime_ns = self._entries[name][-1]
+    last = self._entries[name][-1]
     with contextlib.suppress(OSError):
-      if path.stat().st_size == size:
-        os.utime(path, ns=(mtime_ns, mtime_ns))
+      if path.stat().st_size == last.size:
+        os.utime(path, ns=(last.mtime_ns, last.mtime_ns))
 
-  def add(self, path: Path, stat: os.stat_result) -> None:
-    """Notes a file before it gets its name."""
-    name = path.relative_to(self._folder).as_posix()
-    entry = {
-      "file": name,
-      "kind": self._kind,
-      "size": stat.st_size,
-      "mtime_ns": stat.st_mtime_ns,
-    }
+  def add(self, path: Path, made: Path) -> None:
+    """Notes a complete file, `made`, before it is renamed to `path`."""
+    name, stat = path.relative_to(self._folder).as_posix(), made.stat()
+    of = _Entry(self._kind, stat.st_size, stat.st_mtime_ns, _sha256(made))
+    entry = {"file": name, **of._asdict()}
     # Escaped, so that names that are no UTF-8 come through as well.
     with open(self._path, "ab") as file:
       file.write(json.dumps(entry).encode("ascii") + b"\n")
-    of = self._kind, stat.st_size, stat.st_mtime_ns
     self._entries.setdefault(name, []).append(of)
+
+
+def _sha256(path: Path) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()

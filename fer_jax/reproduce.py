@@ -16,7 +16,6 @@ page.
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -43,7 +42,7 @@ def seconds(text: str) -> float:
     text: a number and a unit: s, m or h.
 
   Raises:
-    UserError: it is none.
+    UserError: the text is not a time.
 
   >>> seconds("1.5h")
   5400.0
@@ -60,13 +59,18 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   budget = seconds(given.budget)
   model_flags.start()
+  from fer_jax.object_stores import urls
   from fer_jax.studies import paper_page, paper_results, reproduction
   from fer_jax.studies.papers import PAPERS
 
-  workdir = Path(given.workdir).expanduser()
+  workdir = urls.to_path(given.workdir)
+  page = urls.to_path(given.page) if given.page else workdir / "papers.md"
+  urls.require_local(workdir, "workdir")
+  urls.require_local(page, "page")
+  paper_page.check_output(page)
   changed = config_overrides.texts(given)
   papers = given.paper or [name for name in PAPERS if name != "recipes"]
-  files = [Path(name).expanduser() for name in given.results]
+  files = [urls.to_path(name) for name in given.results]
   others = paper_results.read(files)
   failures: list[str] = []
   reproduction.reproduce(
@@ -74,7 +78,6 @@ def main(argv: Sequence[str]) -> None:
   )
   files.append(workdir / reproduction.RESULTS)
   results = paper_results.read(files, missing_ok=True)
-  page = Path(given.page).expanduser() if given.page else workdir / "papers.md"
   paper_page.write(results, page)
   print(f"wrote {page}", file=sys.stderr)
   if failures:

@@ -3,6 +3,8 @@
 import unicodedata
 from collections.abc import Sequence
 
+from fer_jax.text_output import printable
+
 Row = Sequence[str]
 
 
@@ -28,14 +30,18 @@ def format_markdown(header: Row, rows: Sequence[Row]) -> list[str]:
 
   Args:
     header: names of the columns.
-    rows: cells, as many per row as in the header.
+    rows: cells, as many per row as in the header; `|` is escaped.
 
   >>> print(*format_markdown(["class", "images"], [["sad", "12"]]), sep="\n")
   | class | images |
   | ----- | -----: |
   | sad   |     12 |
   """
-  first, *others = _aligned([header, *rows], num_left=1)
+  table = [
+    [printable(cell).replace("|", "\\|") for cell in row]
+    for row in (header, *rows)
+  ]
+  first, *others = _aligned(table, num_left=1)
   left, *right = (display_width(cell) for cell in first)
   rule = ["-" * left, *("-" * (width - 1) + ":" for width in right)]
   return [f"| {' | '.join(cells)} |" for cells in (first, rule, *others)]

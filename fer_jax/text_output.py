@@ -7,11 +7,14 @@ bytes that are no UTF-8, formulas that a spreadsheet would run.
 import contextlib
 import csv
 import io
+import re
 from collections.abc import Iterable
 from typing import Any, TextIO
 
 # A spreadsheet takes cells that begin with one of these for formulas.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# Signed numbers and their intervals, which run nothing: "+1.50 [-0.20, 3.20]".
+_NUMBERS = re.compile(r"[-+]?[-+0-9.,±%\[\] ]*")
 
 
 def printable(text: object) -> str:
@@ -42,7 +45,7 @@ def csv_line(cells: Iterable[object]) -> str:
 
   A text cell that a spreadsheet would take for a formula gets an apostrophe
   before it (https://owasp.org/www-community/attacks/CSV_Injection); numbers
-  are left alone.
+  and text of numbers are left alone.
 
   Args:
     cells: None is an empty cell.
@@ -61,7 +64,8 @@ def _csv_cell(cell: object) -> object:
     return cell
   text = str(cell)
   # Judged before escaping, which would hide a leading tab.
-  return ("'" if text.startswith(_FORMULA) else "") + printable(text)
+  formula = text.startswith(_FORMULA) and not _NUMBERS.fullmatch(text)
+  return ("'" if formula else "") + printable(text)
 
 
 # ValueError: it is closed; RuntimeError: a signal handler writes to a stream

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import accelerator_table
 import depth_timing
 import depth_worker
 import host_overhead
@@ -171,10 +172,31 @@ def test_input_pipeline(tiny, make_table, tmp_path, monkeypatch):
   )
 
 
+def test_what_was_measured_on_this_device_is_not_measured_again(tmp_path):
+  case = {"model": "resnet18", "dtype": "bfloat16", "batch_size": 256}
+  task = accelerator_table.Task("step", case, 10)
+  other = accelerator_table.Task("step", case | {"model": "leaky_cnn"}, 10)
+  row = {
+    "step_ms": 2.0,
+    "step_ms_low": 1.9,
+    "step_ms_high": 2.1,
+    "images_per_second": 128000.0,
+  }
+  table = accelerator_table.Results(tmp_path, "A")
+  table.add(task, {"note": "RESOURCE_EXHAUSTED"})
+  assert not accelerator_table.Results(tmp_path, "A").has(task)
+  table.add(task, row)
+  table.finish()
+  table = accelerator_table.Results(tmp_path, "A")
+  assert len(table.rows) == 1 and table.has(task) and not table.has(other)
+  assert not accelerator_table.Results(tmp_path, "B").has(task)
+
+
 def test_streaming(tiny, make_table, tmp_path, monkeypatch):
   monkeypatch.setattr(datasets, "DATASETS", dict(datasets.DATASETS))
   config = streaming.noise_config(tiny, 32, 1024, str(tmp_path))
   rows = streaming.loader_alone(config, 20)
+  assert rows[-1]["what"] == "loader alone, step 20"
   rows += streaming.training(config, 1, 1)
   assert [row["what"] for row in rows[-2:]] == [
     "training, streaming",

@@ -1,6 +1,7 @@
 """Atomic writes, and output folders that overwrite nothing of the user's."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -108,6 +109,26 @@ def test_a_second_run_replaces_its_own_files(tmp_path):
   with pytest.raises(UserError, match="changed since"):
     put(OutputFolder(tmp_path / "out"), "sub/a.png")
   assert not output_folder.made_files(tmp_path / "out")
+
+
+def test_copies_are_known_by_their_content(tmp_path):
+  put(OutputFolder(tmp_path / "out"), "a.png", "one")
+  shutil.copytree(tmp_path / "out", tmp_path / "copy")
+  for name in ("out", "copy"):  # Without their times.
+    os.utime(tmp_path / name / "a.png", (1, 1))
+    put(OutputFolder(tmp_path / name), "a.png", "two")
+  os.utime(tmp_path / "copy" / "a.png", (1, 1))
+  (tmp_path / "copy" / "a.png").write_text("own")
+  os.utime(tmp_path / "copy" / "a.png", (1, 1))
+  with pytest.raises(UserError, match="changed since"):
+    put(OutputFolder(tmp_path / "copy"), "a.png")
+
+
+def test_two_processes_may_replace_each_others_files(tmp_path):
+  first, second = OutputFolder(tmp_path), OutputFolder(tmp_path)
+  put(first, "a.png", "one")
+  put(second, "a.png", "second")
+  assert (tmp_path / "a.png").read_text() == "second"
 
 
 def test_a_damaged_manifest_is_no_traceback(tmp_path):

@@ -1,23 +1,26 @@
 """The HTML page of a report folder, self-contained."""
 
 import base64
-import contextlib
 import json
+import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import flax
 import jax
 import jinja2
+from matplotlib.figure import Figure
 
 from fer_jax import __version__
 from fer_jax.config import flatten, to_json
 from fer_jax.errors import UserError
+from fer_jax.evaluation import plots
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
 from fer_jax.object_stores.objects import read_file
+from fer_jax.output_folder import OutputFolder, made_files
 
 NAME = "index.html"
 _TEMPLATE = "page.html.jinja"
@@ -95,21 +98,50 @@ def render(template: str, **values: Any) -> str:
   )
 
 
-@contextlib.contextmanager
-def reporting(folder: Path) -> Iterator[None]:
-  """Creates the folder of a report, which is written in the context.
+def report_folder(folder: Path, kind: str) -> OutputFolder:
+  """Returns the folder of a report after checking that it may be written.
+
+  Args:
+    folder: need not exist.
+    kind: of the report: "report" of an evaluation, "study" or "sweep".
 
   Raises:
-    UserError: the folder cannot be created or written.
+    UserError: it cannot be written, or holds other files than such a report.
   """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    yield
-  except OSError as e:
+  above = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+  if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
     raise UserError(
-      f"cannot write {folder}: {e.strerror or e}; free disk space or choose"
-      " another workdir"
-    ) from e
+      f"cannot write {folder}: {above} is not a folder that may be written;"
+      " give another folder"
+    )
+  if folder.is_dir() and not made_files(folder, kind):
+    if any(not path.name.startswith(".") for path in folder.iterdir()):
+      raise UserError(
+        f"{folder} holds other files than a report, which would be mixed with"
+        " it: give a new or empty folder, or move them"
+      )
+  return OutputFolder(folder, kind=kind)
+
+
+def write_pictures(
+  drawings: Mapping[str, Callable[[bool], Figure]], output: OutputFolder
+) -> list[str]:
+  """Writes plots for light and for dark screens, NAME.png and NAME_dark.png.
+
+  Args:
+    drawings: by name, a function of whether the screen is dark.
+    output: where they are written.
+
+  Returns:
+    The names of the files.
+  """
+  names = []
+  for name, draw in drawings.items():
+    for end, dark in THEMES.items():
+      names.append(f"{name}{end}.png")
+      with output.write(names[-1]) as temporary:
+        temporary.write_bytes(plots.to_png(draw(dark)))
+  return names
 
 
 def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +159,11 @@ def _split(folder: Path, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
     "pictures": [p for p in pictures if p["light"] and p["dark"]],
     "mistakes": picture(folder / f"{name}_mistakes.png"),
   }
+
+
+def pictures(folder: Path, names: Iterable[str]) -> dict[str, str]:
+  """Returns PNG files of a folder as data URLs, by name without suffix."""
+  return {Path(name).stem: picture(folder / name) for name in names}
 
 
 def picture(path: Path) -> str:

@@ -6,8 +6,7 @@ pyplot's global state.
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -271,26 +270,6 @@ def per_class_bars(
   theme.legend(axes)
   theme.title(figure, title)
   return figure
-
-
-def write_both(
-  drawings: Mapping[str, Callable[[bool], Figure]], folder: Path
-) -> list[Path]:
-  """Writes plots for light and for dark screens, NAME.png and NAME_dark.png.
-
-  Args:
-    drawings: by name, a function of whether the screen is dark.
-    folder: folder of the files.
-
-  Returns:
-    The files.
-  """
-  paths = []
-  for name, draw in drawings.items():
-    for dark in (False, True):
-      paths.append(folder / f"{name}{'_dark' if dark else ''}.png")
-      paths[-1].write_bytes(to_png(draw(dark)))
-  return paths
 
 
 def to_png(figure: Figure) -> bytes:

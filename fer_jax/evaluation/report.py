@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ from PIL import Image
 
 from fer_jax import fonts
 from fer_jax.data.inspect import image_sheets
-from fer_jax.errors import UserError
 from fer_jax.evaluation import html_page, plots
 from fer_jax.evaluation.predictions import Predictions
 from fer_jax.evaluation.scores import Scores, reorder, score
 from fer_jax.inference.trained_model import TrainedModel
-from fer_jax.output_folder import OutputFolder, made_files
+from fer_jax.output_folder import OutputFolder
 
 NUM_MISTAKES = 40  # on the contact sheet
 
@@ -92,19 +90,7 @@ def check_output(folder: Path, split: str) -> OutputFolder:
     UserError: it cannot be written, holds other files than a report, or a file
       of the report was not made by the package or was changed since.
   """
-  above = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
-  if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-    raise UserError(
-      f"cannot write output={folder}: {above} is not a folder that may be"
-      " written; give another folder"
-    )
-  if folder.is_dir() and folder / _METRICS not in made_files(folder, _KIND):
-    if any(not path.name.startswith(".") for path in folder.iterdir()):
-      raise UserError(
-        f"output={folder} holds other files than a report, which would be mixed"
-        " with it: give a new or empty folder"
-      )
-  output = OutputFolder(folder, kind=_KIND)
+  output = html_page.report_folder(folder, _KIND)
   for name in (_METRICS, html_page.NAME, *html_page.file_names(split)):
     output.path(name)
   return output
@@ -167,11 +153,9 @@ def _write(
     pictures["confusion_alphabetical"] = lambda dark: plots.confusion_matrix(
       reordered, alphabetical, True, split, dark=dark
     )
-  for name, draw in pictures.items():
-    for end, dark in html_page.THEMES.items():
-      files.append(f"{split}_{name}{end}.png")
-      with output.write(files[-1]) as temporary:
-        temporary.write_bytes(plots.to_png(draw(dark)))
+  files += html_page.write_pictures(
+    {f"{split}_{name}": draw for name, draw in pictures.items()}, output
+  )
   files += [f"{split}_mistakes.png", html_page.NAME]
   with output.write(files[-2]) as temporary:
     mistakes_sheet(predictions).save(temporary, "PNG")

@@ -52,6 +52,8 @@ class Figure:
 class Versus:
   """A recipe compared with the baseline, on the examples that both predict.
 
+  Those are the same images, byte for byte, at the same places of a split.
+
   Attributes:
     baseline: the baseline's name.
     difference: of mean accuracy over seeds.

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
 from fer_jax.studies import paper_plots, paper_scores
-from fer_jax.studies.paper_results import Result
+from fer_jax.studies.paper_results import Result, cannot_write
 from fer_jax.studies.paper_scores import METRICS, PER_CLASS, Scores
 from fer_jax.studies.papers import PAPERS, Paper, Table
 from fer_jax.tables import format_markdown
 
-_OPENING = """# The five papers
+_TITLE = "# The five papers"
+_OPENING = f"""{_TITLE}
 
 The tables of the five papers with our figures beside theirs, and the epochs we
 trained (`10 of 50`: the run is not finished). Ours are of the validation split
@@ -25,6 +27,25 @@ such a page; the same command resumes. The last section is of our own recipes
 (`--paper=recipes`)."""
 
 
+def check_output(page: Path) -> None:
+  """Checks that a page is new, or one that `write` made.
+
+  Args:
+    page: the Markdown file.
+
+  Raises:
+    UserError: it is another file, which must stay as it is, or a folder.
+  """
+  try:
+    content = page.read_bytes() if page.exists() else b""
+  except OSError as e:
+    raise UserError(f"page={page}: {e.strerror or e}: give another") from e
+  if content and not content.startswith(_TITLE.encode()):
+    raise UserError(
+      f"page={page} exists and was not made by `reproduce`: give another"
+    )
+
+
 def write(results: Sequence[Result], page: Path) -> None:
   """Writes the page, and its pictures to `images` beside it.
 
@@ -33,14 +54,16 @@ def write(results: Sequence[Result], page: Path) -> None:
     page: the Markdown file.
 
   Raises:
-    UserError: a file cannot be written.
+    UserError: a file cannot be written, or as `check_output` does.
   """
+  check_output(page)
   images = page.parent / "images"
-  for name, picture in paper_plots.draw(results).items():
-    with atomic_write(images / f"{name}.png", parents=True) as temporary:
-      temporary.write_bytes(picture)
-  with atomic_write(page, parents=True) as temporary:
-    temporary.write_text(render(results))
+  with cannot_write():
+    for name, picture in paper_plots.draw(results).items():
+      with atomic_write(images / f"{name}.png", parents=True) as temporary:
+        temporary.write_bytes(picture)
+    with atomic_write(page, parents=True) as temporary:
+      temporary.write_text(render(results), encoding="utf-8")
 
 
 def render(results: Sequence[Result]) -> str:

@@ -4,8 +4,9 @@ One object per row and seed: what its run trained so far. Files of several
 machines can be put together.
 """
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def key_of(result: Result) -> Key:
 
 
 def result_of(run: Path, config: ConfigDict) -> Result:
-  """Returns what a run has come to, by its best epoch so far.
+  """Returns the result of a run, by its best epoch so far.
 
   Args:
     run: its workdir.
@@ -139,9 +140,25 @@ def _progress(result: Result) -> tuple[bool, int]:
   return result["finished"], result["epochs"]
 
 
+@contextlib.contextmanager
+def cannot_write() -> Iterator[None]:
+  """Raises UserError for a file that cannot be written."""
+  try:
+    yield
+  except OSError as e:
+    raise UserError(
+      f"cannot write {e.filename}: {e.strerror or e}; free disk space or give"
+      " another folder"
+    ) from e
+
+
 def save(file: Path, results: Iterable[Result]) -> None:
-  """Adds results to a file, in the place of earlier ones of the same rows."""
+  """Replaces the results of rows in a file, or adds them to it.
+
+  Raises:
+    UserError: the file cannot be read or written.
+  """
   kept = {key_of(r): r for r in [*read([file], missing_ok=True), *results]}
-  with atomic_write(file, parents=True) as temporary:
+  with cannot_write(), atomic_write(file, parents=True) as temporary:
     lines = [json.dumps(result) + "\n" for result in kept.values()]
     temporary.write_text("".join(lines))

@@ -15,8 +15,8 @@ from fer_jax.object_stores import urls
 from fer_jax.studies import paper_results
 from fer_jax.studies.paper_results import Key, Result
 from fer_jax.studies.papers import PAPERS, Row
+from fer_jax.studies.training import is_done
 from fer_jax.training import config_check, train_loop, workdir
-from fer_jax.training.logging import metric_writer
 
 RESULTS = "results.jsonl"
 
@@ -108,7 +108,8 @@ def reproduce(
   """Trains rows of the papers' tables, the cheapest first, within a budget.
 
   The same call resumes what the last one left: a row that stopped in the middle
-  resumes from its last epoch, and a finished one is not trained again.
+  resumes from its last epoch, and a finished one is not trained again. A row
+  whose run has another configuration stays as it is.
 
   Args:
     papers: keys of `PAPERS`.
@@ -118,7 +119,8 @@ def reproduce(
     overrides: as in `plan`.
     others: as in `plan`.
     warn: called with a line for each row that cannot be trained, such as for
-      missing data or weights; the others are.
+      missing data or weights, or whose run has another configuration; the
+      others are.
 
   Returns:
     The results in the folder, those of earlier calls included.
@@ -139,7 +141,7 @@ def reproduce(
     try:
       if not _set_init_from(job, folder):
         continue  # The row it starts from could not be finished.
-      if not _is_finished(run):
+      if not is_done(run, job.config):
         print(f"\nrow {i} of {len(jobs)}: {job.paper}, {job.row.name}")
         _train(job.config, run, deadline)
       elif job.key in done:
@@ -169,18 +171,13 @@ def _set_init_from(job: Job, folder: Path) -> bool:
   run, source = (folder / "runs" / each.folder for each in (job, job.source))
   if (run / workdir.CONFIG).exists():  # It may be elsewhere by now.
     init_from = workdir.read_config(run).init_from
-  elif _is_finished(source):
+  elif is_done(source, job.source.config):
     init_from = str(source)
   else:
     return False
   with job.config.unlocked():
     job.config.init_from = init_from
   return True
-
-
-def _is_finished(run: Path) -> bool:
-  records = metric_writer.read(run)
-  return bool(records) and records[-1]["kind"] == "summary"
 
 
 def _train(config: ConfigDict, run: Path, deadline: float) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import pathlib
@@ -33,7 +34,8 @@ class Outcome:
     class_names: the columns of `probabilities`.
     probabilities: of every example, by the best epoch of its run.
     targets: labels or distributions.
-    example_ids: split and position in the release, "validation 28709".
+    example_ids: split, position in the release and digest of the image,
+      "validation 28709 0f3a...".
     leaks: which images are in the training split too.
     epochs: the records of evaluated epochs, by run (one run per fold).
     best_epochs: number of each run's best epoch.
@@ -66,12 +68,13 @@ class Outcome:
 
   @functools.cached_property
   def leak_free_accuracy(self) -> float:
-    """Accuracy without the images that are in the training split too."""
-    return (
-      float(self.correct[~self.leaks].mean())
-      if self.leaks.any()
-      else (self.scores.accuracy)
-    )
+    """Accuracy without the images that are in the training split too.
+
+    If all of them are, accuracy over all.
+    """
+    if self.leaks.all():
+      return self.scores.accuracy
+    return float(self.correct[~self.leaks].mean())
 
   @functools.cached_property
   def labels(self) -> Int[np.ndarray, " n"]:
@@ -118,7 +121,7 @@ def _outcome(runs: list[Run], split: str) -> Outcome:
     epochs.append([line for line in lines if line["kind"] == "epoch"])
   joined = {
     name: np.concatenate([one[name] for one in found])
-    for name in ("probabilities", "targets", "rows", "leaks")
+    for name in ("probabilities", "targets", "example_ids", "leaks")
   }
   sizes = json.loads(str(found[0]["sizes"]))
   return Outcome(
@@ -127,7 +130,7 @@ def _outcome(runs: list[Run], split: str) -> Outcome:
     class_names=tuple(sizes["class_names"]),
     probabilities=joined["probabilities"],
     targets=joined["targets"],
-    example_ids=joined["rows"],
+    example_ids=joined["example_ids"],
     leaks=joined["leaks"],
     epochs=epochs,
     best_epochs=[summary["best_epoch"] for summary in summaries],
@@ -146,8 +149,9 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
   try:
     if path.stat().st_mtime >= metrics.stat().st_mtime:
       with np.load(path, allow_pickle=False) as kept:
-        return dict(kept)
-  except (OSError, ValueError, zipfile.BadZipFile):
+        if "example_ids" in kept:  # else of an earlier version
+          return dict(kept)
+  except (OSError, EOFError, ValueError, zipfile.BadZipFile):
     pass  # Missing or damaged: computed again.
   print(f"evaluating {run} on {split}", flush=True)
   trained = TrainedModel.load(run.workdir)
@@ -161,11 +165,10 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
   fed = trained.config.input
   shape = (fed.image_size, fed.image_size, fed.channels)
   summary = summarize(trained.model, shape)
-  rows = zip(predicted.splits, predicted.rows, strict=True)
   arrays: dict[str, Any] = {
     "probabilities": predicted.probabilities,
     "targets": predicted.targets,
-    "rows": np.array([f"{name} {row}" for name, row in rows]),
+    "example_ids": np.array(_example_ids(predicted)),
     "leaks": predicted.leaks,
     "sizes": np.array(
       json.dumps(
@@ -180,3 +183,14 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
   with atomic_write(path) as temporary:
     np.savez(temporary, **arrays)
   return arrays
+
+
+def _example_ids(predicted: predictions.Predictions) -> list[str]:
+  """Returns names that only the same image of a split has in two datasets."""
+  examples = zip(
+    predicted.splits, predicted.rows, predicted.images, strict=True
+  )
+  return [
+    f"{split} {row} {hashlib.sha256(image.tobytes()).hexdigest()[:16]}"
+    for split, row, image in examples
+  ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from fer_jax.data.datasets import registry
 from fer_jax.errors import choose, require
+from fer_jax.evaluation import html_page
 from fer_jax.object_stores import urls
 from fer_jax.studies import (
   comparison,
@@ -33,7 +34,7 @@ class StudyResult:
   page: Path
 
   def __repr__(self) -> str:
-    return (self.page.parent / "tables.md").read_text()
+    return (self.page.parent / "tables.md").read_text(encoding="utf-8")
 
 
 def run_study(
@@ -78,10 +79,11 @@ def run_study(
   if baseline:
     choose("baseline", baseline, {run.recipe for run in runs})
   _check_split(runs, split)
+  report = html_page.report_folder(folder / "report", study_report.KIND).folder
   training.train(runs, processes)
   outcomes = run_results.gather(runs, split)
   compared = comparison.compare(outcomes, baseline)
-  page = study_report.write(compared, split, folder / "report")
+  page = study_report.write(compared, split, report)
   return StudyResult(compared, page)
 
 
@@ -101,6 +103,7 @@ def _check_split(runs: Sequence[plan.Run], split: str) -> None:
   checked = []
   for run in runs:
     options = run.config.dataset.to_dict()
-    if options not in checked and not training.is_done(run):
+    done = training.is_done(run.workdir, run.config)
+    if options not in checked and not done:
       checked.append(dict(options))
       registry.load(options.pop("name"), **options).split("test")

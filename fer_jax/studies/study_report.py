@@ -5,9 +5,13 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from fer_jax.evaluation import html_page, plots
+from fer_jax import fonts
+from fer_jax.evaluation import html_page
+from fer_jax.output_folder import OutputFolder
 from fer_jax.studies import study_plots, tables
 from fer_jax.studies.comparison import Recipe
+
+KIND = "study"  # of report
 
 
 def write(
@@ -24,10 +28,15 @@ def write(
     The path of the page.
 
   Raises:
-    UserError: the folder cannot be written.
+    UserError: the folder cannot be written, or holds files that the package did
+      not make.
   """
-  with html_page.reporting(folder):
-    return _write(recipes, split, folder)
+  output = html_page.report_folder(folder, KIND)
+  drawn = [recipe.name for recipe in recipes]
+  for recipe in recipes:
+    drawn += recipe.outcomes[0].class_names
+  with fonts.matplotlib_fonts(dict.fromkeys(drawn)):
+    return _write(recipes, split, output)
 
 
 def notes(recipes: Sequence[Recipe]) -> str:
@@ -49,17 +58,16 @@ def notes(recipes: Sequence[Recipe]) -> str:
 
 
 def _write(
-  recipes: Sequence[Recipe], split: str, folder: pathlib.Path
+  recipes: Sequence[Recipe], split: str, output: OutputFolder
 ) -> pathlib.Path:
+  folder = output.folder
   found = tables.tables(recipes, split)
-  for table in found:
-    (folder / f"{table.name}.csv").write_text(table.to_csv())
+  texts = {f"{table.name}.csv": table.to_csv() for table in found}
   text = "\n".join(table.to_markdown() for table in found)
-  (folder / "tables.md").write_text(f"{text}\n{notes(recipes)}\n")
-  paths = plots.write_both(_drawings(recipes, split), folder)
-  drawn = {path.stem: html_page.picture(path) for path in paths}
+  texts["tables.md"] = f"{text}\n{notes(recipes)}\n"
+  names = html_page.write_pictures(_drawings(recipes, split), output)
   outcomes = [one for recipe in recipes for one in recipe.outcomes]
-  html = html_page.render(
+  texts[html_page.NAME] = html_page.render(
     "study.html.jinja",
     title=f"A study of {', '.join(recipe.name for recipe in recipes)}",
     recipes=recipes,
@@ -70,12 +78,13 @@ def _write(
     split=split,
     tables=found,
     notes=notes(recipes),
-    pictures=drawn,
+    pictures=html_page.pictures(folder, names),
     matrices=list(_matrices(recipes)),
   )
-  path = folder / html_page.NAME
-  path.write_text(html, encoding="utf-8")
-  return path
+  for name, text in texts.items():
+    with output.write(name) as temporary:
+      temporary.write_text(text, encoding="utf-8")
+  return folder / html_page.NAME
 
 
 def _drawings(recipes: Sequence[Recipe], split: str) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """The tables of a study, as Markdown and as CSV."""
 
-import csv
 import dataclasses
 import functools
-import io
 import math
 from collections.abc import Callable, Sequence
 
@@ -13,6 +11,7 @@ from fer_jax.evaluation.intervals import Interval
 from fer_jax.evaluation.scorecard import ClassScores, Scores
 from fer_jax.studies.comparison import Recipe
 from fer_jax.tables import format_markdown
+from fer_jax.text_output import csv_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +37,7 @@ class Table:
 
   def to_csv(self) -> str:
     """Returns the same cells as CSV."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([self.header, *self.rows])
-    return out.getvalue()
+    return "".join(csv_line(row) + "\n" for row in (self.header, *self.rows))
 
 
 def tables(recipes: Sequence[Recipe], split: str) -> list[Table]:

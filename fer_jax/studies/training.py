@@ -38,7 +38,7 @@ def train(runs: Sequence[Run], processes: int = 0) -> None:
       `processes`, the other runs are finished first.
     Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
   """
-  left = [run for run in runs if not is_done(run)]
+  left = [run for run in runs if not is_done(run.workdir, run.config)]
   done = len(runs) - len(left)
   print(f"{len(runs)} runs, {done} finished before", flush=True)
   if processes:
@@ -49,27 +49,27 @@ def train(runs: Sequence[Run], processes: int = 0) -> None:
     train_loop.train_and_evaluate(run.config, run.workdir)
 
 
-def is_done(run: Run) -> bool:
-  """Returns whether a run is finished, with the present configuration.
+def is_done(workdir: pathlib.Path, config: ConfigDict) -> bool:
+  """Returns whether a workdir holds the finished run of a configuration.
 
   Raises:
-    UserError: the workdir holds a run of another configuration.
+    UserError: it holds a finished run of another configuration.
   """
-  found = metric_writer.read(run.workdir)
+  found = metric_writer.read(workdir)
   if not found or found[-1]["kind"] != "summary":
     return False
   try:
-    before = read_config(run.workdir)
+    before = read_config(workdir)
   except (OSError, ValueError) as e:
     raise UserError(
-      f"{run.workdir} has no readable config.json ({e}): remove the folder, or"
-      " give the study another workdir"
+      f"{workdir} has no readable config.json ({e}): remove the folder, or use"
+      " another workdir"
     ) from e
-  changed = configs.differences(before, run.config)
+  changed = configs.differences(before, config)
   if changed:
     raise UserError(
-      f"{run.workdir} holds a run of another configuration"
-      f" ({'; '.join(changed)}): give the study another workdir"
+      f"{workdir} holds a run of another configuration ({'; '.join(changed)}):"
+      " remove the folder, or use another workdir"
     )
   return True
 

@@ -30,7 +30,7 @@ class SweepResult:
   page: Path
 
   def __repr__(self) -> str:
-    return (self.page.parent / "trials.md").read_text()
+    return (self.page.parent / "trials.md").read_text(encoding="utf-8")
 
 
 def run_sweep(

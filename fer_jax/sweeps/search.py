@@ -5,10 +5,13 @@ import functools
 import pathlib
 
 from fer_jax.errors import UserError
+from fer_jax.evaluation import html_page
 from fer_jax.sweeps import plan, processes, sweep_report
 from fer_jax.sweeps.trial_store import TrialStore
 from fer_jax.sweeps.trials import FAILED, RUNNING, Trial
 from fer_jax.sweeps.worker import work
+
+_REPORT = "report"  # folder in the sweep's workdir
 
 
 def search(
@@ -28,6 +31,7 @@ def search(
     UserError: bad input, or every trial failed.
     Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
   """
+  html_page.report_folder(planned.workdir / _REPORT, sweep_report.KIND)
   with contextlib.closing(TrialStore(planned)) as store:
     print(_opening(store), flush=True)
     if _is_anything_left(store):
@@ -56,7 +60,7 @@ def finish(store: TrialStore) -> tuple[list[Trial], pathlib.Path]:
     raise UserError(
       f"all {len(trials)} trials failed, the first: {failed[0].reason}"
     )
-  folder = planned.workdir / "report"
+  folder = planned.workdir / _REPORT
   return trials, sweep_report.write(planned, trials, folder)
 
 

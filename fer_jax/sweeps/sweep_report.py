@@ -4,12 +4,14 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from fer_jax.evaluation import html_page, plots
+from fer_jax.evaluation import html_page
 from fer_jax.studies.tables import Table
 from fer_jax.sweeps import best_config, sweep_plots, trials
 from fer_jax.sweeps.plan import TRIALS, Plan
 from fer_jax.sweeps.space import format_value, short_names
 from fer_jax.sweeps.trials import Trial, format_score
+
+KIND = "sweep"  # of report
 
 
 def write(
@@ -26,33 +28,32 @@ def write(
     The path of the page.
 
   Raises:
-    UserError: the folder cannot be written.
+    UserError: the folder cannot be written, or holds files that the package did
+      not make.
   """
-  with html_page.reporting(folder):
-    table = to_table(plan, found)
-    (folder / "trials.csv").write_text(table.to_csv(), encoding="utf-8")
-    (folder / "trials.md").write_text(table.to_markdown(), encoding="utf-8")
-    recipe = folder / best_config.NAME
-    best = trials.best_trial(found, plan.sign)
-    if best:
-      text = best_config.to_recipe(plan, best, len(found), recipe)
-      recipe.write_text(text, encoding="utf-8")
-    paths = plots.write_both(sweep_plots.drawings(plan, found), folder)
-    html = html_page.render(
-      "sweep.html.jinja",
-      title=(
-        f"A sweep of {plan.config.model.name} on {plan.config.dataset.name}"
-      ),
-      table=table,
-      pictures={path.stem: html_page.picture(path) for path in paths},
-      no_importance=sweep_plots.why_no_importance(plan, found),
-      space=plan.space.describe(),
-      command=best_config.command_of(plan, recipe),
-      **_results(plan, found, best),
-    )
-    path = folder / html_page.NAME
-    path.write_text(html, encoding="utf-8")
-    return path
+  output = html_page.report_folder(folder, KIND)
+  table = to_table(plan, found)
+  texts = {"trials.csv": table.to_csv(), "trials.md": table.to_markdown()}
+  recipe = folder / best_config.NAME
+  best = trials.best_trial(found, plan.sign)
+  if best:
+    text = best_config.to_recipe(plan, best, len(found), recipe)
+    texts[best_config.NAME] = text
+  names = html_page.write_pictures(sweep_plots.drawings(plan, found), output)
+  texts[html_page.NAME] = html_page.render(
+    "sweep.html.jinja",
+    title=f"A sweep of {plan.config.model.name} on {plan.config.dataset.name}",
+    table=table,
+    pictures=html_page.pictures(folder, names),
+    no_importance=sweep_plots.why_no_importance(plan, found),
+    space=plan.space.describe(),
+    command=best_config.command_of(plan, recipe),
+    **_results(plan, found, best),
+  )
+  for name, text in texts.items():
+    with output.write(name) as temporary:
+      temporary.write_text(text, encoding="utf-8")
+  return folder / html_page.NAME
 
 
 def to_table(plan: Plan, found: Sequence[Trial]) -> Table:
@@ -82,7 +83,7 @@ def to_table(plan: Plan, found: Sequence[Trial]) -> Table:
       str(trial.num_epochs),
       trial.state,
       "-" if trial.seconds is None else f"{trial.seconds / 60:.1f}",
-      trial.reason.replace("|", "/"),
+      trial.reason,
     ]
     for trial in trials.by_score(found, plan.sign)
   ]

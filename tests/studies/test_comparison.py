@@ -1,5 +1,7 @@
 """Recipes compared: differences, intervals and tests; their tables."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,15 @@ def test_recipes_of_other_classes_are_not_tested_against():
   assert comparison.compare([base, other])[1].versus is None
 
 
+def test_without_leak_free_images_all_are_counted():
+  one = outcome([True, False])
+  assert one.leak_free_accuracy == 0.5
+  one.leaks[0] = True
+  assert dataclasses.replace(one).leak_free_accuracy == 0
+  one.leaks[1] = True
+  assert dataclasses.replace(one).leak_free_accuracy == 0.5
+
+
 def test_a_baseline_must_be_a_recipe():
   with pytest.raises(UserError, match="baseline=b is none of the recipes a"):
     comparison.compare([outcome([True, False])], "b")
@@ -102,3 +113,9 @@ def test_markdown_lines_up():
     "| bcd    | 20 |\n"
   )
   assert table.to_csv() == "recipe,n\na,1\nbcd,20\n"
+
+
+def test_class_names_break_neither_markdown_nor_csv():
+  table = tables.Table("t", "", ("a|b\n", "=1+1"), (("+1.5 [-1.0, 2.0]", "-"),))
+  assert table.to_markdown().splitlines()[2].startswith("| a\\|b\\x0a ")
+  assert table.to_csv() == 'a|b\\x0a,\'=1+1\n"+1.5 [-1.0, 2.0]",-\n'

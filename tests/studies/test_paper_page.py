@@ -1,11 +1,13 @@
 """The papers' tables and figures, theirs beside ours."""
 
 import io
+import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fer_jax.errors import UserError
 from fer_jax.evaluation.scores import score
 from fer_jax.studies import paper_page, paper_scores
 from fer_jax.studies.papers import PAPERS
@@ -151,6 +153,21 @@ def test_the_page_and_its_pictures_are_written(tmp_path):
   for file in files.values():
     assert file.stat().st_size < 200_000
     assert Image.open(io.BytesIO(file.read_bytes())).width > 800
+
+
+def test_a_page_of_the_users_stays_as_it_is(tmp_path):
+  page = tmp_path / "mine.md"
+  page.write_text("# Mine\n")
+  with pytest.raises(UserError, match="mine.md exists and was not made by"):
+    paper_page.write([], page)
+  assert page.read_text() == "# Mine\n"
+  with pytest.raises(UserError, match="page=.*Is a directory"):
+    paper_page.write([], tmp_path)
+  page.write_text(paper_page.render([]))
+  paper_page.write([], page)
+  with pytest.raises(UserError, match="cannot write .*mine.md"):
+    paper_page.write([], page / "papers.md")
+  paper_page.check_output(pathlib.Path(__file__).parents[2] / "docs/papers.md")
 
 
 def test_a_page_without_results_lists_all_rows():

@@ -63,6 +63,17 @@ def test_rows_stop_with_the_budget_and_are_resumed(paper, tmp_path):
   assert f"| Tiny, run A |         18.00 % | {ours} |" in page
   assert "1.7599" in page
 
+  warned: list[str] = []
+  runtime = {"log_every_steps": 1, "dataset.manual_dir": str(tmp_path)}
+  for fields in (runtime, {"num_epochs": 1, "batch_size": 16}):
+    kept = reproduction.reproduce(
+      paper, folder, 600, fields, warn=warned.append
+    )
+    assert kept == [second]
+  (warning,) = warned
+  assert warning.startswith("tiny, Tiny, run A: ")
+  assert "batch_size: " in warning and "num_epochs: 2 -> 1" in warning
+
 
 def test_a_row_that_is_stopped_is_resumed(paper, tmp_path, monkeypatch):
   update = progress.Progress.update

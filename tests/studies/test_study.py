@@ -1,8 +1,10 @@
 """A whole study: planned, trained, taken up again, compared, written."""
 
 import csv
+import dataclasses
 import json
 import pathlib
+import shutil
 
 import headless
 import numpy as np
@@ -12,6 +14,7 @@ import tiny_run
 from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
 from fer_jax.errors import UserError
+from fer_jax.evaluation import predictions
 from fer_jax.studies import (
   comparison,
   plan,
@@ -176,8 +179,49 @@ def test_predictions_are_computed_once(runs, monkeypatch):
   np.testing.assert_array_equal(first[0].probabilities, second[0].probabilities)
 
 
+def test_damaged_predictions_are_computed_again(runs, folder, monkeypatch):
+  class Computed(Exception):
+    pass
+
+  def compute(workdir):
+    raise Computed
+
+  run = dataclasses.replace(runs[0], workdir=folder / "damaged")
+  shutil.copytree(runs[0].workdir, run.workdir)
+  monkeypatch.setattr(run_results.TrainedModel, "load", compute)
+  path = run.workdir / "report" / "validation_predictions.npz"
+  path.parent.mkdir(exist_ok=True)
+  path.write_bytes(b"")
+  with pytest.raises(Computed):
+    run_results.gather([run], "validation")
+
+
+def test_examples_are_named_by_their_images():
+  def named(pixel):
+    found = predictions.Predictions(
+      split="validation",
+      class_names=("a", "b"),
+      images=np.array([[[[1]]], [[[pixel]]]], np.uint8),
+      targets=np.zeros(2, int),
+      rows=np.array([0, 3]),
+      splits=["validation"] * 2,
+      probabilities=np.full((2, 2), 0.5, np.float32),
+      leaks=np.zeros(2, bool),
+    )
+    return run_results._example_ids(found)
+
+  assert named(2)[0] == named(5)[0] and named(2)[1] != named(5)[1]
+  assert named(2)[1].startswith("validation 3 ") and named(2) == named(2)
+
+
 def test_the_report_holds_tables_pictures_and_a_page(runs, folder):
-  recipes = comparison.compare(run_results.gather(runs, "validation"))
+  """Class names of any script: Matplotlib warns of those it cannot draw."""
+  names = ("高兴", "难过", "生气", "害怕", "惊讶", "厌恶", "中性")
+  outcomes = [
+    dataclasses.replace(one, class_names=names)
+    for one in run_results.gather(runs, "validation")
+  ]
+  recipes = comparison.compare(outcomes)
   page = study_report.write(recipes, "validation", folder / "report")
   with open(folder / "report/comparison.csv") as f:
     rows = list(csv.DictReader(f))
@@ -196,6 +240,18 @@ def test_the_report_holds_tables_pictures_and_a_page(runs, folder):
   for link in ("runs/tiny-seed0", "runs/tiny-0.01-seed0"):
     assert (folder / link / "report/index.html").is_file()
   assert "Loss of the best epoch" in (folder / "report/tables.md").read_text()
+
+
+def test_a_report_replaces_only_its_own_files(recipe, tmp_path, monkeypatch):
+  monkeypatch.setattr(training, "train", pytest.fail)
+  mine = tmp_path / "report" / "index.html"
+  mine.parent.mkdir()
+  mine.write_text("mine")
+  with pytest.raises(UserError, match="report holds other files"):
+    run_study.run_study([recipe], workdir=tmp_path)
+  with pytest.raises(UserError, match="report holds other files"):
+    study_report.write([], "validation", mine.parent)
+  assert mine.read_text() == "mine"
 
 
 def test_the_page_in_a_browser(runs, folder):

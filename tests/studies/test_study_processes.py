@@ -14,7 +14,7 @@ from fer_jax.studies import plan, training
 
 
 def test_runs_in_processes_of_their_own(tmp_path, capfd):
-  """Those have no fixtures, so a real data set, of a few images."""
+  """Those have no fixtures, so a real dataset, of a few images."""
   (tmp_path / "few.py").write_text("""
 from fer_jax.configs import default
 
@@ -39,7 +39,8 @@ def get_config(dataset="synthetic_faces"):
   failed = "1 of 2 runs failed.*few:fer2013, seed 0.*nowhere"
   with pytest.raises(UserError, match=failed):
     training.train(runs, processes=2)
-  assert [training.is_done(run) for run in runs] == [True, False]
+  done = [training.is_done(run.workdir, run.config) for run in runs]
+  assert done == [True, False]
   assert "few, seed 0: done" in capfd.readouterr().out
   assert "epoch 1/1" in (runs[0].workdir / "log.txt").read_text()
 

@@ -101,6 +101,15 @@ def test_the_table_has_the_best_first(searched):
   )
 
 
+def test_a_report_replaces_only_its_own_files(tmp_path, monkeypatch):
+  monkeypatch.setattr(search, "TrialStore", pytest.fail)
+  plan = tiny_sweep.plan(tmp_path, FIELDS)
+  (plan.workdir / "report").mkdir(parents=True)
+  (plan.workdir / "report" / "trials.md").write_text("mine")
+  with pytest.raises(UserError, match="report holds other files"):
+    search.search(plan)
+
+
 def test_the_best_is_a_recipe(searched):
   plan, _ = searched
   best = trials.best_trial(TrialStore(plan).trials(), 1)
