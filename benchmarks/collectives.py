@@ -123,7 +123,7 @@ def count(case: dict[str, Any]) -> Row:
     **case,
     "reduced_arrays": len(sums),
     "reduced_bytes": sum(sums),
-    "largest_bytes": max(sums),
+    "largest_bytes": max(sums, default=0),
     "gflop_per_chip": counted.training_flops * case["per_device"] / 1e9,
     "collectives": collectives,
     "jax": jax.__version__,

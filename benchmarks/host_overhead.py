@@ -169,7 +169,7 @@ def _loop_seconds(config: ConfigDict, workdir: Path) -> float:
 
 @contextlib.contextmanager
 def _terminal() -> Iterator[None]:
-  """Repositions stderr by a terminal whose output is discarded."""
+  """Replaces stderr with a pseudo-terminal whose output is discarded."""
   ours, theirs = pty.openpty()
 
   def drain() -> None:

@@ -10,7 +10,6 @@ Needs the optional extra `faces`.
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -44,8 +43,10 @@ def main(argv: Sequence[str]) -> None:
     raise UserError("name images, or folders of images, to align")
   if not given.output:
     raise UserError("--output=DIR is missing: a folder for the faces")
-  output = Path(given.output).expanduser()
-  sheet = Path(given.sheet).expanduser()
+  from fer_jax.object_stores import urls
+
+  output = urls.require_local(given.output, "output")
+  sheet = urls.require_local(given.sheet, "sheet")
   if given.sheet and sheet.suffix.lower() != ".png":
     raise UserError(f"sheet={sheet} must end in .png")
   from fer_jax.data.image_inputs import list_inputs
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.output_folder import check_output, write_output
 
   inputs = list_inputs(
-    [Path(name).expanduser() for name in argv[1:]], output=output
+    [urls.require_local(name, "image") for name in argv[1:]], output=output
   )
   if given.sheet:
     check_output(sheet, inputs.images)

@@ -115,7 +115,7 @@ def evaluate_model(
   from fer_jax.evaluation import predictions, report
 
   is_one = isinstance(models, str | os.PathLike | Predictor)
-  listed: Any = [models] if is_one else models
+  listed: Any = [models] if is_one else models or []
   trained = [_trained(model, checkpoint) for model in listed]
   if not trained:
     raise UserError(f"models={models!r} names no model")

@@ -31,8 +31,7 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.errors import UserError
   from fer_jax.object_stores import urls
 
-  urls.require_local(given.output, "output")
-  folder = urls.to_path(given.output)
+  folder = urls.require_local(given.output, "output")
   dataset = dataset_flags.load(given)
   found = find_duplicates(dataset)
   print(audit.describe(dataset, found))

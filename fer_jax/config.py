@@ -138,7 +138,7 @@ def from_json(fields: dict[str, Any]) -> ConfigDict:
   config = default.get_config()
   with config.unlocked():
     for field, value in upgraded.items():
-      value = tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+      value = _as_tuple(value)
       *sections, _ = field.split(".")
       if sections and sections[0] not in config:
         config[sections[0]] = ConfigDict()

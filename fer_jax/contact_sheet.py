@@ -43,8 +43,7 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.data.inspect import image_sheets
   from fer_jax.object_stores import urls
 
-  urls.require_local(given.output, "output")
-  output = urls.to_path(given.output)
+  output = urls.require_local(given.output, "output")
   kind = Image.registered_extensions().get(output.suffix.lower())
   if kind not in Image.SAVE:
     raise UserError(

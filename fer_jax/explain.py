@@ -41,7 +41,9 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
   """Draws what the flags say."""
   given = flags.FLAGS
-  output = Path(given.output).expanduser()
+  from fer_jax.object_stores import urls
+
+  output = urls.require_local(given.output, "output")
   if output.suffix.lower() != ".png":
     raise UserError(f"output={output} must end in .png")
   model_flags.start()
@@ -53,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.pretrained import released
 
   trained = released.load_model(given.workdir, given.checkpoint)
-  names = [Path(name).expanduser() for name in argv[1:]]
+  names = [urls.require_local(name, "image") for name in argv[1:]]
   inputs: dict[Path, Path] = {}
   if names:
     found = list_inputs(names)

@@ -79,8 +79,8 @@ def main(argv: Sequence[str]) -> None:
   options: dict[str, Any] = dict(
     detect=given.detect,
     as_json=given.json,
-    csv=_path(given.csv),
-    annotate=_path(given.annotate),
+    csv=_path(given.csv, "csv"),
+    annotate=_path(given.annotate, "annotate"),
   )
   if filmed:
     options["sampling"] = video.Sampling(given.every, given.fps)
@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
   if given.video is not None:
     name = given.video
     if not video_io.is_url(name):
-      name = Path(name).expanduser()
+      name = _path(name, "video")
     found = video.predict_video(predictor, name, **options)
     print(found, file=sys.stderr)
     return
@@ -105,8 +105,10 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f"{counts.not_drawn:,} images could not be drawn")
 
 
-def _path(name: str) -> Path | None:
-  return Path(name).expanduser() if name else None
+def _path(name: str, flag: str) -> Path | None:
+  from fer_jax.object_stores import urls
+
+  return urls.require_local(name, flag) if name else None
 
 
 COMMAND = app.Command(

@@ -17,6 +17,7 @@ from fer_jax import config_fields
 from fer_jax import configs as recipe_files
 from fer_jax.configs import sweeps as space_files
 from fer_jax.errors import UserError, did_you_mean
+from fer_jax.object_stores import urls
 
 
 def list_configs() -> list[str]:
@@ -154,14 +155,14 @@ def _module(
   kind: str, path: str, package: ModuleType, example: str
 ) -> ModuleType:
   """Imports a file, or a module of `package` by name."""
-  file = pathlib.Path(path).expanduser()
+  file = urls.require_local(path, kind)
   names = _names(package)
   is_name = "/" not in path and not path.endswith(".py")
   # configs/NAME.py is in the package where there is no folder configs/.
   bundled = file.suffix == ".py" and file.parent.name in ("configs", "sweeps")
-  by_name = is_name or (bundled and not file.is_file())
-  if by_name and file.stem in names:
-    return importlib.import_module(f"{package.__name__}.{file.stem}")
+  name = path if is_name else file.stem
+  if (is_name or (bundled and not file.is_file())) and name in names:
+    return importlib.import_module(f"{package.__name__}.{name}")
   if file.suffix != ".py" or not file.is_file():
     raise UserError(
       f"unknown {kind}={path}{did_you_mean(file.stem, names)}: give a name,"

@@ -63,14 +63,12 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.studies import paper_page, paper_results, reproduction
   from fer_jax.studies.papers import PAPERS
 
-  workdir = urls.to_path(given.workdir)
-  page = urls.to_path(given.page) if given.page else workdir / "papers.md"
-  urls.require_local(workdir, "workdir")
-  urls.require_local(page, "page")
+  workdir = urls.require_local(given.workdir, "workdir")
+  page = urls.require_local(given.page or workdir / "papers.md", "page")
   paper_page.check_output(page)
   changed = config_overrides.texts(given)
   papers = given.paper or [name for name in PAPERS if name != "recipes"]
-  files = [urls.to_path(name) for name in given.results]
+  files = [urls.require_local(name, "results") for name in given.results]
   others = paper_results.read(files)
   failures: list[str] = []
   reproduction.reproduce(

@@ -9,6 +9,7 @@ Fields that flags set are not searched. WORKDIR/report holds the best
 configuration, tables and plots. Needs the optional extra `sweep`.
 """
 
+import shlex
 from collections.abc import Sequence
 
 from absl import flags
@@ -59,10 +60,8 @@ def main(argv: Sequence[str]) -> None:
   print(f"\n{sweep}\nwrote {sweep.page} with its plots and tables")
   if sweep.best:
     place = recipe.workdir / "best"
-    print(
-      f"train the best: fer-jax train --config={sweep.best_config}"
-      f" --workdir={place}"
-    )
+    options = [f"--config={sweep.best_config}", f"--workdir={place}"]
+    print(f"train the best: fer-jax train {shlex.join(options)}")
 
 
 COMMAND = app.Command("sweep", __doc__, define_flags, main)

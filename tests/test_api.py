@@ -172,6 +172,13 @@ def test_a_released_model_loads_without_what_training_needs():
   assert subprocess.check_output(run, text=True).strip() == "set()"
 
 
+def test_no_model_is_one_line():
+  with pytest.raises(fer_jax.UserError, match="models=None names no model"):
+    fer_jax.evaluate_model(None)  # type: ignore[arg-type]
+  with pytest.raises(fer_jax.UserError, match="~nouser/x: .*without ~"):
+    fer_jax.load_model("~nouser/x")
+
+
 def test_lists_and_configs():
   assert "resnet50" in fer_jax.list_models()
   assert "synthetic_faces" in fer_jax.list_datasets()

@@ -332,6 +332,12 @@ def test_an_option_at_its_default_is_no_difference():
   assert configs.differences(old, new) == [change]
 
 
+@pytest.mark.parametrize("name", ["resnet50.json", "~nouser/x.py"])
+def test_a_recipe_that_is_not_there_is_one_line(name):
+  with pytest.raises(UserError, match="unknown config=resnet50.json|~nouser/"):
+    recipes_by_name.get_config(name)
+
+
 def test_recipes_by_path_and_without_a_choice(tmp_path, monkeypatch):
   (tmp_path / "resnet50").mkdir()
   monkeypatch.chdir(tmp_path)

@@ -61,6 +61,7 @@ def test_a_recipe_may_set_old_names():
   [
     (["--config.feed=stream"], ["--config.data_loader=streaming"]),
     (["-config.feed", "in_memory"], ["--config.data_loader", "in_memory"]),
+    (["-config.feed", "resident"], ["--config.data_loader", "in_memory"]),
     (
       ["--config.dataset.data_dir=R", "--config.dataset.prepared_dir=P"],
       ["--config.dataset.manual_dir=R", "--config.dataset.data_dir=P"],

@@ -23,7 +23,11 @@ def rename(arguments: Sequence[str]) -> list[str]:
   fields = {field for a in arguments if (field := _field(a)[0])}
   renamed: dict[str, str] = {}
   new = []
+  before = ""  # the old field whose value is the next argument
   for argument in arguments:
+    if before and not argument.startswith("-"):
+      argument = renamed_fields.new_value(before, argument)
+    before = ""
     field, prefix = _field(argument)
     name = renamed_fields.new_name(field, fields)
     if name == field:
@@ -35,6 +39,7 @@ def rename(arguments: Sequence[str]) -> list[str]:
     new_flag = f"--{prefix if prefix == _CONFIG else ''}{name}"
     renamed[old_flag] = new_flag
     value = renamed_fields.new_value(field, value)
+    before = "" if equals else field
     new.append(f"{new_flag}{equals}{value}")
   if renamed:
     renamed_fields.warn(renamed, "the command line")

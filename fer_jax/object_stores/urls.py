@@ -10,9 +10,9 @@ from fer_jax.errors import UserError
 
 PathLike = str | os.PathLike[str]
 
-_OTHER_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
+_OTHER_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # pathlib makes s3:/bucket of s3://bucket, which notebooks may pass.
-_URL = re.compile(r"(gs|s3):/{1,2}(?=[^/])")
+_URL = re.compile(r"(gs|s3):/{1,2}(?=[^/])", re.IGNORECASE)
 
 
 def is_url(path: PathLike) -> bool:
@@ -45,21 +45,22 @@ def to_path(path: PathLike) -> Path:
       return Path(text).expanduser()
     except RuntimeError as e:  # There is no such user, or no home.
       raise UserError(f"{text}: {e}: give the path without ~") from e
-  return epath.Path(_URL.sub(r"\1://", text))
+  return epath.Path(_URL.sub(lambda m: f"{m[1].lower()}://", text, count=1))
 
 
-def require_local(path: PathLike, name: str) -> None:
-  """Refuses a URL where only folders of this machine are supported.
+def require_local(path: PathLike, name: str) -> Path:
+  """Returns a path of this machine, where URLs are not supported.
 
   Args:
-    path: what was given.
+    path: what was given; `~` is expanded.
     name: the argument that it was given for.
 
   Raises:
-    UserError: it is a URL.
+    UserError: it is a URL, or `~` cannot be expanded.
   """
   if is_url(path):
     raise UserError(
       f"{name}={os.fspath(path)} is on an object store: give a folder of this"
       " machine, and copy it there at the end"
     )
+  return to_path(path)

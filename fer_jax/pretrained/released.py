@@ -82,7 +82,7 @@ def is_released(source: str | os.PathLike[str]) -> bool:
 
 
 def _is_workdir(source: str | os.PathLike[str]) -> bool:
-  return (Path(source).expanduser() / "checkpoints").is_dir()
+  return (urls.to_path(source) / "checkpoints").is_dir()
 
 
 def load(

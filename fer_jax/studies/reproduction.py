@@ -129,7 +129,7 @@ def reproduce(
     UserError: a paper or a field is unknown, or the folder is a URL.
     Interrupted: SIGINT or SIGTERM came; the state is saved.
   """
-  urls.require_local(folder, "workdir")
+  folder = urls.require_local(folder, "workdir")
   jobs, file = plan(papers, overrides, others), folder / RESULTS
   before = paper_results.read([file], missing_ok=True)
   done = {paper_results.key_of(r) for r in before if r["finished"]}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class StudyResult:
 
 
 def run_study(
-  recipes: Sequence[str],
+  recipes: str | Sequence[str],
   seeds: Sequence[int] = (0,),
   workdir: str | os.PathLike[str] = "runs/study",
   overrides: Mapping[str, Any] | None = None,
@@ -54,7 +54,8 @@ def run_study(
   recipes or seeds can be added later.
 
   Args:
-    recipes: names of recipes, or files; ":CHOICE" may follow.
+    recipes: names of recipes, or files; ":CHOICE" may follow. One may be given
+      alone.
     seeds: of the runs of each recipe.
     workdir: runs go to `runs` there, the report to `report`.
     overrides: fields of every recipe, by dotted name.
@@ -73,8 +74,12 @@ def run_study(
     study = fer_jax.run_study(["resnet18", "pan:resnet34"], [0], "s", fields)
     print(study)
   """
-  urls.require_local(workdir, "workdir")
-  folder = Path(workdir).expanduser()
+  folder = urls.require_local(workdir, "workdir")
+  if isinstance(recipes, str):
+    recipes = [recipes]
+  must = "be a list of integers, such as [0, 1, 2]"
+  require(isinstance(seeds, Iterable), "seeds", seeds, must)
+  require(processes >= 0, "processes", processes, "be at least 0")
   runs = plan.plan(recipes, seeds, overrides or {}, folder, all_folds)
   if baseline:
     choose("baseline", baseline, {run.recipe for run in runs})

@@ -1,6 +1,7 @@
 """The best trial as a recipe: a file that fer_jax.train takes."""
 
 import pathlib
+import shlex
 
 from fer_jax import config as configs
 from fer_jax.configs import default
@@ -12,9 +13,8 @@ NAME = "best_config.py"
 
 def command_of(plan: Plan, path: pathlib.Path) -> str:
   """Returns the command that trains the recipe."""
-  return (
-    f"python -m fer_jax.train --config={path} --workdir={plan.workdir / 'best'}"
-  )
+  flags = [f"--config={path}", f"--workdir={plan.workdir / 'best'}"]
+  return f"python -m fer_jax.train {shlex.join(flags)}"
 
 
 def to_recipe(

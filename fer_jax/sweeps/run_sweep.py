@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax.errors import require
 from fer_jax.object_stores import urls
 from fer_jax.sweeps import best_config, plan, search
 from fer_jax.sweeps.trials import Trial, best_trial
@@ -70,12 +71,14 @@ def run_sweep(
     sweep = fer_jax.run_sweep(config, "lewis", "sweep", num_trials=2)
     print(sweep.best, sweep)
   """
-  urls.require_local(workdir, "workdir")
+  folder = urls.require_local(workdir, "workdir")
+  require(workers >= 1, "workers", workers, "be at least 1")
+  require(num_trials >= 0, "num_trials", num_trials, "be at least 0")
   planned = plan.plan(
     config,
     space,
     fixed or {},
-    Path(workdir).expanduser(),
+    folder,
     storage=storage,
     sampler=sampler,
     pruner=pruner,

@@ -31,8 +31,8 @@ def search(
     UserError: bad input, or every trial failed.
     Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
   """
-  html_page.report_folder(planned.workdir / _REPORT, sweep_report.KIND)
   with contextlib.closing(TrialStore(planned)) as store:
+    html_page.report_folder(planned.workdir / _REPORT, sweep_report.KIND)
     print(_opening(store), flush=True)
     if _is_anything_left(store):
       if workers == 1:

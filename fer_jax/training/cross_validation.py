@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import pathlib
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -93,8 +92,7 @@ def cross_validate(
   """
   must = "be 0 in cross-validation, which needs held-out examples"
   require(not config.overfit, "overfit", config.overfit, must)
-  urls.require_local(workdir, "workdir")
-  workdir = pathlib.Path(workdir).expanduser()
+  workdir = urls.require_local(workdir, "workdir")
   num_folds = num_folds_of(config)
   results = []
   for fold in range(num_folds):

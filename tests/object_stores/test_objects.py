@@ -33,11 +33,13 @@ def fast_leases(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr(lease, "_POLL_SECONDS", 0.02)
 
 
-@pytest.mark.parametrize("text", ["s3://b/run", "s3:/b/run", "gs://b/a b/ü"])
+@pytest.mark.parametrize(
+  "text", ["s3://b/run", "s3:/b/run", "S3://b/run", "gs://b/a b/ü"]
+)
 def test_urls_keep_their_slashes(text):
   path = urls.to_path(pathlib.Path(text)) / "config.json"
   scheme, _, rest = text.partition(":")
-  assert str(path) == f"{scheme}://{rest.lstrip('/')}/config.json"
+  assert str(path) == f"{scheme.lower()}://{rest.lstrip('/')}/config.json"
   assert urls.is_url(path) and urls.to_path(path) == path
   with pytest.raises(UserError, match="workdir=.*object store"):
     urls.require_local(path, "workdir")
@@ -47,12 +49,12 @@ def test_urls_keep_their_slashes(text):
 def test_other_paths_are_local(text):
   assert not urls.is_url(text)
   assert type(urls.to_path(text)) is type(pathlib.Path(text))
-  urls.require_local(text, "workdir")
+  assert urls.require_local(text, "workdir") == pathlib.Path(text).expanduser()
 
 
 def test_other_urls_are_refused():
-  with pytest.raises(UserError, match="az://b/run is neither s3://, gs://"):
-    urls.to_path("az://b/run")
+  with pytest.raises(UserError, match="AZ://b/run is neither s3://, gs://"):
+    urls.to_path("AZ://b/run")
 
 
 def test_a_missing_package_is_one_line(monkeypatch):

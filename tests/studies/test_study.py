@@ -126,7 +126,20 @@ def test_the_split_is_checked_before_anything_trains(
     run_study.run_study([recipe], workdir=tmp_path, split=split)
 
 
-def test_folds_need_a_data_set_that_has_them(recipe, tmp_path):
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"processes": -1}, "processes=-1 must be at least 0"),
+    ({"seeds": 3}, "seeds=3 must be a list of integers"),
+    ({"workdir": "~nouser/study"}, "~nouser/study: .*without ~"),
+  ],
+)
+def test_wrong_arguments_of_a_study_are_one_line(recipe, arguments, message):
+  with pytest.raises(UserError, match=message):
+    run_study.run_study(recipe, **arguments)
+
+
+def test_folds_need_a_dataset_that_has_them(recipe, tmp_path):
   with pytest.raises(UserError, match="dataset bars has no folds"):
     plan.plan([recipe], [0], {}, tmp_path, all_folds=True)
   of_ckplus = pathlib.Path(__file__).parents[2] / "configs/jiang_ri.py:ckplus"

@@ -1,6 +1,7 @@
 """Whole sweeps: trained, interrupted, resumed, pruned, failed, reported."""
 
 import csv
+import shlex
 import signal
 
 import headless
@@ -10,7 +11,7 @@ import tiny_sweep
 from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.studies.plan import load_recipe
-from fer_jax.sweeps import search, sweep_report, trials, worker
+from fer_jax.sweeps import best_config, search, sweep_report, trials, worker
 from fer_jax.sweeps.space import Choice, Integer, LogUniform
 from fer_jax.sweeps.trial_store import TrialStore
 from fer_jax.training import split_evaluation, train_loop
@@ -102,12 +103,20 @@ def test_the_table_has_the_best_first(searched):
 
 
 def test_a_report_replaces_only_its_own_files(tmp_path, monkeypatch):
-  monkeypatch.setattr(search, "TrialStore", pytest.fail)
+  monkeypatch.setattr(search, "work", pytest.fail)
   plan = tiny_sweep.plan(tmp_path, FIELDS)
   (plan.workdir / "report").mkdir(parents=True)
   (plan.workdir / "report" / "trials.md").write_text("mine")
   with pytest.raises(UserError, match="report holds other files"):
     search.search(plan)
+
+
+def test_the_best_recipes_command_is_quoted(tmp_path):
+  plan = tiny_sweep.plan(tmp_path / "my sweeps", FIELDS)
+  command = best_config.command_of(plan, plan.workdir / "best_config.py")
+  *_, config, workdir = shlex.split(command)
+  assert config == f"--config={plan.workdir}/best_config.py"
+  assert workdir == f"--workdir={plan.workdir}/best"
 
 
 def test_the_best_is_a_recipe(searched):

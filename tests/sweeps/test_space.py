@@ -7,7 +7,7 @@ import tiny_sweep
 
 from fer_jax.configs import default
 from fer_jax.errors import UserError
-from fer_jax.sweeps import plan
+from fer_jax.sweeps import plan, run_sweep
 from fer_jax.sweeps.space import Choice, Integer, LogUniform, Space, Uniform
 
 SWEEPS = pathlib.Path(__file__).parents[2] / "configs" / "sweeps"
@@ -62,6 +62,14 @@ def test_a_field_on_the_command_line_is_not_searched(tmp_path):
   assert planned.space == Space({}, {"ema_decay": 0})
   assert planned.space.num_points == 1 and planned.max_epochs == 2
   assert planned.configure({}).seed == 9
+
+
+@pytest.mark.parametrize("argument", [{"workers": 0}, {"num_trials": -1}])
+def test_numbers_of_a_sweep_are_checked(tmp_path, argument):
+  with pytest.raises(UserError, match="must be at least"):
+    run_sweep.run_sweep(
+      tiny_sweep.config(tmp_path), "lewis", tmp_path, **argument
+    )
 
 
 def test_fixed_fields_must_exist(tmp_path):

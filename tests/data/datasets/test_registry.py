@@ -1,4 +1,4 @@
-"""Any data set: loaded by name, prepared whole or not at all."""
+"""Any dataset: loaded by name, prepared whole or not at all."""
 
 import fcntl
 import importlib
@@ -39,7 +39,7 @@ class ToyFaces(builder.FaceBuilder):
 
 
 class InterruptedFaces(ToyFaces):
-  """The same data set, stopped by the user in mid-split."""
+  """The same dataset, stopped by the user in mid-split."""
 
   name = "toy_faces"
 
