@@ -114,8 +114,7 @@ def test_a_report_replaces_only_its_own_files(tmp_path, monkeypatch):
 def test_the_best_recipes_command_is_quoted(tmp_path):
   plan = tiny_sweep.plan(tmp_path / "my sweeps", FIELDS)
   command = best_config.command_of(plan, plan.workdir / "best_config.py")
-  *_, config, workdir = shlex.split(command)
-  assert config == f"--config={plan.workdir}/best_config.py"
+  *_, workdir = shlex.split(command)
   assert workdir == f"--workdir={plan.workdir}/best"
 
 
