@@ -105,7 +105,7 @@ PAPER = Paper(
   confusions=(*names(_IMAGENET), *names(_OURS)),
   notes=(
     "The paper finds AdaFactor best of the three optimizers when fine-tuning,"
-    " and prints no figures. From scratch, too, its training loss is the lowest,"
+    " and prints no figures. From scratch its training loss is the lowest, too,"
     " AdamW is close, and SGD needs another rate; at a fixed rate validation"
     " varies more from epoch to epoch than between the first two. The search of"
     " learning rate, weight decay and schedule (Figure 3) is `fer-jax sweep"
