@@ -50,6 +50,8 @@ class Task:
     limit: seconds it may take; it is not begun with fewer left.
     xla_flags: set for its process only.
     kind: "step", "train" or "peers".
+    cache: what tasks share that use one compilation cache, which the first of
+      them fills; they are measured in one call.
   """
 
   name: str
@@ -57,6 +59,12 @@ class Task:
   limit: float
   xla_flags: str = ""
   kind: str = "step"
+  cache: str = ""
+
+  @property
+  def group(self) -> str:
+    """What is equal for tasks that are measured in one call."""
+    return self.cache or self.name
 
 
 def device_kind() -> str:
@@ -129,12 +137,17 @@ class Results:
     )
 
   def finish(self) -> None:
-    """Shows the whole table and draws the picture."""
+    """Shows this device's rows and draws their picture."""
     print("\n" + reporting.header(COLUMNS))
-    for row in self.rows:
+    here = [
+      row
+      for row in self.rows
+      if all(row[field] == self._machine[field] for field in ("device", "jax"))
+    ]
+    for row in here:
       print(reporting.line(COLUMNS, row))
     target = self._path.with_suffix(".png")
-    picture(self.rows).savefig(target, dpi=150)
+    picture(here).savefig(target, dpi=150)
     print(f"wrote {self._path} and {target.name}")
 
 

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
+import accelerator
 import accelerator_table
 import depth_timing
 import depth_worker
@@ -172,7 +174,9 @@ def test_input_pipeline(tiny, make_table, tmp_path, monkeypatch):
   )
 
 
-def test_what_was_measured_on_this_device_is_not_measured_again(tmp_path):
+def test_what_was_measured_on_this_device_is_not_measured_again(
+  tmp_path, capsys
+):
   case = {"model": "resnet18", "dtype": "bfloat16", "batch_size": 256}
   task = accelerator_table.Task("step", case, 10)
   other = accelerator_table.Task("step", case | {"model": "leaky_cnn"}, 10)
@@ -189,7 +193,44 @@ def test_what_was_measured_on_this_device_is_not_measured_again(tmp_path):
   table.finish()
   table = accelerator_table.Results(tmp_path, "A")
   assert len(table.rows) == 1 and table.has(task) and not table.has(other)
-  assert not accelerator_table.Results(tmp_path, "B").has(task)
+  other = accelerator_table.Results(tmp_path, "B")
+  assert not other.has(task)
+  other.add(task, row)
+  other.finish()
+  shown = capsys.readouterr().out.rpartition("1st step")[2]
+  assert shown.count("step ") == 1 and len(other.rows) == 2
+
+
+def test_what_shares_a_cache_is_measured_in_one_call(
+  tmp_path, monkeypatch, capsys
+):
+  def run(task, limit, output):
+    ran.append(task.name)
+    return {"note": "failed"} if task.name in failing else {"epoch_s": 1.0}
+
+  def call(*names):
+    ran.clear()
+    failing[:] = names
+    accelerator.main([])
+    return list(ran)
+
+  ran: list[str] = []
+  failing: list[str] = []
+  pair = [
+    accelerator.Task(name, {}, 10, cache="train") for name in ("cold", "cached")
+  ]
+  monkeypatch.setattr(accelerator, "tasks", lambda *args: iter(pair))
+  monkeypatch.setattr(accelerator, "run", run)
+  monkeypatch.setattr(accelerator, "device_kind", lambda: "A")
+  given = types.SimpleNamespace(
+    minutes=1, output=str(tmp_path), tiny=True, manual_dir=""
+  )
+  monkeypatch.setattr(accelerator.flags, "FLAGS", given)
+  assert call("cold") == ["cold"]
+  assert "cold left it no cache" in capsys.readouterr().out
+  assert call("cached") == ["cold", "cached"]
+  assert call() == ["cold", "cached"]
+  assert call() == []
 
 
 def test_streaming(tiny, make_table, tmp_path, monkeypatch):

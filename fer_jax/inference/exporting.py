@@ -106,15 +106,16 @@ def program(
   """Returns the model as one function of any number of images.
 
   Args:
-    trained: the model; the program for CPU computes in float32, also if the
-      model was trained in bfloat16.
+    trained: the model. The program for CPU computes in float32, the other one
+      in the type that the model was trained in.
     platforms: as jax.export names them.
   """
-  operations = convolution.use_xla()
   if platforms == ("cpu",):
-    operations = _cpu_operations()
-    model = trained.model.clone(dtype=jnp.float32)
-    trained = dataclasses.replace(trained, model=model)
+    operations, dtype = _cpu_operations(), "float32"
+  else:
+    operations, dtype = convolution.use_xla(), trained.config.dtype
+  model = trained.model.clone(dtype=jnp.dtype(dtype))
+  trained = dataclasses.replace(trained, model=model)
   # Constants of the program, as it is traced without arguments for them.
   variables = jax.tree.map(np.asarray, trained.variables)
 

@@ -207,6 +207,8 @@ def _check_labels(
   ok = labels.shape == (num_images,)
   must = f"be ({num_images},): one class per image"
   require(ok, "labels.shape", labels.shape, must)
+  ok = np.issubdtype(labels.dtype, np.integer) or not len(labels)
+  require(ok, "labels.dtype", labels.dtype, "be integers")
   for i, label in enumerate(labels):
     ok = 0 <= label < num_classes
     require(ok, f"labels[{i}]", label, f"be 0 to {num_classes - 1}")

@@ -93,7 +93,7 @@ def unavailable_reason() -> str:
   if not compiler:
     return "no C++ compiler was found (c++, g++, or CXX=...)"
   try:
-    library = ctypes.cdll.LoadLibrary(str(_build(compiler)))
+    path = _build(compiler)
   except subprocess.SubprocessError as e:
     said = e.stderr if isinstance(e, subprocess.CalledProcessError) else ""
     return f"{compiler} failed: {(said.strip() or str(e)).splitlines()[-1]}"
@@ -102,6 +102,10 @@ def unavailable_reason() -> str:
       f"the cache {cache_folder() / 'kernels'} cannot be used ({e}): set"
       " XDG_CACHE_HOME to a folder that can be written"
     )
+  try:
+    library = ctypes.cdll.LoadLibrary(str(path))
+  except OSError as e:
+    return f"{compiler} built a library that cannot be loaded: {e}"
   for target in TARGETS:
     handler = jax.ffi.pycapsule(getattr(library, target))
     jax.ffi.register_ffi_target(target, handler, platform="cpu")

@@ -60,7 +60,8 @@ def run_sweep(
     pruner: "median", "hyperband" or "none".
     workers: trials at once, each in a process if more than 1.
     storage: Optuna's database URL, or a file; "" is a journal in `workdir`.
-    fixed: fields that are set in every trial, and not searched.
+    fixed: fields that are set in every trial, and not searched. They precede
+      the values that the space sets, and these precede `config`.
 
   Raises:
     UserError: the space or a field is wrong, or every trial failed.

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax.errors import UserError
+from fer_jax.models import registry
 from fer_jax.models.layer_groups import variable_shapes
 from fer_jax.object_stores import local_copies, urls
 from fer_jax.pretrained import converted_weights, download, released
@@ -27,6 +28,8 @@ from fer_jax.training.checkpoints import read_variables
 from fer_jax.training.train_state import TrainState, Tree
 
 Shape = tuple[int, ...]
+# Options of models that do not change what trained parameters compute.
+_WITHOUT_EFFECT = ("dropout", "stochastic_depth", "zero_init_residual")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,11 +245,13 @@ def _changed_options(
   weights: SourceWeights, model: nn.Module
 ) -> list[tuple[str, Any]]:
   """Returns the options of the source's network that the model differs in."""
+  options = registry.options_of(weights.model).items()
+  defaults = {name: option.default for name, option in options}
   return [
     (option, value)
-    for option, value in weights.options.items()
-    if getattr(model, option, value) != value
-    and option not in ("dropout", "stochastic_depth")
+    for option, value in (defaults | dict(weights.options)).items()
+    if getattr(model, option, defaults.get(option)) != value
+    and option not in _WITHOUT_EFFECT
   ]
 
 

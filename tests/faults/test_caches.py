@@ -90,6 +90,11 @@ def test_compilers_that_say_nothing_or_cannot_be_run(tmp_path, monkeypatch):
   silent.chmod(0o755)
   assert "exit status 1" in no_kernels_reason(monkeypatch, str(silent))
   assert "No closing quotation" in no_kernels_reason(monkeypatch, "c++ '")
+  junk = tmp_path / "junk"
+  junk.write_text('#!/bin/sh\nfor last; do :; done\necho junk > "$last"\n')
+  junk.chmod(0o755)
+  reason = no_kernels_reason(monkeypatch, str(junk))
+  assert reason.startswith(f"{junk} built a library that cannot be loaded: ")
 
 
 def compile_quickly(monkeypatch, cache) -> list[list[str]]:

@@ -61,6 +61,13 @@ def test_the_cpu_program_is_the_same_from_every_machine(trained, monkeypatch):
   assert expected[1] > 1 and expected[2] == 0
 
 
+def test_the_other_program_computes_in_the_trained_type(trained):
+  config = trained.config.copy_and_resolve_references()
+  config.dtype = "bfloat16"
+  half = dataclasses.replace(trained, config=config)
+  assert "bf16" in exporting.program(half, ("cuda",)).mlir_module()
+
+
 def test_a_place_that_cannot_be_written_is_named(trained, tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write .*file"):

@@ -119,6 +119,7 @@ def test_maps_of_attention_are_read_out(trained, monkeypatch):
   [
     ([0, 7], r"labels\[1\]=7 must be 0 to 6"),
     ([0, -1], r"labels\[1\]=-1 must be 0 to 6"),
+    ([0.5, 1.0], "labels.dtype=float64 must be integers"),
     ([0], r"labels.shape=\(1,\) must be \(2,\)"),
   ],
 )

@@ -1,6 +1,7 @@
 """Initial weights: which are used, converted, reinitialized or refused."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import shutil
@@ -209,6 +210,11 @@ def test_a_source_of_other_options_says_which():
     UserError, match=r"with: model.stem=small_stride2 model.width=0.5\. "
   ):
     initial_weights.fit(weights, model, config, tuple("abcdefg"))
+  default = dataclasses.replace(weights, options={"width": 0.5})
+  with pytest.raises(
+    UserError, match=r"with: .*model.stem=imagenet model.width=0.5\. "
+  ):
+    initial_weights.fit(default, model, config, tuple("abcdefg"))
 
 
 def test_a_resumed_run_needs_no_source(tmp_path, source):
