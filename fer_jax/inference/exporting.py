@@ -110,10 +110,8 @@ def program(
       in the type that the model was trained in.
     platforms: as jax.export names them.
   """
-  if platforms == ("cpu",):
-    operations, dtype = _cpu_operations(), "float32"
-  else:
-    operations, dtype = convolution.use_xla(), trained.config.dtype
+  cpu = platforms == ("cpu",)
+  dtype = "float32" if cpu else trained.config.dtype
   model = trained.model.clone(dtype=jnp.dtype(dtype))
   trained = dataclasses.replace(trained, model=model)
   # Constants of the program, as it is traced without arguments for them.
@@ -124,7 +122,7 @@ def program(
 
   (batch,) = jax.export.symbolic_shape("b")
   images = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
-  with operations:
+  with _cpu_operations() if cpu else convolution.use_xla():
     return jax.export.export(jax.jit(probabilities), platforms=platforms)(
       images
     )
