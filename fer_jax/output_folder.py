@@ -70,6 +70,15 @@ class OutputFolder:
         )
     return path
 
+  def check(self) -> None:
+    """Checks every file made here before, of this kind, as `path` does.
+
+    Raises:
+      UserError: one of them was changed since.
+    """
+    for path in self._manifest.paths(self._manifest.kind):
+      self.path(path.relative_to(self.folder))
+
   @contextlib.contextmanager
   def write(
     self, name: str | os.PathLike[str], *, flush: bool = False
@@ -197,13 +206,13 @@ class _Manifest:
 
   def __init__(self, folder: Path, kind: str):
     self._folder = folder
-    self._kind = kind
+    self.kind = kind
     self._path = folder / MANIFEST
     self.read()
 
   def read(self) -> None:
     """Reads the list; what is damaged in it is left out."""
-    self._entries: dict[str, list[_Entry]] = {}
+    entries: dict[str, list[_Entry]] = {}
     with contextlib.suppress(OSError):
       for line in self._path.read_bytes().splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -214,7 +223,8 @@ class _Manifest:
             int(entry["mtime_ns"]),
             str(entry.get("sha256")),
           )
-          self._entries.setdefault(entry["file"], []).append(of)
+          entries.setdefault(entry["file"], []).append(of)
+    self._entries = entries  # At once: other threads ask for it meanwhile.
 
   def paths(self, kind: str) -> list[Path]:
     """Returns the files that are listed, of a kind unless it is ""."""
@@ -252,7 +262,7 @@ class _Manifest:
   def add(self, path: Path, made: Path) -> None:
     """Notes a complete file, `made`, before it is renamed to `path`."""
     name, stat = path.relative_to(self._folder).as_posix(), made.stat()
-    of = _Entry(self._kind, stat.st_size, stat.st_mtime_ns, _sha256(made))
+    of = _Entry(self.kind, stat.st_size, stat.st_mtime_ns, _sha256(made))
     entry = {"file": name, **of._asdict()}
     # Escaped, so that names that are no UTF-8 come through as well.
     with open(self._path, "ab") as file:

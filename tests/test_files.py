@@ -1,5 +1,6 @@
 """Atomic writes, and output folders that overwrite nothing of the user's."""
 
+import json
 import os
 import shutil
 import sys
@@ -129,6 +130,23 @@ def test_two_processes_may_replace_each_others_files(tmp_path):
   put(first, "a.png", "one")
   put(second, "a.png", "second")
   assert (tmp_path / "a.png").read_text() == "second"
+
+
+def test_other_threads_see_the_whole_list_while_it_is_read(
+  tmp_path, monkeypatch
+):
+  folder, loads, seen = OutputFolder(tmp_path), json.loads, []
+  put(folder, "a.png")
+  (tmp_path / "mine.png").write_text("mine")
+
+  def look(line):  # What another thread would find now.
+    seen.append(folder._manifest.made(tmp_path / "a.png"))
+    return loads(line)
+
+  monkeypatch.setattr(json, "loads", look)
+  with pytest.raises(UserError, match="not made by fer_jax"):
+    put(folder, "mine.png")
+  assert seen == [True]
 
 
 def test_a_damaged_manifest_is_no_traceback(tmp_path):

@@ -117,8 +117,8 @@ def report_folder(folder: Path, kind: str) -> OutputFolder:
   if folder.is_dir() and not made_files(folder, kind):
     if any(not path.name.startswith(".") for path in folder.iterdir()):
       raise UserError(
-        f"{folder} holds other files than a report, which would be mixed with"
-        " it: give a new or empty folder, or move them"
+        f"{folder} holds other files than a report, or a report of an earlier"
+        " version: remove it, or give a new or empty folder"
       )
   return OutputFolder(folder, kind=kind)
 

@@ -150,7 +150,9 @@ def render(
     kept = ~one.found.leaks
     title = f"{len(kept):,} {one.images}{views}"
     rows.append([title, *_accuracy(one.right)])
-    rows.append([f"without leaks, {kept.sum():,}", *_accuracy(one.right[kept])])
+    if kept.any():
+      name = f"without leaks, {kept.sum():,}"
+      rows.append([name, *_accuracy(one.right[kept])])
   yield _table(["images", "accuracy", "95 % interval"], rows)
   first, found = evaluations[0], evaluations[0].found
   yield f"By class, of the {len(found.labels):,} {first.images}:"

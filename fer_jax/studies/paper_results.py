@@ -74,18 +74,20 @@ def scores_of_run(
     class_names: of the dataset.
     labels: true classes of the validation split.
     predicted: classes that the best epoch predicts.
-    leaks: which images are in the training split too.
+    leaks: which images are in the training split too; if all are, the accuracy
+      without them is that of all.
   """
   epochs = [record for record in records if record["kind"] == "epoch"]
   best = [record for record in epochs if record["best"]][-1]
   right = predicted == labels
+  kept = ~leaks if not leaks.all() else np.ones_like(leaks)
   classes = np.arange(len(class_names))
   return {
     "epochs": epochs[-1]["epoch"],
     "finished": records[-1]["kind"] == "summary",
     "best_epoch": best["epoch"],
     "accuracy": float(right.mean()),
-    "accuracy_without_leaks": float(right[~leaks].mean()),
+    "accuracy_without_leaks": float(right[kept].mean()),
     "loss": best["validation_loss"],
     "train_loss": best["train_loss"],
     "minutes": epochs[-1]["seconds"] / 60,

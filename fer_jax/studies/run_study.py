@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fer_jax.data.datasets import registry
 from fer_jax.errors import choose, require
 from fer_jax.evaluation import html_page
@@ -79,16 +81,18 @@ def run_study(
     recipes = [recipes]
   must = "be a list of integers, such as [0, 1, 2]"
   require(isinstance(seeds, Iterable), "seeds", seeds, must)
+  seeds = [int(s) if isinstance(s, np.integer) else s for s in seeds]
   require(processes >= 0, "processes", processes, "be at least 0")
   runs = plan.plan(recipes, seeds, overrides or {}, folder, all_folds)
   if baseline:
     choose("baseline", baseline, {run.recipe for run in runs})
   _check_split(runs, split)
-  report = html_page.report_folder(folder / "report", study_report.KIND).folder
+  report = html_page.report_folder(folder / "report", study_report.KIND)
+  report.check()
   training.train(runs, processes)
   outcomes = run_results.gather(runs, split)
   compared = comparison.compare(outcomes, baseline)
-  page = study_report.write(compared, split, report)
+  page = study_report.write(compared, split, report.folder)
   return StudyResult(compared, page)
 
 

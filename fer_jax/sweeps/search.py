@@ -32,7 +32,8 @@ def search(
     Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
   """
   with contextlib.closing(TrialStore(planned)) as store:
-    html_page.report_folder(planned.workdir / _REPORT, sweep_report.KIND)
+    report = planned.workdir / _REPORT
+    html_page.report_folder(report, sweep_report.KIND).check()
     print(_opening(store), flush=True)
     if _is_anything_left(store):
       if workers == 1:

@@ -51,6 +51,13 @@ def test_figures_are_those_of_the_predictions():
   assert ["100 validation images", "0.240", "0.240"] in cells
 
 
+def test_all_images_may_be_in_the_training_split():
+  one = evaluation([0, 1], [0, 0])
+  one.found.leaks[:] = True
+  assert release.scores_of(one.found, 1.0)["accuracy_without_leaks"] == 0.5
+  assert "without leaks" not in "".join(card.render([one], temperature=1.0))
+
+
 def test_calibration_before_the_temperature():
   one = evaluation([0] * 10, [0] * 10, confidence=0.5)
   text = "\n".join(card.render([one], temperature=2.0))

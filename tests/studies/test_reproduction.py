@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_run
 
@@ -163,6 +164,17 @@ def test_of_several_machines_the_furthest_result_counts(tmp_path):
     paper_results.save(file, [RESULT | fields])
   assert paper_results.read(files) == [RESULT | finished]
   assert paper_results.read(files[::2])[0]["epochs"] == 9
+
+
+def test_all_images_may_be_in_the_training_split():
+  epoch = {"epoch": 1, "validation_loss": 1.0, "train_loss": 1.0, "seconds": 9}
+  epoch |= {"train_accuracy": 0.5, "validation_accuracy": 0.5}
+  records = [{"kind": "epoch", "best": True, **epoch}]
+  labels, leaks = np.array([0, 1]), np.ones(2, bool)
+  scores = paper_results.scores_of_run(
+    records, "ab", labels, np.zeros(2, int), leaks
+  )
+  assert scores["accuracy_without_leaks"] == scores["accuracy"] == 0.5
 
 
 def test_files_of_results_must_exist(tmp_path):

@@ -15,6 +15,7 @@ from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
 from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions
+from fer_jax.output_folder import OutputFolder
 from fer_jax.studies import (
   comparison,
   plan,
@@ -137,6 +138,12 @@ def test_the_split_is_checked_before_anything_trains(
 def test_wrong_arguments_of_a_study_are_one_line(recipe, arguments, message):
   with pytest.raises(UserError, match=message):
     run_study.run_study(recipe, **arguments)
+
+
+@pytest.mark.parametrize("seeds", [np.arange(2), iter([0, 1])])
+def test_seeds_may_be_any_iterable(recipe, seeds, tmp_path):
+  with pytest.raises(UserError, match="split 'tset'"):
+    run_study.run_study(recipe, seeds, tmp_path, split="tset")
 
 
 def test_folds_need_a_dataset_that_has_them(recipe, tmp_path):
@@ -265,6 +272,19 @@ def test_a_report_replaces_only_its_own_files(recipe, tmp_path, monkeypatch):
   with pytest.raises(UserError, match="report holds other files"):
     study_report.write([], "validation", mine.parent)
   assert mine.read_text() == "mine"
+
+
+def test_an_edited_report_is_refused_before_training(
+  recipe, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(training, "train", pytest.fail)
+  report = OutputFolder(tmp_path / "report", kind=study_report.KIND)
+  for name in ("index.html", "tables.md"):
+    with report.write(name) as temporary:
+      temporary.write_text("made")
+  (tmp_path / "report" / "tables.md").write_text("edited")
+  with pytest.raises(UserError, match="tables.md .*was changed since"):
+    run_study.run_study([recipe], workdir=tmp_path)
 
 
 def test_the_page_in_a_browser(runs, folder):

@@ -8,7 +8,12 @@ import sys
 import time
 
 import pytest
+import tiny_sweep
 
+from fer_jax.errors import UserError
+from fer_jax.output_folder import OutputFolder
+from fer_jax.sweeps import search, sweep_report
+from fer_jax.sweeps.space import Integer
 from fer_jax.training.logging import metric_writer
 
 RECIPE = """
@@ -39,6 +44,18 @@ def folder(tmp_path_factory):
   (folder / "tiny.py").write_text(recipe)
   (folder / "space.py").write_text(SPACE)
   return folder
+
+
+def test_an_edited_report_is_refused_before_training(tmp_path, monkeypatch):
+  monkeypatch.setattr(search, "work", pytest.fail)
+  plan = tiny_sweep.plan(tmp_path, {"seed": Integer(0, 1)})
+  report = OutputFolder(plan.workdir / "report", kind=sweep_report.KIND)
+  for name in ("index.html", "best_config.py"):
+    with report.write(name) as temporary:
+      temporary.write_text("made")
+  (report.folder / "best_config.py").write_text("edited")
+  with pytest.raises(UserError, match="best_config.py .*was changed since"):
+    search.search(plan)
 
 
 def start(folder, name, *arguments, **options):
