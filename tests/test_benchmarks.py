@@ -5,9 +5,7 @@ import functools
 import signal
 import subprocess
 import sys
-import time
 import types
-from collections.abc import Callable
 from pathlib import Path
 
 import accelerator
@@ -28,6 +26,7 @@ import reporting
 import scaling
 import streaming
 import workers
+from waiting import wait_until
 
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
@@ -390,14 +389,6 @@ with workers.ended([worker]):
     process.send_signal(number)
     process.wait()
   wait_until(lambda: state(child) in ("", "Z"))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-  """Waits for what must come soon."""
-  until = time.monotonic() + 10
-  while not condition():
-    assert time.monotonic() < until
-    time.sleep(0.01)
 
 
 def state(pid: int) -> str:

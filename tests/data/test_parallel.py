@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from waiting import wait_until
 
 from fer_jax.data.parallel import map_in_order
 
@@ -40,8 +41,23 @@ def test_an_error_comes_after_the_results_before_it():
   assert found == [0, 1, 2]
 
 
-def test_a_consumer_may_leave():
-  results = map_in_order(lambda i: i, range(10**9), 2)
+def test_closing_cancels_pending_items_and_waits_for_the_others():
+  before, calls = threading.active_count(), []
+  released = threading.Event()
+  release = threading.Timer(0.3, released.set)  # While `close` waits.
+
+  def block(i):
+    calls.append(i)
+    if i:  # Items 1 and 2 keep both threads busy; 3 and 4 are pending.
+      released.wait(20)
+    return i
+
+  results = map_in_order(block, range(10**9), 2)
   assert next(results) == 0
+  wait_until(lambda: len(calls) == 3)
+  release.start()
   results.close()
-  assert threading.active_count() < 20
+  assert released.is_set()
+  release.join()
+  assert sorted(calls) == [0, 1, 2]
+  assert threading.active_count() == before

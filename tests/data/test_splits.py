@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data import load
-from fer_jax.data.splits import differences
+from fer_jax.data.splits import differences, example_digest
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,19 @@ def test_views_have_fingerprints_of_their_own(small):
   assert view.split("train").fingerprint == again.split("train").fingerprint
 
 
-def test_order_and_targets_count(small):
+@pytest.mark.parametrize(
+  ("target", "other"),
+  [(0, 1), (np.float32([0.5, 0.5]), np.float32([0.4, 0.6]))],
+)
+def test_a_digest_depends_on_image_and_target(target, other):
+  image = np.zeros((2, 2, 1), np.uint8)
+  digest = example_digest(image, target)
+  assert digest == example_digest(image.copy(), target)
+  assert digest != example_digest(image, other)
+  assert digest != example_digest(image + np.uint8(1), target)
+
+
+def test_a_fingerprint_depends_on_the_order(small):
   train = small().split("train")
   forward, backward = np.arange(len(train)), np.arange(len(train))[::-1]
   assert train.pick(forward).fingerprint != train.pick(backward).fingerprint
