@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.output_folder import check_output, write_output
 
   inputs = list_inputs(
-    [urls.require_local(name, "image") for name in argv[1:]], output=output
+    [urls.require_local(name, "image", is_input=True) for name in argv[1:]],
+    output=output,
   )
   if given.sheet:
     check_output(sheet, inputs.images)

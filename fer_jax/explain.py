@@ -55,7 +55,9 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.pretrained import released
 
   trained = released.load_model(given.workdir, given.checkpoint)
-  names = [urls.require_local(name, "image") for name in argv[1:]]
+  names = [
+    urls.require_local(name, "image", is_input=True) for name in argv[1:]
+  ]
   inputs: dict[Path, Path] = {}
   if names:
     found = list_inputs(names)

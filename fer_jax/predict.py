@@ -108,7 +108,9 @@ def main(argv: Sequence[str]) -> None:
 def _path(name: str, flag: str) -> Path | None:
   from fer_jax.object_stores import urls
 
-  return urls.require_local(name, flag) if name else None
+  if not name:
+    return None
+  return urls.require_local(name, flag, is_input=flag == "video")
 
 
 COMMAND = app.Command(

@@ -155,7 +155,7 @@ def _module(
   kind: str, path: str, package: ModuleType, example: str
 ) -> ModuleType:
   """Imports a file, or a module of `package` by name."""
-  file = urls.require_local(path, kind)
+  file = urls.require_local(path, kind, is_input=True)
   names = _names(package)
   is_name = "/" not in path and not path.endswith(".py")
   # configs/NAME.py is in the package where there is no folder configs/.

@@ -68,7 +68,9 @@ def main(argv: Sequence[str]) -> None:
   paper_page.check_output(page)
   changed = config_overrides.texts(given)
   papers = given.paper or [name for name in PAPERS if name != "recipes"]
-  files = [urls.require_local(name, "results") for name in given.results]
+  files = [
+    urls.require_local(name, "results", is_input=True) for name in given.results
+  ]
   others = paper_results.read(files)
   failures: list[str] = []
   reproduction.reproduce(

@@ -25,6 +25,7 @@ from fer_jax.inference.prediction_stream import NamedImage
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.result_writers import result_writer
 from fer_jax.inference.web_images import is_url
+from fer_jax.object_stores.urls import require_local
 from fer_jax.output_folder import OutputFolder
 from fer_jax.output_names import unused_name
 from fer_jax.text_output import printable
@@ -96,7 +97,11 @@ def predict_files(
       overwrite a file that the package did not make.
   """
   urls = list(dict.fromkeys(str(name) for name in inputs if is_url(name)))
-  paths = [Path(name).expanduser() for name in inputs if not is_url(name)]
+  paths = [
+    require_local(name, "image", is_input=True)
+    for name in inputs
+    if not is_url(name)
+  ]
   tables = [path for path in paths if fer2013_csv.is_image_table(path)]
   paths = [path for path in paths if path not in tables]
   images: dict[Path, Path] = {}

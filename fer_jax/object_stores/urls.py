@@ -4,8 +4,6 @@ import os
 import re
 from pathlib import Path
 
-from etils import epath
-
 from fer_jax.errors import UserError
 
 PathLike = str | os.PathLike[str]
@@ -45,22 +43,26 @@ def to_path(path: PathLike) -> Path:
       return Path(text).expanduser()
     except RuntimeError as e:  # There is no such user, or no home.
       raise UserError(f"{text}: {e}: give the path without ~") from e
+  from etils import epath  # Slow to import; most paths are local.
+
   return epath.Path(_URL.sub(lambda m: f"{m[1].lower()}://", text, count=1))
 
 
-def require_local(path: PathLike, name: str) -> Path:
+def require_local(path: PathLike, name: str, *, is_input: bool = False) -> Path:
   """Returns a path of this machine, where URLs are not supported.
 
   Args:
     path: what was given; `~` is expanded.
     name: the argument that it was given for.
+    is_input: whether it is read, not written.
 
   Raises:
     UserError: it is a URL, or `~` cannot be expanded.
   """
-  if is_url(path):
-    raise UserError(
-      f"{name}={os.fspath(path)} is on an object store: give a folder of this"
-      " machine, and copy it there at the end"
+  text = os.fspath(path)
+  if is_url(text) or _OTHER_URL.match(text):
+    advice = (
+      "give one" if is_input else "give one, and copy it there at the end"
     )
-  return to_path(path)
+    raise UserError(f"{name}={text} is not a path of this machine: {advice}")
+  return to_path(text)

@@ -24,6 +24,7 @@ from fer_jax.evaluation.predictions import Predictions, predict
 from fer_jax.evaluation.scores import score
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.object_stores.urls import require_local
 from fer_jax.pretrained import released
 from fer_jax.tables import format_markdown
 from fer_jax.training.runtime import startup
@@ -228,8 +229,8 @@ def main(argv: Sequence[str]) -> None:
   if not given.page:
     raise UserError("page is not set: give the model card to write")
   startup.start()
-  page = Path(given.page).expanduser()
-  folder = Path(given.folder).expanduser()
+  page = require_local(given.page, "page")
+  folder = require_local(given.folder, "folder", is_input=True)
   write(given.name, page, folder, given.manual_dir, given.data_dir)
   print(f"wrote {page}", file=sys.stderr)
 

@@ -13,6 +13,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax.errors import UserError
+from fer_jax.object_stores.urls import require_local
 
 WEIGHTS = "weights.safetensors"  # names are paths: params/conv1/kernel
 SOURCE = "source.json"  # the provenance that `convert_file` returns
@@ -62,7 +63,7 @@ def check_new(folder: str | Path) -> Path:
   Raises:
     UserError: the folder exists.
   """
-  folder = Path(folder).expanduser()
+  folder = require_local(folder, "out")
   if folder.exists():
     raise UserError(f"{folder} exists already: choose a new folder")
   return folder
@@ -80,7 +81,7 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
   Raises:
     UserError: the folder has no converted weights, or they are damaged.
   """
-  folder = Path(folder).expanduser()
+  folder = require_local(folder, "init_from", is_input=True)
   try:
     info = json.loads((folder / SOURCE).read_text())
     tensors = safetensors.numpy.load_file(folder / WEIGHTS)

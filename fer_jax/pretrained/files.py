@@ -19,6 +19,7 @@ import safetensors.numpy
 from jaxtyping import Float
 
 from fer_jax.errors import UserError
+from fer_jax.object_stores.urls import require_local
 from fer_jax.pretrained import keras_files
 
 Tensors = dict[str, Float[np.ndarray, "..."]]
@@ -59,7 +60,7 @@ def read(path: str | Path) -> WeightFile:
     UserError: the file cannot be read, is damaged, has an unknown format or is
       a pickle, or the library that reads its format is not installed.
   """
-  path = Path(path).expanduser()
+  path = require_local(path, "file", is_input=True)
   try:
     with path.open("rb") as f:
       head = f.read(64)

@@ -25,6 +25,7 @@ from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, predictions
 from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.object_stores.urls import require_local
 from fer_jax.pretrained import card, released
 from fer_jax.training.runtime import startup
 
@@ -189,11 +190,11 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   startup.start()
-  folder = Path(given.folder).expanduser()
+  folder = require_local(given.folder, "folder")
   data = given.manual_dir, given.data_dir
   info = release(given.workdir, given.name, folder, *data)
   if given.page:
-    card.write(given.name, Path(given.page).expanduser(), folder, *data)
+    card.write(given.name, require_local(given.page, "page"), folder, *data)
   found = info["validation"]
   print(
     f"{given.name}: temperature {info['temperature']:.3f}, accuracy"

@@ -10,6 +10,7 @@ import fsspec
 import pytest
 
 from fer_jax.errors import UserError
+from fer_jax.inference import predict_images
 from fer_jax.object_stores import (
   lease,
   local_copies,
@@ -19,6 +20,8 @@ from fer_jax.object_stores import (
 )
 from fer_jax.object_stores.objects import ObjectFolder, StoreError, read_file
 from fer_jax.output_folder import OutputFolder
+from fer_jax.pretrained import converted_weights, files
+from fer_jax.training.runtime import compilation_cache
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_urls_keep_their_slashes(text):
   scheme, _, rest = text.partition(":")
   assert str(path) == f"{scheme.lower()}://{rest.lstrip('/')}/config.json"
   assert urls.is_url(path) and urls.to_path(path) == path
-  with pytest.raises(UserError, match="workdir=.*object store"):
+  with pytest.raises(UserError, match="workdir=.* not a path of this.*copy it"):
     urls.require_local(path, "workdir")
 
 
@@ -55,6 +58,26 @@ def test_other_paths_are_local(text):
 def test_other_urls_are_refused():
   with pytest.raises(UserError, match="AZ://b/run is neither s3://, gs://"):
     urls.to_path("AZ://b/run")
+  for url in ("s3://b/photo.jpg", "http://x/photo.jpg"):
+    with pytest.raises(
+      UserError, match=f"^image={url} is not a path of this machine: give one$"
+    ):
+      urls.require_local(url, "image", is_input=True)
+
+
+@pytest.mark.parametrize(
+  "use",
+  [
+    compilation_cache.use_cache,
+    converted_weights.check_new,
+    converted_weights.load,
+    files.read,
+    lambda path: predict_images.predict_files(None, [path]),
+  ],
+)
+def test_a_home_that_does_not_exist_is_one_line(use):
+  with pytest.raises(UserError, match="~nouser/x: .*without ~"):
+    use("~nouser/x")
 
 
 def test_a_missing_package_is_one_line(monkeypatch):

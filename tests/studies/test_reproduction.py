@@ -205,7 +205,7 @@ def test_unknown_papers_list_the_known(tmp_path):
 
 
 def test_an_object_store_is_refused():
-  with pytest.raises(UserError, match="workdir=s3:/.* is on an object store"):
+  with pytest.raises(UserError, match="workdir=s3:/.* is not a path of this"):
     reproduction.reproduce(["chang"], Path("s3://bucket/run"), 1, {})
 
 

@@ -91,8 +91,7 @@ def load(
       must += " dataset.fold and dataset.num_folds choose the splits"
       require(not view[option], f"dataset.{option}", view[option], must)
   if manual_dir:
-    urls.require_local(manual_dir, "dataset.manual_dir")
-    urls.to_path(manual_dir)  # Refuses other URLs.
+    urls.require_local(manual_dir, "dataset.manual_dir", is_input=True)
   builder = builder_class(name)(
     manual_dir=manual_dir,
     data_dir=remote_data.local_folder(data_dir),

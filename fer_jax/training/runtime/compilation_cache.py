@@ -1,11 +1,11 @@
 """The persistent cache of compiled programs."""
 
 import os
-from pathlib import Path
 
 import jax
 
 from fer_jax.files import cache_folder
+from fer_jax.object_stores.urls import to_path
 from fer_jax.training.runtime import checked_cache
 
 
@@ -33,7 +33,7 @@ def use_cache(directory: str) -> str | None:
   elif "://" in directory:
     path = directory
   else:
-    path = str(Path(directory).expanduser())
+    path = str(to_path(directory))
   checked_cache.install()
   jax.config.update("jax_enable_compilation_cache", True)
   jax.config.update("jax_compilation_cache_dir", path)
