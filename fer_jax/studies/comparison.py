@@ -79,12 +79,15 @@ class Recipe:
   Attributes:
     name: its name in tables.
     outcomes: one per seed.
-    versus: comparison with the baseline; None for the baseline itself.
+    versus: comparison with the baseline; None for the baseline itself, and
+      where the two share no task, no examples or no seeds.
+    is_baseline: whether the others are compared with it.
   """
 
   name: str
   outcomes: tuple[Outcome, ...]
   versus: Versus | None = None
+  is_baseline: bool = False
 
   def figure(self, of: Callable[[Outcome], float]) -> Figure:
     """Returns a quantity of each seed."""
@@ -128,7 +131,7 @@ def compare(outcomes: Sequence[Outcome], baseline: str = "") -> list[Recipe]:
       f"baseline={baseline} is none of the recipes {', '.join(known)}"
     )
   return [
-    recipe
+    dataclasses.replace(recipe, is_baseline=True)
     if recipe.name == baseline
     else dataclasses.replace(recipe, versus=_versus(recipe, known[baseline]))
     for recipe in recipes

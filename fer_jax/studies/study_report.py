@@ -54,6 +54,13 @@ def notes(recipes: Sequence[Recipe]) -> str:
     " p (seeds) the seeds, neither corrected for the number of comparisons."
     " images/s and minutes depend on this machine and its load."
   )
+  others = [r for r in recipes if r.versus is None and not r.is_baseline]
+  if others:
+    names = ", ".join(recipe.name for recipe in others)
+    text += (
+      f" Not compared with the baseline: {names} (no class names, seeds or"
+      " images, byte for byte, in common)."
+    )
   return text
 
 

@@ -36,7 +36,8 @@ def train(runs: Sequence[Run], processes: int = 0) -> None:
   Raises:
     UserError: a run failed, or its workdir holds another configuration. With
       `processes`, the other runs are finished first.
-    Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
+    Interrupted: SIGINT or SIGTERM was received, or `max_minutes` are over; what
+      was trained is saved.
   """
   left = [run for run in runs if not is_done(run.workdir, run.config)]
   done = len(runs) - len(left)
@@ -91,7 +92,7 @@ def _train_in_processes(runs: Sequence[Run], count: int) -> list[str]:
     count: number of processes at once.
   """
   count = min(count, len(runs))
-  waiting, failures = list(runs), []
+  waiting, failures, signals = list(runs), [], []
   running: dict[Any, tuple[Run, Connection]] = {}
   with StopRequest() as stop_request:
     passed_on = False
@@ -108,14 +109,15 @@ def _train_in_processes(runs: Sequence[Run], count: int) -> list[str]:
         passed_on = True
       for process in [each for each in running if not each.is_alive()]:
         run, result = running.pop(process)
-        failure = _failure(process, result)
+        failure, signal_number = _failure(process, result)
         print(f"{run}: {failure or 'done'}", flush=True)
         if failure:
           failures.append(f"{run}: {failure}")
-  if stop_request.signal_number:
+          signals.append(signal_number)
+  caught = max(signals, default=0) if all(signals) else 0
+  if signal_number := stop_request.signal_number or caught:
     raise Interrupted(
-      "interrupted; saved: rerun the command to resume",
-      stop_request.signal_number,
+      "interrupted; saved: rerun the command to resume", signal_number
     )
   return failures
 
@@ -133,8 +135,8 @@ def _start(run: Run, count: int) -> tuple[Any, Connection]:
   return process, receiver
 
 
-def _failure(process: Any, result: Connection) -> str:
-  """Returns why a process that has ended failed, or ""."""
+def _failure(process: Any, result: Connection) -> tuple[str, int]:
+  """Returns why a process that has ended failed, or "", as `_train` does."""
   with result:
     try:
       return result.recv()
@@ -142,21 +144,25 @@ def _failure(process: Any, result: Connection) -> str:
       return (
         f"its process ended with status {process.exitcode}, perhaps out of"
         " memory"
-      )
+      ), 0
 
 
 def _child(
   fields: dict[str, Any], workdir: str, count: int, result: Connection
 ) -> None:
-  """Trains in a child process; sends why it failed, or ""."""
+  """Trains in a child process; sends what `_train` returns."""
   child_processes.prepare_child(count)
   config = configs.from_json(fields)
   startup.configure_process(config)
   result.send(_train(config, pathlib.Path(workdir)))
 
 
-def _train(config: ConfigDict, workdir: pathlib.Path) -> str:
-  """Trains with all output in a log; returns why it failed, or ""."""
+def _train(config: ConfigDict, workdir: pathlib.Path) -> tuple[str, int]:
+  """Trains with all output in a log.
+
+  Returns:
+    Why it failed, or "", and the signal that it was interrupted by, or 0.
+  """
   path = workdir / _LOG
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -166,10 +172,12 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> str:
       contextlib.redirect_stderr(log),
     ):
       train_loop.train_and_evaluate(config, workdir)
-  except (UserError, Interrupted) as e:
-    return str(e)
+  except Interrupted as e:
+    return str(e), e.exit_code - 128
+  except UserError as e:
+    return str(e), 0
   except Exception as e:  # The parent prints one line; the log has the rest.
     with open(path, "a") as log:
       traceback.print_exc(file=log)
-    return f"{type(e).__name__}: {e} (see {path})"
-  return ""
+    return f"{type(e).__name__}: {e} (see {path})", 0
+  return "", 0

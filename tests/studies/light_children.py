@@ -19,4 +19,10 @@ def wait(_: Any, workdir: str, count: int, result: Any) -> None:
   pathlib.Path(workdir).touch()
   while not stopped:
     signal.pause()
-  result.send("saved")
+  result.send(("saved", signal.SIGTERM))
+
+
+def run_out_of_time(_: Any, workdir: str, count: int, result: Any) -> None:
+  """Ends as a training does whose `max_minutes` are over."""
+  del workdir, count
+  result.send(("saved", signal.SIGALRM))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
-from fer_jax.studies import comparison, run_results, tables
+from fer_jax.studies import comparison, run_results, study_report, tables
 
 
 def outcome(correct, seed=0, recipe="a", num_rows=None):
@@ -85,6 +85,16 @@ def test_recipes_of_other_classes_are_not_tested_against():
   other = outcome([True, False], recipe="other")
   object.__setattr__(other, "class_names", ("x", "z"))
   assert comparison.compare([base, other])[1].versus is None
+
+
+def test_recipes_without_common_images_are_named():
+  base = outcome([True, False], recipe="base")
+  same = outcome([True, True], recipe="same")
+  other = outcome([True, False], recipe="other")
+  other.example_ids[:] = ["test 8", "test 9"]
+  found = comparison.compare([base, same, other])
+  assert "Not compared with the baseline: other (" in study_report.notes(found)
+  assert "Not compared" not in study_report.notes(found[:2])
 
 
 def test_without_leak_free_images_all_are_counted():

@@ -60,6 +60,13 @@ def test_a_killed_process_is_a_failed_run(idle_runs, monkeypatch):
     training.train(idle_runs[:1], processes=2)
 
 
+def test_a_time_limit_is_no_failure(idle_runs, monkeypatch):
+  monkeypatch.setattr(training, "_child", light_children.run_out_of_time)
+  with pytest.raises(Interrupted, match="rerun the command to resume") as e:
+    training.train(idle_runs[:1], processes=1)
+  assert e.value.exit_code == 142
+
+
 def test_a_signal_stops_all_processes(idle_runs, monkeypatch):
   monkeypatch.setattr(training, "_child", light_children.wait)
 
