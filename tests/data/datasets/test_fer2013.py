@@ -1,4 +1,4 @@
-"""FER2013 as a data set: prepared once, and again when the release changes."""
+"""FER2013 as a dataset: prepared once, and again when the release changes."""
 
 import logging
 import subprocess
@@ -210,7 +210,9 @@ def test_manual_dir_that_cannot_be_looked_into_is_named(dirs):
     load("fer2013", **dirs | {"manual_dir": "x" * 300})
 
 
-def test_interrupted_reading_leaves_nothing(dirs, raw, faces, monkeypatch):
+def test_interrupted_reading_leaves_nothing(
+  dirs, raw, faces, monkeypatch, tmp_path
+):
   write_files(raw, FORMS["csv"](faces))
 
   def interrupted(path):
@@ -221,6 +223,8 @@ def test_interrupted_reading_leaves_nothing(dirs, raw, faces, monkeypatch):
   monkeypatch.setattr(fer2013_releases, "read", interrupted)
   with pytest.raises(KeyboardInterrupt):
     load("fer2013", **dirs)
+  (lock,) = (tmp_path / "prepared").glob("*/*")
+  assert lock.name == ".lock"
   monkeypatch.undo()
   assert len(load("fer2013", **dirs).split("test")) == 14
 
