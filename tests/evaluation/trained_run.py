@@ -1,4 +1,4 @@
-"""A trained workdir for tests, made once a session."""
+"""A trained workdir for tests, made once per session."""
 
 import functools
 import pathlib
@@ -9,10 +9,11 @@ import tiny_run
 
 from fer_jax.training import train_loop
 
+_folder = tempfile.TemporaryDirectory(prefix="fer_jax_trained_")
 
-@functools.cache
+
 def folder() -> pathlib.Path:
-  return pathlib.Path(tempfile.mkdtemp(prefix="fer_jax_trained_"))
+  return pathlib.Path(_folder.name)
 
 
 @functools.cache
