@@ -4,7 +4,6 @@ import pathlib
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 
 import jax
@@ -13,6 +12,7 @@ import pytest
 import tiny_run
 from ml_collections import ConfigDict
 from test_faulty_runs import records
+from waiting import wait_until
 
 from fer_jax.errors import UserError
 from fer_jax.training import train_loop
@@ -43,8 +43,7 @@ def rescue(
   def after_epoch(metrics):
     if metrics["epoch"] == 1:
       saved = workdir / "checkpoints" / str(tiny_run.STEPS_PER_EPOCH)
-      while not saved.exists():  # It is written in the background.
-        time.sleep(0.01)
+      wait_until(saved.exists, 60)  # It is written in the background.
       remove(workdir)
 
   with pytest.raises(UserError, match="was removed or renamed") as error:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny_run
 from test_faulty_runs import records
+from waiting import wait_until
 
 from fer_jax.errors import UserError
 from fer_jax.training import train_loop
@@ -56,8 +57,8 @@ def test_a_read_only_checkpoint_folder_ends_a_run_at_once(
 
   def after_epoch(metrics):
     if metrics["epoch"] == 1:
-      while not (folder / str(tiny_run.STEPS_PER_EPOCH)).exists():
-        time.sleep(0.01)  # It is written in the background.
+      saved = folder / str(tiny_run.STEPS_PER_EPOCH)
+      wait_until(saved.exists, 60)  # It is written in the background.
       make_read_only(folder, True)
       since.append(time.monotonic())
 
@@ -96,8 +97,7 @@ def test_a_full_disk_ends_a_run_that_resumes(
 
   def after_epoch(metrics):
     if metrics["epoch"] == 1:
-      while not (workdir / "checkpoints/5").exists():
-        time.sleep(0.01)
+      wait_until((workdir / "checkpoints/5").exists, 60)
       disk = os.statvfs(small_disk)
       left = disk.f_bavail * disk.f_frsize - kibibytes_left * 1024
       filler.write_bytes(bytes(max(left, 0)))

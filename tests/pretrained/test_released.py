@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -170,9 +169,7 @@ def test_every_file_is_whole_and_small(name):
 
 @pytest.mark.parametrize("name", released.list_released())
 def test_every_released_model_answers(name, images):
-  started = time.monotonic()
   model = released.load(name, batch_size=1)
-  assert time.monotonic() - started < 10  # far above what it takes
   assert model.class_names[:2] == ("neutral", "happiness")
   probabilities = model.probabilities(images[:1])
   assert probabilities.shape == (1, 8)

@@ -291,9 +291,12 @@ def test_ctrl_c_ends_it(image_api):
     found = []
 
     def visit():
-      with urllib.request.urlopen(server.url("127.0.0.1", listener)) as page:
-        found.append(page.status)
-      os.kill(os.getpid(), signal.SIGINT)
+      url = server.url("127.0.0.1", listener)
+      try:
+        with urllib.request.urlopen(url, timeout=20) as page:
+          found.append(page.status)
+      finally:
+        os.kill(os.getpid(), signal.SIGINT)
 
     visitor = threading.Thread(target=visit)
     visitor.start()

@@ -3,11 +3,11 @@
 import multiprocessing
 import signal
 import threading
-import time
 
 import light_children
 import pytest
 from ml_collections import ConfigDict
+from waiting import wait_until
 
 from fer_jax.errors import Interrupted, UserError
 from fer_jax.studies import plan, training
@@ -71,8 +71,8 @@ def test_a_signal_stops_all_processes(idle_runs, monkeypatch):
   monkeypatch.setattr(training, "_child", light_children.wait)
 
   def interrupt():
-    while not all(run.workdir.exists() for run in idle_runs[:2]):
-      time.sleep(0.02)
+    started = [run.workdir for run in idle_runs[:2]]
+    wait_until(lambda: all(path.exists() for path in started), 60)
     signal.raise_signal(signal.SIGTERM)
 
   thread = threading.Thread(target=interrupt)

@@ -1,5 +1,7 @@
 """Programs are compiled at the same time, and waited for."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -23,7 +25,7 @@ def test_programs_compute_what_was_traced():
   assert double.result()(x).tolist() == [0, 2, 4]
   assert float(total.result()(x)) == 3
   assert shown[0].startswith("compiling double: ")
-  assert line.startswith("compiled in ") and "double 0." in line
+  assert line.startswith("compiled in ") and re.search(r"double \d", line)
 
 
 def test_an_error_of_the_compiler_is_raised():
