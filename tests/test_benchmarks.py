@@ -192,12 +192,12 @@ def test_what_was_measured_on_this_device_is_not_measured_again(
   table.finish()
   table = accelerator_table.Results(tmp_path, "A")
   assert len(table.rows) == 1 and table.has(task) and not table.has(other)
-  other = accelerator_table.Results(tmp_path, "B")
-  assert not other.has(task)
-  other.add(task, row)
-  other.finish()
+  second = accelerator_table.Results(tmp_path, "B")
+  assert not second.has(task)
+  second.add(task, row)
+  second.finish()
   shown = capsys.readouterr().out.rpartition("1st step")[2]
-  assert shown.count("step ") == 1 and len(other.rows) == 2
+  assert shown.count("step ") == 1 and len(second.rows) == 2
 
 
 def test_what_shares_a_cache_is_measured_in_one_call(

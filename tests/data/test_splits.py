@@ -50,7 +50,7 @@ def test_views_have_fingerprints_of_their_own(small):
 
 @pytest.mark.parametrize(
   ("target", "other"),
-  [(0, 1), (np.float32([0.5, 0.5]), np.float32([0.4, 0.6]))],
+  [(0, 1), (np.array([0.5, 0.5]), np.array([0.4, 0.6]))],
 )
 def test_a_digest_depends_on_image_and_target(target, other):
   image = np.zeros((2, 2, 1), np.uint8)
