@@ -18,7 +18,7 @@ from fer_jax.data import normalization
 from fer_jax.errors import UserError
 from fer_jax.models import resnet
 from fer_jax.training import experiment, train_loop
-from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.checkpoints import Checkpoints, read_variables
 from fer_jax.training.logging import curves, metric_writer, progress
 from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.split_evaluation import Evaluator
@@ -215,6 +215,39 @@ def test_early_stopping_stops(tmp_path, prepared):
   )
   result = train_loop.train_and_evaluate(config, tmp_path)
   assert result.num_epochs == 2
+
+
+def test_the_averages_are_evaluated_and_saved_as_the_best(tmp_path, prepared):
+  config = tiny_run.config(prepared, ema_decay=0.9, num_epochs=1)
+  result = train_loop.train_and_evaluate(config, tmp_path)
+  state = tiny_run.final_state(config, tmp_path)
+  evaluate = Evaluator(experiment.create_experiment(config))
+  averages = evaluate(state.eval_variables(), "validation")["loss"]
+  current = evaluate(state.variables(), "validation")["loss"]
+  assert result.validation.loss == pytest.approx(averages, rel=1e-6)
+  assert abs(averages - current) > 1e-3
+  best, _ = read_variables(tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, best, state.eval_variables())
+
+
+def test_the_best_epoch_is_kept(tmp_path, prepared, monkeypatch):
+  """The second of three epochs has the lowest loss."""
+  losses = iter((2.0, 1.0, 1.5))
+  evaluate = Evaluator.__call__
+
+  def judged(self, variables, split):
+    return evaluate(self, variables, split) | {"loss": next(losses, 1.0)}
+
+  config = tiny_run.config(prepared, num_epochs=3)
+  with monkeypatch.context() as patch:
+    patch.setattr(Evaluator, "__call__", judged)
+    result = train_loop.train_and_evaluate(
+      config, tmp_path, evaluate_test=False
+    )
+  assert result.best_epoch == 2
+  with Checkpoints(tmp_path, read_only=True) as checkpoints:
+    assert checkpoints.best_step == 2 * tiny_run.STEPS_PER_EPOCH
+    assert checkpoints.latest_step == 3 * tiny_run.STEPS_PER_EPOCH
 
 
 def test_evaluates_every_few_epochs_and_after_the_last(tmp_path, prepared):

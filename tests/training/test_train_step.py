@@ -1,10 +1,13 @@
 """Runs whose steps are equal share a program and differ in its arguments."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
+from tiny_run import NUM_TRAIN
 
+from fer_jax.data import normalization
 from fer_jax.training import compiled_steps, experiment
 from fer_jax.training.metrics import Metrics
 
@@ -71,6 +74,46 @@ def test_what_is_compiled_in_is_not_shared(prepared, fields):
 
   assert step() == step()
   assert step() != step(**fields)
+
+
+def test_every_step_augments_differently(prepared):
+  config = tiny_run.config(prepared, augment__flip=True)
+  parts = experiment.create_experiment(config)
+  compute = jax.jit(parts.train_step(epoch=0).gradients)
+  rows = {"index": np.arange(32, dtype=np.int32)}
+  losses = []
+  for step in (0, 0, 1):
+    state = parts.init_state().replace(step=jnp.asarray(step))
+    _, _, metrics = compute(
+      state, Metrics.zeros(), parts.train_data, rows, parts.inputs
+    )
+    losses.append(float(metrics.loss))
+  assert losses[0] == losses[1] != losses[2]
+
+
+def test_rare_classes_weigh_more(prepared):
+  config = tiny_run.config(prepared, loss__class_weights="balanced")
+  parts = experiment.create_experiment(config)
+  split = parts.dataset.split("train").arrays()
+  state, rows = parts.init_state(), np.arange(32, dtype=np.int32)
+  gradients, _, _ = jax.jit(parts.train_step(epoch=0).gradients)(
+    state, Metrics.zeros(), parts.train_data, {"index": rows}, parts.inputs
+  )
+  logits, _ = parts.model.apply(
+    state.variables(),
+    normalization.prepare(jnp.asarray(split["image"][rows]), **config.input),
+    train=True,
+    mutable=["batch_stats"],
+  )
+  weights = NUM_TRAIN / (7 * np.bincount(split["target"], minlength=7))
+  assert weights.max() > 1.2
+  weights = weights[split["target"][rows]]
+  errors = jax.nn.softmax(logits) - np.eye(7)[split["target"][rows]]
+  np.testing.assert_allclose(
+    gradients["fc"]["bias"],
+    (weights[:, None] * errors).sum(axis=0) / weights.sum(),
+    atol=1e-4,
+  )
 
 
 def test_parameters_and_batch_statistics_are_averaged_alike(prepared):
