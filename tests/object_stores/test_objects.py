@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+from typing import Any, cast
 
 import fsspec
 import pytest
@@ -72,7 +73,7 @@ def test_other_urls_are_refused():
     converted_weights.check_new,
     converted_weights.load,
     files.read,
-    lambda path: predict_images.predict_files(None, [path]),
+    lambda path: predict_images.predict_files(cast(Any, None), [path]),
   ],
 )
 def test_a_home_that_does_not_exist_is_one_line(use):

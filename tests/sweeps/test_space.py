@@ -1,6 +1,7 @@
 """Spaces: what they say, and what is said of wrong ones."""
 
 import pathlib
+from typing import Any
 
 import pytest
 import tiny_sweep
@@ -142,7 +143,7 @@ def test_lewis_spaces_are_the_papers(space, num_points, tmp_path):
   config = default.get_config().lock()
   planned = plan.plan(config, str(SWEEPS / space), {}, tmp_path)
   assert planned.goal == num_points
-  fixed = {"num_epochs": 15}
+  fixed: dict[str, Any] = {"num_epochs": 15}
   if "optimizers" in space:
     fixed = {
       "optimizer.learning_rate": 5e-4,

@@ -1,6 +1,7 @@
 """What a training batch is before the model sees it."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
@@ -21,7 +22,7 @@ def images():
 def prepare(images, tmp_path, **fields):
   config = tiny_run.config(tmp_path, **fields)
   prepared, targets = prepare_training_batch(
-    KEY, images, LABELS, config, 7, None
+    KEY, images, jnp.asarray(LABELS), config, 7, None
   )
   return np.asarray(prepared), np.asarray(targets)
 
