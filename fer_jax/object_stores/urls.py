@@ -42,7 +42,7 @@ def to_path(path: PathLike) -> Path:
     try:
       return Path(text).expanduser()
     except RuntimeError as e:  # There is no such user, or no home.
-      raise UserError(f"{text}: {e}: give the path without ~") from e
+      raise UserError(f"{text}: no such home: give the path without ~") from e
   from etils import epath  # Slow to import; most paths are local.
 
   return epath.Path(_URL.sub(lambda m: f"{m[1].lower()}://", text, count=1))
