@@ -75,6 +75,8 @@ def test_an_unfinished_upload_is_done_again(url, tmp_path, monkeypatch):
 
 
 def test_releases_are_read_from_this_machine(url):
-  with pytest.raises(UserError, match="dataset.manual_dir=gs:.*object store"):
+  with pytest.raises(
+    UserError, match="dataset.manual_dir=gs:.*of this machine"
+  ):
     load("folder", manual_dir=url)
   assert remote_data.local_folder("data") == "data"

@@ -176,5 +176,5 @@ def test_a_removed_copy_deletes_nothing(workdir):
 def test_there_is_no_run(memory_store):
   with pytest.raises(UserError, match="no trained model in gs://"):
     TrainedModel.load(f"{memory_store}/nothing")
-  with pytest.raises(UserError, match="workdir=gs://.*object store"):
+  with pytest.raises(UserError, match="workdir=gs://.*of this machine"):
     fer_jax.run_study(["resnet18"], workdir=f"{memory_store}/study")

@@ -157,7 +157,7 @@ def test_a_place_that_cannot_be_written(run, tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write .*give another output"):
     run(f"--output={tmp_path / 'file'}")
-  with pytest.raises(UserError, match="output=s3://bucket/a is on an object"):
+  with pytest.raises(UserError, match="output=s3://bucket/a is not a path"):
     run("--output=s3://bucket/a")
 
 
