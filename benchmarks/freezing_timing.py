@@ -17,7 +17,8 @@ from absl import flags
 from fer_jax.cli import app
 from fer_jax.configs import default
 from fer_jax.ops import convolution
-from fer_jax.training import compiled_steps, experiment
+from fer_jax.training import compiled_steps
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import optimizers
 from fer_jax.training.runtime import startup
@@ -50,7 +51,7 @@ class _Case:
     config.batch_size = given.batch_size
     config.freeze.patterns = patterns
     config.parallel = "jit"
-    parts = experiment.create_experiment(config.lock())
+    parts = create_experiment(config.lock())
     step = parts.train_step(epoch=0)
     self._train = compiled_steps.make_train_step(parts.parallel, step)
     self._state = parts.init_state()

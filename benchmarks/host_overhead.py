@@ -39,7 +39,8 @@ from fer_jax import errors
 from fer_jax.cli import app
 from fer_jax.configs import default
 from fer_jax.models import registry
-from fer_jax.training import compiled_steps, experiment, train_loop
+from fer_jax.training import compiled_steps, train_loop
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.runtime import startup
 
@@ -190,7 +191,7 @@ def _bare_call(config: ConfigDict) -> Callable[[int], float]:
 
   The call is compiled, and has been called once.
   """
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   parallel, per_call = parts.parallel, config.steps_per_call
   data, inputs = parts.train_data, parts.device_inputs
   stacked = per_call > 1

@@ -32,7 +32,7 @@ from fer_jax.cli import app
 from fer_jax.data.datasets import registry
 from fer_jax.data.datasets.builder import Example, FaceBuilder
 from fer_jax.training.compiled_steps import compile_programs
-from fer_jax.training.experiment import create_experiment
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.loop_state import no_metrics
 from fer_jax.training.runtime import startup
 from fer_jax.training.runtime.compilation import ParallelCompiler

@@ -19,7 +19,8 @@ from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
 from fer_jax.models.registry import MODELS
 from fer_jax.ops import convolution
-from fer_jax.training import config_check, experiment
+from fer_jax.training import config_check
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.split_evaluation import EvalStep
 
@@ -59,7 +60,7 @@ def test_recipe_trains_in_the_abstract(name, prepared):
   )
   config.parallel = "jit"
   config.loss.teacher = ""  # It would be one for other classes.
-  parts = experiment.create_experiment(config.lock())
+  parts = create_experiment(config.lock())
   shape = jax.ShapeDtypeStruct
   b = config.batch_size
   batch = {

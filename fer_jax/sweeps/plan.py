@@ -11,7 +11,8 @@ from fer_jax import config as configs
 from fer_jax import config_fields, recipes, renamed_fields
 from fer_jax.errors import UserError, choose
 from fer_jax.sweeps.space import Parameter, Point, Space, Uniform
-from fer_jax.training import config_check, experiment
+from fer_jax.training import config_check
+from fer_jax.training.create_experiment import create_experiment
 
 SAMPLERS = ("tpe", "grid", "random")
 PRUNERS = ("median", "hyperband", "none")
@@ -161,7 +162,7 @@ def check_experiments(planned: Plan) -> None:
     UserError: the configuration or the dataset is wrong.
   """
   for i, point in enumerate(_neighbours(planned.space)):
-    parts = experiment.create_experiment(planned.configure(point))
+    parts = create_experiment(planned.configure(point))
     if i == 0 or "init_from" in point:
       parts.read_initial_weights()
 

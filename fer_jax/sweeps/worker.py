@@ -21,7 +21,8 @@ from fer_jax.sweeps.trials import (
   format_score,
   read_score,
 )
-from fer_jax.training import experiment, train_loop
+from fer_jax.training import train_loop
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime.signals import Interrupted
 
@@ -86,7 +87,7 @@ def _train(store: TrialStore, claim: Claim) -> Trial:
     return finish(FAILED, reason=reason)
 
   try:
-    experiment.create_experiment(config)
+    create_experiment(config)
   except UserError as e:  # These values are incompatible.
     return fail(e)
   try:

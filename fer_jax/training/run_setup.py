@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax.training import resuming
 from fer_jax.training.checkpoints import Checkpoints
-from fer_jax.training.experiment import Experiment, create_experiment
+from fer_jax.training.create_experiment import create_experiment
+from fer_jax.training.experiment import Experiment
 from fer_jax.training.initial_weights import InitialWeights
 from fer_jax.training.logging import summary
 from fer_jax.training.logging.run_logger import RunLogger

@@ -9,7 +9,8 @@ from PIL import Image
 
 from fer_jax import config as configs
 from fer_jax.errors import UserError
-from fer_jax.training import experiment, train_loop
+from fer_jax.training import train_loop
+from fer_jax.training.create_experiment import create_experiment
 
 SPLITS = ("train", "validation", "test")
 
@@ -95,7 +96,7 @@ def test_the_same_images_elsewhere_resume(root, config, workdir, tmp_path):
 
 def test_what_a_checkpoint_of_an_older_version_knows_is_compared(config):
   """It has the number of training images only."""
-  made = experiment.create_experiment(config())
+  made = create_experiment(config())
   old = {
     "class_names": ["happy", "sad"],
     "image_shape": [24, 24, 1],
@@ -118,7 +119,7 @@ def test_what_a_checkpoint_of_an_older_version_knows_is_compared(config):
   ],
 )
 def test_the_input_follows_the_data_unless_it_is_set(config, fields, shape):
-  made = experiment.create_experiment(config(**fields))
+  made = create_experiment(config(**fields))
   assert made.input_shape == shape
   stored = configs.to_json(made.config)["input"]
   assert (stored["image_size"], stored["channels"]) == (shape[0], shape[2])
@@ -127,7 +128,7 @@ def test_the_input_follows_the_data_unless_it_is_set(config, fields, shape):
 def test_color_that_the_input_removes_is_refused(config):
   fields = {"dataset.color": True, "input.channels": 1}
   with pytest.raises(UserError, match="color=True has no effect.*channels=1"):
-    experiment.create_experiment(config(**fields))
+    create_experiment(config(**fields))
 
 
 def test_another_input_than_the_runs_is_refused(config, workdir):

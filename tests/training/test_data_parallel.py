@@ -7,7 +7,8 @@ import tiny_run
 
 from fer_jax.data import pipeline
 from fer_jax.errors import UserError
-from fer_jax.training import compiled_steps, data_parallel, experiment
+from fer_jax.training import compiled_steps, data_parallel
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.split_evaluation import EvalStep, make_eval_step
 
@@ -18,7 +19,7 @@ NUM_STEPS = 3
 
 def trained(config, stacked=False):
   """State and metrics after some steps, and metrics of the validation set."""
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   parallel = parts.parallel
   state = parts.place(parts.init_state(), epoch=0)
   split = parts.dataset.split("train")
@@ -99,7 +100,7 @@ def test_four_devices_equal_one(prepared, one_device, mode, feed, stacked):
   config = tiny_run.config(prepared, **options(mode, data_loader=feed))
   state, metrics, seen = trained(config, stacked)
   expected_state, expected_metrics, expected_seen = one_device
-  start = jax.device_get(experiment.create_experiment(config).init_state())
+  start = jax.device_get(create_experiment(config).init_state())
   jax.tree.map(assert_changed_alike, start, state, expected_state)
   assert state.step == expected_state.step == NUM_STEPS
   assert metrics.count == expected_metrics.count == NUM_STEPS * 32
@@ -124,7 +125,7 @@ def test_four_devices_equal_one_where_layers_are_frozen(prepared, mode):
   fields = {"freeze__patterns": "conv1", "data_loader": "in_memory"}
   config = tiny_run.config(prepared, **options("jit", **fields))
   expected, _, _ = trained(config)
-  start = jax.device_get(experiment.create_experiment(config).init_state())
+  start = jax.device_get(create_experiment(config).init_state())
   config = tiny_run.config(prepared, **options(mode, **fields))
   state, _, _ = trained(config)
   jax.tree.map(assert_changed_alike, start, state, expected)
@@ -144,7 +145,7 @@ def test_four_devices_equal_one_with_dropout(prepared, mode):
   }
   config = tiny_run.config(prepared, **options("jit", **fields))
   expected, expected_metrics, _ = trained(config)
-  start = jax.device_get(experiment.create_experiment(config).init_state())
+  start = jax.device_get(create_experiment(config).init_state())
   config = tiny_run.config(prepared, **options(mode, **fields))
   state, metrics, _ = trained(config)
   jax.tree.map(assert_changed_alike, start, state, expected)
@@ -173,7 +174,7 @@ def test_what_is_replicated_can_be_fetched(mode):
 def test_a_batch_that_does_not_divide_is_refused(prepared):
   config = tiny_run.config(prepared, parallel="pmap", batch_size=30)
   with pytest.raises(UserError, match="batch_size=30 must.*use batch_size=28"):
-    experiment.create_experiment(config)
+    create_experiment(config)
 
 
 def test_unknown_mode_lists_the_choices():

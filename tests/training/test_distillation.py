@@ -9,7 +9,8 @@ import tiny_run
 from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError
 from fer_jax.pretrained import released
-from fer_jax.training import distillation, experiment, train_loop
+from fer_jax.training import distillation, train_loop
+from fer_jax.training.create_experiment import create_experiment
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -33,7 +34,7 @@ def teacher(tmp_path, prepared, caches):
 def targets(prepared, teacher, weight=0.25):
   fields = {"loss__teacher": teacher, "loss__teacher_weight": weight}
   config = tiny_run.config(prepared, **fields)
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   return parts.train_split.targets(), parts.dataset.split("train")
 
 
@@ -119,7 +120,7 @@ def test_wrong_fields_are_found_before_data_are_prepared(
 ):
   data = tmp_path / "data"
   with pytest.raises(UserError) as error:
-    experiment.create_experiment(tiny_run.config(data, **fields))
+    create_experiment(tiny_run.config(data, **fields))
   assert message in str(error.value) and "\n" not in str(error.value)
   assert not data.exists()
 
@@ -131,8 +132,8 @@ def test_checkpoints_describe_the_data_without_the_teacher(
   train_loop.train_and_evaluate(config, tmp_path / "run")
   written = json.loads((tmp_path / "run" / "config.json").read_text())
   assert written["loss"]["teacher"] == teacher
-  parts = experiment.create_experiment(config)
-  plain = experiment.create_experiment(tiny_run.config(prepared))
+  parts = create_experiment(config)
+  plain = create_experiment(tiny_run.config(prepared))
   assert parts.info()["data"] == plain.info()["data"]
 
 

@@ -10,11 +10,11 @@ from fer_jax.ops import convolution
 from fer_jax.training import (
   batch_preparation,
   compiled_steps,
-  experiment,
   flat_params,
   train_loop,
 )
 from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.flat_params import Flat
 from fer_jax.training.metrics import Metrics
 
@@ -96,7 +96,7 @@ def trained(parts, state, num_steps=3):
 
 @pytest.mark.parametrize("fields", OPTIONS, ids=str)
 def test_options_train_as_with_the_tree(prepared, fields):
-  parts = experiment.create_experiment(config(prepared, **fields))
+  parts = create_experiment(config(prepared, **fields))
   with convolution.tracing_for("gpu"):
     state = parts.init_state()
     packed = parts.train_step(0).flatten(state)
@@ -119,7 +119,7 @@ def test_options_train_as_with_the_tree(prepared, fields):
 
 
 def test_gradients_equal_those_of_plain_flax(prepared):
-  parts = experiment.create_experiment(config(prepared))
+  parts = create_experiment(config(prepared))
   data = parts.train_data
   rows = {"index": np.arange(32, dtype=np.int32)}
   state = parts.init_state()
@@ -141,16 +141,14 @@ def test_gradients_equal_those_of_plain_flax(prepared):
 
 
 def test_an_optimizer_that_looks_at_shapes_keeps_the_tree(prepared):
-  parts = experiment.create_experiment(
-    config(prepared, optimizer__name="adafactor")
-  )
+  parts = create_experiment(config(prepared, optimizer__name="adafactor"))
   with convolution.tracing_for("gpu"):
     state = parts.init_state()
     assert parts.train_step(0).flatten(state) is state
 
 
 def test_on_a_cpu_nothing_is_packed(prepared):
-  parts = experiment.create_experiment(config(prepared))
+  parts = create_experiment(config(prepared))
   state = parts.init_state()
   assert parts.train_step(0).flatten(state) is state
 
@@ -161,9 +159,7 @@ def test_four_devices_equal_one(prepared, mode):
   states = []
   with convolution.tracing_for("gpu"):
     for parallel in ("jit", mode):
-      parts = experiment.create_experiment(
-        config(prepared, parallel=parallel, **fields)
-      )
+      parts = create_experiment(config(prepared, parallel=parallel, **fields))
       devices = parts.parallel
       state = parts.place(parts.init_state(), epoch=0)
       data, inputs = parts.train_data, parts.device_inputs
@@ -194,7 +190,7 @@ def test_checkpoints_hold_the_tree_and_resume(tmp_path, prepared):
 
 def test_images_on_accelerators_are_rows(prepared):
   """Every index gives the same image as on a CPU."""
-  parts = experiment.create_experiment(config(prepared))
+  parts = create_experiment(config(prepared))
   split = parts.dataset.split("train")
   index = np.array([3, 0, 7], np.int32)
   with convolution.tracing_for("gpu"):

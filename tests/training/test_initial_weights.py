@@ -26,8 +26,9 @@ from fer_jax.pretrained import (
   released,
 )
 from fer_jax.pretrained.schemes import SCHEMES
-from fer_jax.training import experiment, initial_weights, train_loop
+from fer_jax.training import initial_weights, train_loop
 from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import metric_writer
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -70,7 +71,7 @@ def of_state(state):
 
 
 def test_a_run_starts_from_the_best_epoch_of_another(source):
-  parts = experiment.create_experiment(config(source, ema_decay=0.9))
+  parts = create_experiment(config(source, ema_decay=0.9))
   state = first_state(parts)
   jax.tree.map(np.testing.assert_array_equal, of_state(state), best())
   jax.tree.map(np.testing.assert_array_equal, state.ema, state.variables())
@@ -78,7 +79,7 @@ def test_a_run_starts_from_the_best_epoch_of_another(source):
 
 
 def test_a_head_of_other_classes_is_reinitialized(source):
-  parts = experiment.create_experiment(config(source, dataset__classes="b,a,g"))
+  parts = create_experiment(config(source, dataset__classes="b,a,g"))
   fresh, state = of_state(parts.init_state()), of_state(first_state(parts))
   for path, array in state.items():
     expected = fresh if path.startswith("params/fc/") else best()
@@ -87,7 +88,7 @@ def test_a_head_of_other_classes_is_reinitialized(source):
 
 
 def test_a_head_of_as_many_other_classes_is_too(source):
-  parts = experiment.create_experiment(config(source))
+  parts = create_experiment(config(source))
   weights = initial_weights.read(str(source))
   names = tuple("bacdefg")
   start = initial_weights.fit(weights, parts.model, parts.config, names)
@@ -122,9 +123,7 @@ def converted(folder, channels, num_classes=None, **options):
 @pytest.mark.parametrize(("theirs", "ours"), [(3, 1), (1, 3)])
 def test_the_stem_takes_grey_images_in_other_channels(tmp_path, theirs, ours):
   variables = converted(tmp_path / "w", theirs, num_classes=1000)
-  parts = experiment.create_experiment(
-    config(tmp_path / "w", input__channels=ours)
-  )
+  parts = create_experiment(config(tmp_path / "w", input__channels=ours))
   line = described(parts)
   assert (
     f"conv1/kernel converted from {theirs} to {ours} input channels" in line
@@ -146,7 +145,7 @@ def test_the_stem_takes_grey_images_in_other_channels(tmp_path, theirs, ours):
 
 def test_weights_without_a_head_start_one(tmp_path):
   converted(tmp_path / "w", 1)
-  parts = experiment.create_experiment(config(tmp_path / "w"))
+  parts = create_experiment(config(tmp_path / "w"))
   assert "fc is reinitialized (the source has none)" in described(parts)
 
 

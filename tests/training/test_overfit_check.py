@@ -5,7 +5,8 @@ import pytest
 import tiny_run
 
 from fer_jax.errors import UserError
-from fer_jax.training import experiment, overfit_check, train_loop
+from fer_jax.training import overfit_check, train_loop
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import curves
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -25,7 +26,7 @@ def test_nothing_hinders_and_validation_is_training(prepared):
     ema_decay=0.9,
     early_stopping__patience=1,
   )
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   assert not any(
     value for name, value in parts.config.augment.items() if name != "fill"
   )
@@ -40,16 +41,14 @@ def test_nothing_hinders_and_validation_is_training(prepared):
   assert len(train["row"]) == len(set(train["row"])) == 20
   for name in train:
     np.testing.assert_array_equal(train[name], held[name])
-  other = experiment.create_experiment(
-    tiny_run.config(prepared, overfit=20, seed=1)
-  )
+  other = create_experiment(tiny_run.config(prepared, overfit=20, seed=1))
   rows = other.dataset.splits["train"].arrays()["row"]
   assert set(rows) != set(train["row"])
 
 
 def test_dropout_is_off(prepared):
   config = tiny_run.config(prepared, overfit=8, model__name="mobilenet_v2")
-  assert experiment.create_experiment(config).model.dropout == 0.0
+  assert create_experiment(config).model.dropout == 0.0
 
 
 def test_a_model_that_learns_passes(tmp_path, prepared, monkeypatch):
@@ -75,4 +74,4 @@ def test_a_model_that_does_not_learn_fails():
 @pytest.mark.parametrize("number", [-1, tiny_run.NUM_TRAIN + 1])
 def test_a_wrong_number_is_said(prepared, number):
   with pytest.raises(UserError, match=f"overfit={number}"):
-    experiment.create_experiment(tiny_run.config(prepared, overfit=number))
+    create_experiment(tiny_run.config(prepared, overfit=number))

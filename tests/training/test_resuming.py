@@ -7,8 +7,9 @@ import pytest
 import tiny_run
 
 from fer_jax.errors import UserError
-from fer_jax.training import experiment, resuming, train_loop
+from fer_jax.training import resuming, train_loop
 from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import metric_writer, progress
 from fer_jax.training.optim import optimizers
 from fer_jax.training.runtime.signals import Interrupted
@@ -94,7 +95,7 @@ def test_another_batch_size_within_an_epoch(
   after = tiny_run.config(
     prepared, num_epochs=3, batch_size=batch_size, **fields
   )
-  parts = experiment.create_experiment(after)
+  parts = create_experiment(after)
   checkpoints, batches = Checkpoints(tmp_path), TrainBatches(parts)
   loop, state, changes = resuming.restore(parts, checkpoints, batches)
   checkpoints.close()

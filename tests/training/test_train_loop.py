@@ -17,8 +17,9 @@ from fer_jax import config as configs
 from fer_jax.data import normalization
 from fer_jax.errors import UserError
 from fer_jax.models import resnet
-from fer_jax.training import experiment, train_loop
+from fer_jax.training import train_loop
 from fer_jax.training.checkpoints import Checkpoints, read_variables
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import curves, metric_writer, progress
 from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.split_evaluation import Evaluator
@@ -115,7 +116,7 @@ def test_predictions_match_the_labels_of_their_images(tmp_path, prepared):
   )
   train_loop.train_and_evaluate(config, tmp_path)
   state = tiny_run.final_state(config, tmp_path)
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   reported = Evaluator(parts)(
     parts.parallel.replicate(state.eval_variables()), "train"
   )["accuracy"]
@@ -221,7 +222,7 @@ def test_the_averages_are_evaluated_and_saved_as_the_best(tmp_path, prepared):
   config = tiny_run.config(prepared, ema_decay=0.9, num_epochs=1)
   result = train_loop.train_and_evaluate(config, tmp_path)
   state = tiny_run.final_state(config, tmp_path)
-  evaluate = Evaluator(experiment.create_experiment(config))
+  evaluate = Evaluator(create_experiment(config))
   averages = evaluate(state.eval_variables(), "validation")["loss"]
   current = evaluate(state.variables(), "validation")["loss"]
   assert result.validation.loss == pytest.approx(averages, rel=1e-6)

@@ -8,7 +8,8 @@ import tiny_run
 from tiny_run import NUM_TRAIN
 
 from fer_jax.data import normalization
-from fer_jax.training import compiled_steps, experiment
+from fer_jax.training import compiled_steps
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.metrics import Metrics
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -37,7 +38,7 @@ def test_runs_of_other_rates_seeds_and_lengths_share_a_step(prepared, name):
   )
   states = []
   for config in (first, other):
-    parts = experiment.create_experiment(config)
+    parts = create_experiment(config)
     step = parts.train_step(epoch=0)
     shared = compiled_steps.make_train_step(parts.parallel, step)
     state = after_a_step(parts, shared)
@@ -70,7 +71,7 @@ def test_runs_of_other_rates_seeds_and_lengths_share_a_step(prepared, name):
 def test_what_is_compiled_in_is_not_shared(prepared, fields):
   def step(**fields):
     config = tiny_run.config(prepared, **fields)
-    return experiment.create_experiment(config).train_step(epoch=0)
+    return create_experiment(config).train_step(epoch=0)
 
   assert step() == step()
   assert step() != step(**fields)
@@ -78,7 +79,7 @@ def test_what_is_compiled_in_is_not_shared(prepared, fields):
 
 def test_every_step_augments_differently(prepared):
   config = tiny_run.config(prepared, augment__flip=True)
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   compute = jax.jit(parts.train_step(epoch=0).gradients)
   rows = {"index": np.arange(32, dtype=np.int32)}
   losses = []
@@ -93,7 +94,7 @@ def test_every_step_augments_differently(prepared):
 
 def test_rare_classes_weigh_more(prepared):
   config = tiny_run.config(prepared, loss__class_weights="balanced")
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   split = parts.dataset.split("train").arrays()
   state, rows = parts.init_state(), np.arange(32, dtype=np.int32)
   gradients, _, _ = jax.jit(parts.train_step(epoch=0).gradients)(
@@ -119,7 +120,7 @@ def test_rare_classes_weigh_more(prepared):
 def test_parameters_and_batch_statistics_are_averaged_alike(prepared):
   """As TensorFlow's ExponentialMovingAverage, with `num_updates`."""
   config = tiny_run.config(prepared, ema_decay=0.3)
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   step = jax.jit(parts.train_step(epoch=0).__call__)
   state = parts.init_state()
   expected = jax.device_get(state.variables())

@@ -15,8 +15,9 @@ from fer_jax.configs import default
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.data.datasets.builder import Example, FaceBuilder
 from fer_jax.models import registry, resnet
-from fer_jax.training import experiment, resuming
+from fer_jax.training import resuming
 from fer_jax.training.checkpoints import Checkpoints
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_state import TrainState
 
@@ -75,7 +76,7 @@ def config(folder: pathlib.Path, **fields: object) -> ConfigDict:
 def final_state(config: ConfigDict, workdir: pathlib.Path) -> TrainState:
   """Returns the arrays of the latest checkpoint."""
   with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-    parts = experiment.create_experiment(config)
+    parts = create_experiment(config)
     return resuming.restore(parts, checkpoints, TrainBatches(parts))[1]
 
 

@@ -12,7 +12,8 @@ from flax.traverse_util import flatten_dict
 from fer_jax.errors import UserError
 from fer_jax.models import create
 from fer_jax.models.layer_groups import layer_groups, match
-from fer_jax.training import experiment, train_loop
+from fer_jax.training import train_loop
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import metric_writer, progress
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import freezing, optimizers
@@ -28,7 +29,7 @@ def flat(tree):
 
 def stepped(config, num_steps=1):
   """The parts of a run, its first state and that after some steps."""
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   before = parts.init_state()
   train = parts.dataset.split("train").arrays()
   rows = slice(0, tiny_run.BATCH_SIZE)
@@ -88,21 +89,19 @@ def test_patterns_are_groups_beginnings_and_globs():
 def test_a_wrong_field_is_said(prepared, fields, message):
   fields = {f"freeze__{name}": value for name, value in fields.items()}
   with pytest.raises(UserError, match=message):
-    experiment.create_experiment(tiny_run.config(prepared, **fields))
+    create_experiment(tiny_run.config(prepared, **fields))
 
 
 @pytest.mark.parametrize("text", ["fc", "fc:", "fc:0", ":2", "fc:-1", "fc:x"])
 def test_wrong_multipliers_are_said(prepared, text):
   with pytest.raises(UserError, match="lr_multipliers.*layer1:0.1,fc:10"):
-    experiment.create_experiment(
-      tiny_run.config(prepared, optimizer__lr_multipliers=text)
-    )
+    create_experiment(tiny_run.config(prepared, optimizer__lr_multipliers=text))
 
 
 def test_multipliers_of_unknown_layers_are_said(prepared):
   config = tiny_run.config(prepared, optimizer__lr_multipliers="layer9:2")
   with pytest.raises(UserError, match="lr_multipliers.*'layer9'.*conv1"):
-    experiment.create_experiment(config)
+    create_experiment(config)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
@@ -127,7 +126,7 @@ def test_what_is_frozen_stays_to_the_last_bit(prepared, name):
 
 def test_a_frozen_norm_runs_as_in_evaluation(prepared):
   config = tiny_run.config(prepared, freeze__patterns="backbone")
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   state = parts.init_state()
   images = jax.random.normal(jax.random.key(3), (4, 24, 24, 1))
   variables = state.eval_variables()
@@ -146,7 +145,7 @@ def test_what_is_frozen_has_no_moments_and_no_backward_pass(prepared):
   flops, moments = {}, {}
   for patterns in ("", "backbone"):
     config = tiny_run.config(prepared, freeze__patterns=patterns)
-    parts = experiment.create_experiment(config)
+    parts = create_experiment(config)
     state = parts.state_shapes()
     batch = {
       "image": jax.ShapeDtypeStruct((8, 48, 48, 1), np.uint8),
@@ -175,7 +174,7 @@ def test_multipliers_scale_the_update(prepared):
     optimizer__learning_rate=0.5,
     optimizer__lr_multipliers="conv1:0.5, fc:10,fc/bias:3",
   )
-  parts = experiment.create_experiment(config)
+  parts = create_experiment(config)
   params = parts.state_shapes().params
   ones = jax.tree.map(lambda p: np.ones(p.shape, np.float32), params)
   optimizer = parts.first_train_step.optimizer(parts.inputs)
@@ -197,7 +196,7 @@ GRADUAL = {
 
 def test_groups_are_unfrozen_from_the_head_down(tmp_path, prepared, capsys):
   config = tiny_run.config(prepared, **GRADUAL)
-  first = flat(experiment.create_experiment(config).init_state().params)
+  first = flat(create_experiment(config).init_state().params)
   seen = []
 
   save = train_loop.save_checkpoint

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tiny_run
 
-from fer_jax.training import compiled_steps, experiment
+from fer_jax.training import compiled_steps
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.runtime import cpu
 
@@ -34,9 +35,7 @@ def test_first_step_trims_twice(prepared, tiny_model, monkeypatch):
   class Library:
     malloc_trim = given.append
 
-  parts = experiment.create_experiment(
-    tiny_run.config(prepared, parallel="jit")
-  )
+  parts = create_experiment(tiny_run.config(prepared, parallel="jit"))
   step = compiled_steps.make_train_step(parts.parallel, parts.train_step(0))
   state, metrics = parts.init_state(), Metrics.zeros()
   monkeypatch.setattr(cpu, "_c_library", Library)

@@ -8,7 +8,7 @@ import tiny_run
 from flax import linen as nn
 
 from fer_jax.ops import convolution
-from fer_jax.training import experiment
+from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.runtime import host_evaluation
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -41,7 +41,7 @@ def compilations():
   ids=lambda fields: next(iter(fields)),
 )
 def test_first_state_is_that_of_the_compiled_function(prepared, fields):
-  parts = experiment.create_experiment(tiny_run.config(prepared, **fields))
+  parts = create_experiment(tiny_run.config(prepared, **fields))
   rng = jax.random.fold_in(jax.random.key(parts.config.seed), 0)
   init, shape = parts.first_train_step.init, parts.input_shape
   expected = jax.jit(lambda rng, inputs: init(rng, shape, inputs))(
@@ -94,9 +94,7 @@ def test_what_initializers_rarely_do_is_compiled():
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_shapes_are_known_before_the_state(prepared, mode, platform):
   with convolution.tracing_for(platform):
-    parts = experiment.create_experiment(
-      tiny_run.config(prepared, parallel=mode)
-    )
+    parts = create_experiment(tiny_run.config(prepared, parallel=mode))
     shapes = parts.placed_shapes(0)
     state = parts.place(parts.init_state(), 0)
   jax.tree.map(lambda *_: None, shapes, state)  # The same structure.
