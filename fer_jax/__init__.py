@@ -17,7 +17,7 @@ if TYPE_CHECKING:
   )
   from fer_jax.data.datasets.registry import available as list_datasets
   from fer_jax.data.datasets.registry import load as load_dataset
-  from fer_jax.errors import UserError
+  from fer_jax.errors import Interrupted, UserError
   from fer_jax.models.registry import create as create_model
   from fer_jax.models.registry import list_models
   from fer_jax.pretrained.released import list_released
@@ -36,6 +36,7 @@ __version__ = "0.1.0"
 
 # Public name -> "module:name".
 _PUBLIC = {
+  "Interrupted": "fer_jax.errors:Interrupted",
   "UserError": "fer_jax.errors:UserError",
   "configure_process": "fer_jax.training.runtime.startup:configure_process",
   "create_model": "fer_jax.models.registry:create",
@@ -57,6 +58,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+  "Interrupted",
   "UserError",
   "__version__",
   "configure_process",

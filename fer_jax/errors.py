@@ -21,8 +21,11 @@ class Diverged(UserError):
   """A non-finite loss: a failure of one run, which says nothing of others."""
 
 
-class Interrupted(Exception):
-  """Work was asked to stop (SIGINT or SIGTERM), and has saved its state.
+class Interrupted(KeyboardInterrupt):
+  """Work was asked to stop (a signal, a time limit), and has saved its state.
+
+  As Ctrl-C elsewhere in Python, it passes `except Exception`, so that a loop
+  over several runs that goes on after errors ends.
 
   Attributes:
     exit_code: 128 + the signal's number, as shells report it.

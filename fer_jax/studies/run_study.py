@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_jax import config_fields
 from fer_jax.data.datasets import registry
 from fer_jax.errors import choose, require
 from fer_jax.evaluation import html_page
@@ -30,13 +31,15 @@ class StudyResult:
   Attributes:
     recipes: means over seeds, intervals and tests, in the order given.
     page: the report, a page of HTML.
+    tables: the tables of the report in Markdown.
   """
 
   recipes: list[comparison.Recipe]
   page: Path
+  tables: str
 
   def __repr__(self) -> str:
-    return (self.page.parent / "tables.md").read_text(encoding="utf-8")
+    return self.tables
 
 
 def run_study(
@@ -60,7 +63,7 @@ def run_study(
       alone.
     seeds: of the runs of each recipe.
     workdir: runs go to `runs` there, the report to `report`.
-    overrides: fields of every recipe, by dotted name.
+    overrides: fields of every recipe, as `get_config` takes them.
     split: what is compared: "validation", "test", or both joined by "+".
     baseline: the recipe that others are tested against; "" is the first.
     processes: 0 trains in this process; more, so many runs at once, each in a
@@ -83,7 +86,8 @@ def run_study(
   require(isinstance(seeds, Iterable), "seeds", seeds, must)
   seeds = [int(s) if isinstance(s, np.integer) else s for s in seeds]
   require(processes >= 0, "processes", processes, "be at least 0")
-  runs = plan.plan(recipes, seeds, overrides or {}, folder, all_folds)
+  fields = config_fields.flatten(overrides or {})
+  runs = plan.plan(recipes, seeds, fields, folder, all_folds)
   if baseline:
     choose("baseline", baseline, {run.recipe for run in runs})
   _check_split(runs, split)
@@ -93,7 +97,8 @@ def run_study(
   outcomes = run_results.gather(runs, split)
   compared = comparison.compare(outcomes, baseline)
   page = study_report.write(compared, split, report.folder)
-  return StudyResult(compared, page)
+  tables = study_report.text(compared, split)
+  return StudyResult(compared, page, tables)
 
 
 def _check_split(runs: Sequence[plan.Run], split: str) -> None:

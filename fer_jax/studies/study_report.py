@@ -42,13 +42,13 @@ def write(
 def notes(recipes: Sequence[Recipe]) -> str:
   """Explains the numbers of the first table."""
   several = len(recipes[0].outcomes) > 1
-  text = (
+  told = (
     "Intervals: Student's t over seeds."
     if several
     else "Intervals: bootstrap over images; one seed does not show how much"
     " another training run would differ."
   )
-  text += (
+  told += (
     " Leak-free: without images that are in the training split too."
     " Differences are paired by image; p (images) tests the choice of images,"
     " p (seeds) the seeds, neither corrected for the number of comparisons."
@@ -57,11 +57,23 @@ def notes(recipes: Sequence[Recipe]) -> str:
   others = [r for r in recipes if r.versus is None and not r.is_baseline]
   if others:
     names = ", ".join(recipe.name for recipe in others)
-    text += (
+    told += (
       f" Not compared with the baseline: {names} (no class names, seeds or"
       " images, byte for byte, in common)."
     )
-  return text
+  return told
+
+
+def text(recipes: Sequence[Recipe], split: str) -> str:
+  """Returns all tables and the notes as Markdown.
+
+  Args:
+    recipes: with their results.
+    split: the split they are compared on.
+  """
+  found = tables.tables(recipes, split)
+  shown = "\n".join(table.to_markdown() for table in found)
+  return f"{shown}\n{notes(recipes)}\n"
 
 
 def _write(
@@ -70,8 +82,7 @@ def _write(
   folder = output.folder
   found = tables.tables(recipes, split)
   texts = {f"{table.name}.csv": table.to_csv() for table in found}
-  text = "\n".join(table.to_markdown() for table in found)
-  texts["tables.md"] = f"{text}\n{notes(recipes)}\n"
+  texts["tables.md"] = text(recipes, split)
   names = html_page.write_pictures(_drawings(recipes, split), output)
   outcomes = [one for recipe in recipes for one in recipe.outcomes]
   texts[html_page.NAME] = html_page.render(
@@ -88,9 +99,9 @@ def _write(
     pictures=html_page.pictures(folder, names),
     matrices=list(_matrices(recipes)),
   )
-  for name, text in texts.items():
+  for name, content in texts.items():
     with output.write(name) as temporary:
-      temporary.write_text(text, encoding="utf-8")
+      temporary.write_text(content, encoding="utf-8")
   return folder / html_page.NAME
 
 

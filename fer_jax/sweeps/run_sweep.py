@@ -4,14 +4,17 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from fer_jax.errors import require
+from fer_jax import config_fields
+from fer_jax.errors import UserError, require
 from fer_jax.object_stores import urls
-from fer_jax.sweeps import best_config, plan, search
-from fer_jax.sweeps.trials import Trial, best_trial
+from fer_jax.sweeps import plan
+
+if TYPE_CHECKING:  # Optuna is an optional extra.
+  from fer_jax.sweeps.trials import Trial
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -23,15 +26,17 @@ class SweepResult:
     best: the one with the best score; None if no trial has one.
     best_config: a recipe of the best, for `get_config` and `fer-jax train`.
     page: the report, a page of HTML.
+    table: the trials as a table of Markdown, the best first.
   """
 
-  trials: list[Trial]
-  best: Trial | None
+  trials: "list[Trial]"
+  best: "Trial | None"
   best_config: Path
   page: Path
+  table: str
 
   def __repr__(self) -> str:
-    return (self.page.parent / "trials.md").read_text(encoding="utf-8")
+    return self.table
 
 
 def run_sweep(
@@ -60,11 +65,13 @@ def run_sweep(
     pruner: "median", "hyperband" or "none".
     workers: trials at once, each in a process if more than 1.
     storage: Optuna's database URL, or a file; "" is a journal in `workdir`.
-    fixed: fields that are set in every trial, and not searched. They precede
-      the values that the space sets, and these precede `config`.
+    fixed: fields that are set in every trial, and not searched, as
+      `get_config` takes them. They precede the values that the space sets, and
+      these precede `config`.
 
   Raises:
-    UserError: the space or a field is wrong, or every trial failed.
+    UserError: the space or a field is wrong, every trial failed, or the extra
+      `sweep` is not installed.
     Interrupted: SIGINT or SIGTERM was received; the state is saved.
 
   Example:
@@ -72,23 +79,31 @@ def run_sweep(
     sweep = fer_jax.run_sweep(config, "lewis", "sweep", num_trials=2)
     print(sweep.best, sweep)
   """
+  try:
+    from fer_jax.sweeps import best_config, search, sweep_report, trials
+  except ModuleNotFoundError as e:
+    package = str(e.name).partition(".")[0]
+    raise UserError(
+      f"a sweep needs the package {package}: pip install 'fer_jax[sweep]'"
+    ) from e
   folder = urls.require_local(workdir, "workdir")
   require(workers >= 1, "workers", workers, "be at least 1")
   require(num_trials >= 0, "num_trials", num_trials, "be at least 0")
   planned = plan.plan(
     config,
     space,
-    fixed or {},
+    config_fields.flatten(fixed or {}),
     folder,
     storage=storage,
     sampler=sampler,
     pruner=pruner,
     num_trials=num_trials,
   )
-  trials, page = search.search(planned, workers)
+  found, page = search.search(planned, workers)
   return SweepResult(
-    trials=trials,
-    best=best_trial(trials, planned.sign),
+    trials=found,
+    best=trials.best_trial(found, planned.sign),
     best_config=page.parent / best_config.NAME,
     page=page,
+    table=sweep_report.to_table(planned, found).to_markdown(),
   )

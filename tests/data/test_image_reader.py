@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 
+import ml_dtypes
 import numpy as np
 import pytest
 from PIL import Image
@@ -105,6 +106,9 @@ def test_arrays_of_all_types_are_one_picture():
   for array in (image / 255, (image / 255).astype(np.float32), wide):
     found = image_reader.read(array, color=True)
     np.testing.assert_array_equal(found, image)
+  short = (image / 255).astype(ml_dtypes.bfloat16)
+  found = image_reader.read(short, color=True)
+  np.testing.assert_allclose(found, image.astype(int), atol=1)
   np.testing.assert_array_equal(image_reader.read(gray[..., 0]), gray)
   assert image_reader.read(gray, color=True).shape == (24, 32, 3)
   one = image_reader.read(wide[..., :1])
