@@ -2,14 +2,16 @@
 
 python -m fer_jax.train --config=configs/jiang.py:ri
 
-"Bi-directional residual networks for facial expression recognition": FER2013's
+"A Bi-directional Residual Network for Image Expression Recognition": FER2013's
 images with the ten classes of FER+ (eight expressions, unknown and no face),
 or CK+ with seven; Adam, batches of 64, rotated and cropped images.
 
-The paper's transfer learning starts the baselines from ImageNet weights:
---config.init_from=timm:resnet50, timm:mobilenet or timm:mobilenet_v2, whose
-first kernels are summed over their three channels. Any of the networks starts
-from another run by --config.init_from=WORKDIR, such as one on FER+ for CK+.
+The paper's transfer learning does not say from which weights it starts. Any of
+the networks starts from another run by --config.init_from=WORKDIR, such as one
+on FER+ for CK+; the baselines also from ImageNet, whose images are normalized:
+--config.init_from=timm:resnet50 (timm:mobilenet, timm:mobilenet_v2)
+--config.input.normalization=mean_std --config.input.mean="(0.449,)"
+--config.input.std="(0.226,)"; the first kernel is summed over three channels.
 """
 
 from ml_collections import ConfigDict
@@ -43,6 +45,9 @@ def get_config(
   # Paper: sigmoid outputs under categorical cross-entropy, as Keras takes it;
   # that is --config.loss.output=sigmoid.
   config.loss.output = "softmax"
+  # Paper: 3.5 reads as if the baselines had the bi-directional networks' dense
+  # layers, too; ours have one, as published. The numbers of blocks are in
+  # fer_jax/models/bi_resnet.py. Paper: not stated.
   config.batch_size = 64
   # Paper: not stated for FER+.
   config.num_epochs = 100 if dataset == "ferplus" else 1200

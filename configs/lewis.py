@@ -1,10 +1,12 @@
-"""The recipe of Lewis et al., for any ResNet: lewis_resnet*.py share it.
+"""Lewis's recipe, for any ResNet: lewis_resnet*.py share it.
 
 python -m fer_jax.train --config=configs/lewis.py:resnet152
 
-Fine-tunes ImageNet weights on FER2013, its gray images in three equal channels
-of 224 pixels: AdaFactor, random resized crops and flips. The weights,
-`init_from`, are torchvision's first ones, downloaded once; other ways:
+Christopher Lewis, "Fine-tuning an Image Classification Model to Perform Facial
+Expression Recognition": ImageNet weights, fine-tuned on FER2013's gray images
+in three equal channels of 224 pixels, with AdaFactor, random resized crops and
+flips. The weights, `init_from`, are torchvision's first ones, downloaded once;
+other ways:
 
 * --config.init_from=weights, a folder of `fer-jax convert`
 * --config.init_from=runs/resnet50-synthetic_faces, a run of ours
@@ -26,7 +28,7 @@ SIZES = {"full": 224, "small": 48}  # pixels
 
 def get_config(choice: str = "resnet18") -> ConfigDict:
   model, _, size = choice.partition(",")
-  choose("size of Lewis' recipe", size or "full", SIZES)
+  choose("size of Lewis's recipe", size or "full", SIZES)
   config = default.get_config()
   config.model.name = model
   config.model.stem = "imagenet"

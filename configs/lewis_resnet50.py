@@ -1,4 +1,4 @@
-"""ResNet-50, from ImageNet weights, as Lewis et al. fine-tuned it.
+"""ResNet-50, from ImageNet weights, as Lewis fine-tuned it.
 
 python -m fer_jax.train --config=configs/lewis_resnet50.py
 

@@ -2,10 +2,11 @@
 
 python -m fer_jax.train --config=configs/sutton.py:alexnet
 
-"Facial Emotion Recognition": an AlexNet-like network, ResNet-34 and ResNet-34
-with CBAM on FER2013 (48x48; AlexNet at 32x32), in runs that differ in batch
-size, learning rate and epochs. The paper evaluates on all 7,178 images of
-PublicTest and PrivateTest, and does not state which epoch it takes.
+Christian Sutton, "Working with Facial Expression Recognition (FER-2013)
+Dataset": an AlexNet-like network, ResNet-34 and ResNet-34 with CBAM on FER2013
+(48x48; AlexNet at 32x32), in runs that differ in batch size, learning rate and
+epochs. The paper evaluates on all 7,178 images of PublicTest and PrivateTest,
+and does not state which epoch it takes.
 """
 
 from ml_collections import ConfigDict

@@ -25,12 +25,15 @@ def format_table(rows: Sequence[Row], *, num_left: int = 1) -> list[str]:
   return ["  ".join(cells).rstrip() for cells in _aligned(rows, num_left)]
 
 
-def format_markdown(header: Row, rows: Sequence[Row]) -> list[str]:
-  r"""Returns the lines of a Markdown table, the first column to the left.
+def format_markdown(
+  header: Row, rows: Sequence[Row], num_left: int = 1
+) -> list[str]:
+  r"""Returns the lines of a Markdown table.
 
   Args:
     header: names of the columns.
     rows: cells, as many per row as in the header; `|` is escaped.
+    num_left: how many columns are aligned to the left; the others to the right.
 
   >>> print(*format_markdown(["class", "images"], [["sad", "12"]]), sep="\n")
   | class | images |
@@ -41,9 +44,10 @@ def format_markdown(header: Row, rows: Sequence[Row]) -> list[str]:
     [printable(cell).replace("|", "\\|") for cell in row]
     for row in (header, *rows)
   ]
-  first, *others = _aligned(table, num_left=1)
-  left, *right = (display_width(cell) for cell in first)
-  rule = ["-" * left, *("-" * (width - 1) + ":" for width in right)]
+  first, *others = _aligned(table, num_left)
+  widths = [display_width(cell) for cell in first]
+  rule = ["-" * width for width in widths[:num_left]]
+  rule += ["-" * (width - 1) + ":" for width in widths[num_left:]]
   return [f"| {' | '.join(cells)} |" for cells in (first, rule, *others)]
 
 

@@ -198,7 +198,7 @@ def test_changs_recipe_is_the_papers():
     (
       "lewis_resnet18",
       "x",
-      "unknown size of Lewis' recipe 'x': .* full, small",
+      "unknown size of Lewis's recipe 'x': .* full, small",
     ),
   ],
 )

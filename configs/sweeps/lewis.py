@@ -1,4 +1,4 @@
-"""Lewis et al.'s search of the learning rate and the weight decay.
+"""Lewis's search of the learning rate and the weight decay.
 
 python -m fer_jax.sweep --config=configs/lewis_resnet18.py:small \
   --space=configs/sweeps/lewis.py
@@ -25,6 +25,7 @@ def get_space(stage: str = "bayesian") -> dict[str, Any]:
     "optimizer.learning_rate": Choice((1e-4, 5e-4, 1e-3, 3e-3, 5e-3)),
     "optimizer.weight_decay": Choice((0.0, 1e-4)),
     "num_epochs": 15,
+    "best_metric": "validation_loss",
   }
   if stage == "grid":
     space["schedule.name"] = Choice(("fixed", "linear"))

@@ -1,4 +1,4 @@
-"""Lewis et al.'s comparison of optimizers, at one fixed learning rate.
+"""Lewis's comparison of optimizers, at one fixed learning rate.
 
 python -m fer_jax.sweep --config=configs/lewis_resnet18.py:small \
   --space=configs/sweeps/optimizers.py --sampler=grid --pruner=none \

@@ -7,7 +7,7 @@ import numpy as np
 
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
-from fer_jax.studies import paper_plots, paper_scores
+from fer_jax.studies import paper_plots, paper_scores, paper_setup
 from fer_jax.studies.paper_results import Result, cannot_write
 from fer_jax.studies.paper_scores import METRICS, PER_CLASS, Scores
 from fer_jax.studies.papers import PAPERS, Paper, Table
@@ -17,8 +17,10 @@ _TITLE = "# The five papers"
 _OPENING = f"""{_TITLE}
 
 The tables of the five papers with our figures beside theirs, and the epochs we
-trained (`10 of 50`: the run is not finished). Ours are of the validation split
-(PublicTest); the test split was not read. Seeds are averaged.
+trained (`10 of 50`: the run is not finished; `-`: not trained yet). Ours are of
+the validation split (PublicTest); the test split was not read. A run has one
+seed if its table does not say otherwise. Minutes are those of training, on
+machines that did other work at the same time.
 
     fer-jax reproduce --paper=pan --budget=8h
 
@@ -79,6 +81,7 @@ def _section(
   name: str, paper: Paper, results: Sequence[Result]
 ) -> Iterator[str]:
   yield f"## {paper.title}"
+  yield paper.reference
   yield paper.protocol
   by_row = {
     row.name: found
@@ -100,12 +103,11 @@ def _section(
     if row in by_row:
       file = paper_plots.confusion_name(name, paper.row(row))
       yield f"![Confusion matrix, {row}](images/{file}.png)"
+  yield "### Settings of the runs"
+  yield paper_setup.table(paper.rows)
   if by_row:
-    yield "### Runs"
+    yield "### Training"
     yield _runs(by_row)
-  missing = [row.name for row in paper.rows if row.name not in by_row]
-  if missing:
-    yield f"Not trained yet: {'; '.join(missing)}."
   yield paper.notes
 
 

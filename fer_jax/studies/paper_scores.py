@@ -24,11 +24,11 @@ class Metric:
   title: str
   form: str = ".2%"
 
-  def format(self, value: float | None) -> str:
-    """Returns the text of a cell; "-" for None."""
+  def format(self, value: float | str | None) -> str:
+    """Returns the text of a cell; "-" for None. Text is as the paper has it."""
     if value is None:
       return "-"
-    text = f"{value:{self.form}}"
+    text = value if isinstance(value, str) else f"{value:{self.form}}"
     return text.replace("%", " %")
 
 
@@ -47,7 +47,8 @@ METRICS = {
   "last_accuracy": Metric("last epoch"),
   "last_train_accuracy": Metric("training accuracy, last epoch"),
   "train_loss": Metric("training loss", ".4f"),
-  "loss": Metric("validation loss", ".4f"),
+  "last_train_loss": Metric("training loss, last epoch", ".4f"),
+  "loss": Metric("loss", ".4f"),
   **_AVERAGES,
   "shuffled_accuracy": Metric("accuracy"),
   **{f"shuffled_{name}": metric for name, metric in _AVERAGES.items()},
@@ -94,6 +95,7 @@ def our_scores(results: Sequence[Result]) -> Scores:
       "train_loss": result["train_loss"],
       "last_accuracy": curves["validation_accuracy"][-1],
       "last_train_accuracy": curves["train_accuracy"][-1],
+      "last_train_loss": curves["train_loss"][-1],
     }
     every.append(scores)
   return {

@@ -43,8 +43,8 @@ class Plan:
 
   @property
   def metric(self) -> str:
-    """The metric that is optimized: `config.best_metric`."""
-    return str(self.config.best_metric)
+    """The metric that is optimized: `best_metric` of the trials."""
+    return str(self.space.fixed.get("best_metric", self.config.best_metric))
 
   @property
   def sign(self) -> int:
@@ -126,6 +126,11 @@ def plan(
   space = Space.of(fields, given)
   for field, values in fields.items():
     _check_field(config, field, values)
+  if metrics := space.parameters.get("best_metric"):
+    raise UserError(
+      f"best_metric cannot be searched, {metrics}, as trials are compared by"
+      " it: give one value"
+    )
   for field, parameter in space.parameters.items():
     infinite = isinstance(parameter, Uniform)
     if infinite and sampler == "grid":

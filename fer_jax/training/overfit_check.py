@@ -1,6 +1,6 @@
 """The check that a model can overfit a small subset of the training images.
 
-Lewis et al. do it before any other run. A model that cannot classify a few
+Lewis does it before any other run. A model that cannot classify a few
 dozen training images correctly has a fault in its data, its loss or its
 learning rate.
 """

@@ -143,7 +143,7 @@ def test_lewis_spaces_are_the_papers(space, num_points, tmp_path):
   config = default.get_config().lock()
   planned = plan.plan(config, str(SWEEPS / space), {}, tmp_path)
   assert planned.goal == num_points
-  fixed: dict[str, Any] = {"num_epochs": 15}
+  fixed: dict[str, Any] = {"num_epochs": 15, "best_metric": "validation_loss"}
   if "optimizers" in space:
     fixed = {
       "optimizer.learning_rate": 5e-4,
@@ -170,3 +170,14 @@ def test_ranges_are_within_their_ends():
   assert LogUniform(1e-4, 1).ends == Uniform(1e-4, 1).ends == (1e-4, 1.0)
   assert Integer(2, 9, step=3).ends == (2, 8)
   assert Choice((3, "a")).ends == (3, "a")
+
+
+def test_the_metric_of_a_space_counts(tmp_path):
+  fields = {"seed": Integer(1, 2), "best_metric": "validation_loss"}
+  planned = tiny_sweep.plan(tmp_path, fields)
+  assert planned.config.best_metric == "validation_accuracy"
+  assert planned.metric == "validation_loss"
+  assert planned.direction == "minimize"
+  searched = '{"best_metric": Choice(("validation_loss", "train_loss"))}'
+  with pytest.raises(UserError, match="best_metric cannot be searched"):
+    read(tmp_path, searched)

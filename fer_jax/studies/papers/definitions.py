@@ -12,8 +12,8 @@ class Row:
   Attributes:
     name: as the tables call it.
     recipe: a recipe of configs/ and the choice after a colon, if any.
-    printed: what the paper prints, by names of `paper_scores.METRICS`;
-      fractions.
+    printed: what the paper prints, in its digits, by names of
+      `paper_scores.METRICS`.
     overrides: of fields of the recipe, by dotted name.
     init_from: the row of the same paper whose weights it starts from.
     matrix: the paper's confusion matrix, one line per true class, classes in
@@ -22,7 +22,7 @@ class Row:
 
   name: str
   recipe: str
-  printed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  printed: Mapping[str, str] = dataclasses.field(default_factory=dict)
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   init_from: str = ""
   matrix: str = ""
@@ -46,13 +46,13 @@ class Table:
     title: what it shows.
     metrics: its columns, names of `paper_scores.METRICS`.
     rows: names of its rows.
-    baselines: accuracies of other work that the paper lists in it.
+    baselines: accuracies of other work that the paper lists in it, as printed.
   """
 
   title: str
   metrics: tuple[str, ...]
   rows: tuple[str, ...]
-  baselines: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  baselines: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Paper:
 
   Attributes:
     title: of the section.
+    reference: the paper's author, title and place of work.
     protocol: how the paper's figures and ours differ, for readers.
     rows: all runs.
     tables: made of them.
@@ -93,6 +94,7 @@ class Paper:
   curves: tuple[Curves, ...] = ()
   confusions: tuple[str, ...] = ()
   notes: str = ""
+  reference: str = ""
 
   def row(self, name: str) -> Row:
     """Returns a row by its name."""

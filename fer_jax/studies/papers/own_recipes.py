@@ -35,7 +35,7 @@ _FER2013_ROWS = (
   ),
   _fer2013("without random erasing", {"augment.random_erasing": 0.0}),
   _fer2013(
-    "shift, flip and erasing only",
+    "without rotation, zoom and contrast",
     {"augment.rotation": 0.0, "augment.zoom": 0.0, "augment.contrast": 0.0},
   ),
   _fer2013("without label smoothing", {"loss.label_smoothing": 0.0}),
@@ -68,7 +68,7 @@ PAPER = Paper(
   title="This package's recipes: what each part brings",
   protocol=(
     "No paper. The recipes `fer2013_resnet18` and `ferplus_resnet18:half` and"
-    " changes of one part each, in a network that is cheaper (half the width,"
+    " one change each, in a network that is cheaper (half the width,"
     " the ImageNet stem) and a third of the epochs. So these accuracies are"
     " below those of the [released models](models/index.md), and a small"
     " network needs less regularization than a large one. FER+ has eight"
