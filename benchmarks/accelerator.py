@@ -1,6 +1,6 @@
 r"""Measures what is worth knowing on a machine with a GPU or TPU.
 
-python benchmarks/accelerator.py [--minutes=12] [--output=benchmarks/results] \
+python benchmarks/accelerator.py [--minutes=12] [--output=benchmarks/out] \
   [--tiny] [--manual_dir=FOLDER]
 
 In order of worth: training as a user starts it, cold and cached; the step of
@@ -43,7 +43,7 @@ UNCHECKED = "--xla_gpu_autotune_level=2"
 def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_float("minutes", 12.0, "Time for everything.", lower_bound=0.1)
-  flags.DEFINE_string("output", "benchmarks/results", "Where tables go.")
+  reporting.define_output()
   flags.DEFINE_string("manual_dir", "", "Where fer2013.csv is, for training.")
   flags.DEFINE_bool("tiny", False, "Rehearse with the smallest settings.")
 

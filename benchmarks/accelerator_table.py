@@ -47,7 +47,8 @@ class Task:
   Attributes:
     name: identifies it in the table.
     case: what is measured; its fields are columns of the row.
-    limit: seconds it may take; it is not begun with fewer left.
+    limit: seconds it may take, and less if less time is left; it is skipped
+      when less than this and less than 20 seconds are left.
     xla_flags: set for its process only.
     kind: "step", "train" or "peers".
     cache: what tasks share that use one compilation cache, which the first of
@@ -92,12 +93,8 @@ class Results:
   """
 
   def __init__(self, folder: Path, device: str):
-    try:
+    with reporting.writing(folder):
       folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-      raise errors.UserError(
-        f"cannot write output={folder}: {e.strerror}; give another folder"
-      ) from e
     self._path = folder / "accelerator.csv"
     self._machine = {**reporting.machine(), "device": device}
     self.rows: list[Row] = []
@@ -119,10 +116,7 @@ class Results:
     whole = {**self._whole(task), **row}
     self.rows.append({field: whole.get(field, "") for field in FIELDS})
     print(reporting.line(COLUMNS, self.rows[-1]), flush=True)
-    with open(self._path, "w", newline="") as f:
-      writer = csv.DictWriter(f, FIELDS)
-      writer.writeheader()
-      writer.writerows(self.rows)
+    reporting.write_csv(self._path, self.rows, FIELDS)
 
   def _whole(self, task: Task) -> Row:
     """Returns what identifies a task's row, and the machine."""
@@ -147,7 +141,8 @@ class Results:
     for row in here:
       print(reporting.line(COLUMNS, row))
     target = self._path.with_suffix(".png")
-    picture(here).savefig(target, dpi=150)
+    with reporting.writing(target.parent):
+      picture(here).savefig(target, dpi=150)
     print(f"wrote {self._path} and {target.name}")
 
 

@@ -75,7 +75,7 @@ def measure(
     row["validation_accuracy"] = round(max(accuracies), 4)
     row["note"] = f"{len(epochs)} epochs"
   if process.returncode and not epochs:
-    row["note"] = log.read_text().strip().splitlines()[-1][:200]
+    row["note"] = _last_line(log) or f"status {process.returncode}"
   return row
 
 
@@ -98,8 +98,20 @@ def _wait(
   return first
 
 
+def _last_line(log: Path) -> str:
+  """Returns the last line of a log, shortened; "" if it is empty."""
+  lines = log.read_text(errors="replace").strip().splitlines()
+  return lines[-1][:200] if lines else ""
+
+
 def _records(workdir: Path) -> list[dict[str, Any]]:
+  """Returns the metrics of a run, up to a line that is not complete."""
   path = workdir / "metrics.jsonl"
-  if not path.is_file():
-    return []
-  return [json.loads(line) for line in path.read_text().splitlines()]
+  records: list[dict[str, Any]] = []
+  if path.is_file():
+    for line in path.read_text(errors="replace").splitlines():
+      try:
+        records.append(json.loads(line))
+      except ValueError:  # The process ended while it wrote this line.
+        break
+  return records

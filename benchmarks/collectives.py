@@ -2,7 +2,7 @@ r"""Counts what a training step reduces over several chips, without them.
 
 python benchmarks/collectives.py [--models=resnet50,resnet152] \
   [--dtypes=bfloat16] [--num_devices=4,8,64] [--per_device=256] [--compile] \
-  [--output=benchmarks/results]
+  [--output=benchmarks/out]
 
 Per step: the arrays that all chips sum and their bytes (gradients, BatchNorm's
 sums, metrics), from the traced program, in which their size does not depend on
@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import program_rows
 import reporting
 from absl import flags
 from matplotlib.figure import Figure
@@ -48,7 +49,7 @@ def define_flags() -> None:
   flags.DEFINE_list("num_devices", "4,8,64", "Numbers of chips.")
   flags.DEFINE_integer("per_device", 256, "Images of a chip.", lower_bound=1)
   flags.DEFINE_bool("compile", False, "Compile for TPU v5e (extra aot).")
-  flags.DEFINE_string("output", "benchmarks/results", "Where the table goes.")
+  reporting.define_output()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
   names = reporting.named_models(given.models)
   dtypes = reporting.chosen("dtypes", given.dtypes, ("float32", "bfloat16"))
   counts = reporting.whole_numbers("num_devices", given.num_devices)
+  if given.compile:
+    program_rows.check_compiler("tpu")
   table = reporting.Table(COLUMNS, given.output, "collectives")
   for model, dtype, count in itertools.product(names, dtypes, counts):
     case = {

@@ -2,7 +2,7 @@ r"""Times training and inference of ResNets of every depth, and other models.
 
 python benchmarks/depth_timing.py [--models=resnet18,mobilenet*] \
   [--batch_sizes=64] [--dtypes=float32] [--image_sizes=48] [--devices=1,2] \
-  [--turns=5] [--steps=3] [--output=benchmarks/results] [--dump_hlo=DIR]
+  [--turns=5] [--steps=3] [--output=benchmarks/out] [--dump_hlo=DIR]
 
 Each case is measured in a separate process: the training step of `fer-jax
 train` (forward, backward, Adam, batch gathered from data on the device), its
@@ -47,9 +47,7 @@ def define_flags() -> None:
   flags.DEFINE_enum("channels", "1", ["1", "3"], "Image channels.")
   flags.DEFINE_integer("turns", 5, "Repetitions per case.", lower_bound=1)
   flags.DEFINE_integer("steps", 3, "Steps per repetition.", lower_bound=1)
-  flags.DEFINE_string(
-    "output", "benchmarks/results", "Folder of the CSV file and plot."
-  )
+  reporting.define_output()
   flags.DEFINE_string("dump_hlo", "", "Folder for the HLO programs.")
 
 

@@ -1,14 +1,15 @@
 r"""Counts the kernels of training steps on a GPU, without one.
 
 python benchmarks/gpu_program.py [--models=resnet18,mobilenet*] \
-  [--dtypes=float32,bfloat16] [--batch_size=256] \
-  [--cuda_graphs=auto,convolutions] [--fresh] [--output=benchmarks/results]
+  [--dtypes=bfloat16,float32] [--batch_size=256] \
+  [--cuda_graphs=auto,convolutions] [--fresh] [--output=benchmarks/out]
 
 Needs the extra `aot`. XLA compiles for the description of an H200. Each model
 has a row for the step as plain Flax and optax make it, and one for the
 package's: kernels by group, the bytes they move, memory, CUDA graphs and what
 the host launches. There are no times: nothing runs. Rows are written as they
-come, and a second call compiles only what is missing.
+come, and a second call compiles only what its folder lacks
+(`--output=benchmarks/results` completes the committed table).
 """
 
 import itertools
@@ -22,11 +23,6 @@ from reporting import Column
 from fer_jax import config
 from fer_jax.cli import app
 
-MODELS = (
-  "leaky_cnn,alexnet,resnet18,mobilenet_v2,bi_resnet_ri,resnet50,"
-  "cbam_resnet34,resnet152"
-)
-DTYPES = ("float32", "bfloat16")
 COLUMNS = [
   Column("model", 14, lambda row: row["model"], left=True),
   Column("dtype", 8, lambda row: row["dtype"], left=True),
@@ -45,12 +41,8 @@ COLUMNS = [
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_list("models", MODELS, "Names or patterns of models.")
-  flags.DEFINE_list("dtypes", ",".join(DTYPES), "float32, bfloat16 or both.")
+  program_rows.define_flags()
   flags.DEFINE_list("cuda_graphs", "auto", "As in configurations.")
-  flags.DEFINE_integer("batch_size", 256, "Images of a step.", lower_bound=1)
-  flags.DEFINE_bool("fresh", False, "Compile again what the table has.")
-  flags.DEFINE_string("output", "benchmarks/results", "Where the table goes.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -58,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   names = reporting.named_models(given.models)
-  dtypes = reporting.chosen("dtypes", given.dtypes, DTYPES)
+  dtypes = reporting.chosen("dtypes", given.dtypes, program_rows.DTYPES)
   graphs = reporting.chosen(
     "cuda_graphs", given.cuda_graphs, config.CUDA_GRAPHS
   )

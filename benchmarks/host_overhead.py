@@ -1,7 +1,7 @@
 r"""Measures the overhead of the training loop on the host.
 
 python benchmarks/host_overhead.py [--steps=2000] [--turns=5] \
-  [--steps_per_call=1,50] [--batch_size=1] [--output=benchmarks/results]
+  [--steps_per_call=1,50] [--batch_size=1] [--output=benchmarks/out]
 
 The training loop, with data in memory, logging and progress on a (pseudo)
 terminal, trains a network of a single dense layer, whose step takes almost no
@@ -71,9 +71,7 @@ def define_flags() -> None:
     "steps_per_call", "1,50", "Steps per compiled call, comma-separated."
   )
   flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=1)
-  flags.DEFINE_string(
-    "output", "benchmarks/results", "Folder of the CSV file and plot."
-  )
+  reporting.define_output()
 
 
 def main(argv: Sequence[str]) -> None:

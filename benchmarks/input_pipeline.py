@@ -1,7 +1,7 @@
 r"""Times the input pipeline relative to the training step that consumes it.
 
 python benchmarks/input_pipeline.py [--model=resnet18] [--batch_sizes=64,256] \
-  [--dataset=synthetic_faces] [--turns=5] [--output=benchmarks/results]
+  [--dataset=synthetic_faces] [--turns=5] [--output=benchmarks/out]
 
 Timed interleaved: reading records one by one and in batches, the streaming
 loader (grain's threads read), the in-memory loader (indices; the gather is on
@@ -70,9 +70,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=1)
   flags.DEFINE_integer("calls", 5, "Calls per repetition.", lower_bound=1)
-  flags.DEFINE_string(
-    "output", "benchmarks/results", "Folder of the CSV file and plot."
-  )
+  reporting.define_output()
 
 
 def main(argv: Sequence[str]) -> None:

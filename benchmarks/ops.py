@@ -1,7 +1,7 @@
 r"""Times every lowering of every convolution and pooling of the models.
 
 python benchmarks/ops.py [--models=resnet18,resnet50,mobilenet,mobilenet_v2] \
-  [--image_size=48] [--batch_size=64] [--turns=5] [--output=benchmarks/results]
+  [--image_size=48] [--batch_size=64] [--turns=5] [--output=benchmarks/out]
 
 Shapes are those with which the models are traced. The output, the gradient of
 the input and the gradient of the kernel are timed separately, with every
@@ -44,9 +44,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=1)
   flags.DEFINE_integer("calls", 3, "Calls per repetition.", lower_bound=1)
-  flags.DEFINE_string(
-    "output", "benchmarks/results", "Folder of the CSV file and plot."
-  )
+  reporting.define_output()
 
 
 def main(argv: Sequence[str]) -> None:

@@ -38,6 +38,8 @@ class JaxPeer:
       safetensors.numpy.save_file(self._random_weights(), weights)
     params = self._variables()["params"]
     self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    self.platform = jax.default_backend()
+    self.device = jax.devices()[0].device_kind
     self._call: Any = None
     self._out: Any = None
 
@@ -127,9 +129,10 @@ class JaxPeer:
     return weights
 
   def _training(self) -> Any:
-    run = depth_worker.Run(
-      {**self._case, "channels": 1, "parallel": "jit", "steps_per_call": 1}
-    )
+    with self._lowering():  # An accelerator's state and data are packed.
+      run = depth_worker.Run(
+        {**self._case, "channels": 1, "parallel": "jit", "steps_per_call": 1}
+      )
     if self._plain:
       run.train = jax.jit(run.train_step.__call__, donate_argnums=0)
     return run.step

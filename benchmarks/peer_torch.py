@@ -35,6 +35,9 @@ class TorchPeer:
     torch.backends.cudnn.benchmark = True
     self._case = case
     self._device = "cuda" if torch.cuda.is_available() else "cpu"
+    on_gpu = self._device == "cuda"
+    self.platform = "gpu" if on_gpu else "cpu"
+    self.device = torch.cuda.get_device_name() if on_gpu else "cpu"
     self._mode, layout = case["variant"].split()
     if self._mode in ("graph", "reduce-overhead") and self._device == "cpu":
       raise errors.UserError(

@@ -79,13 +79,20 @@ def has_nvidia_gpu() -> bool:
 
 
 def check_equal(model: str, about: Mapping[Key, Mapping[str, Any]]) -> None:
-  """Checks that all variants compute the same as the first one.
+  """Checks that all variants compute the same as the first one, and where.
 
   Raises:
-    UserError: sizes differ, or losses or gradients by more than rounding.
+    UserError: platforms or sizes differ, or losses or gradients by more than
+      rounding.
   """
   first, ours = next(iter(about.items()))
   for key, theirs in about.items():
+    if theirs["platform"] != ours["platform"]:
+      raise errors.UserError(
+        f"{model}: {key[0]} runs on {theirs['platform']}, but {first[0]} on"
+        f" {ours['platform']}: install both for the same platform, or leave"
+        f" {key[0]} out of libraries"
+      )
     if (
       theirs["num_parameters"] != ours["num_parameters"]
       or not math.isclose(theirs["loss"], ours["loss"], rel_tol=LOSS_TOLERANCE)

@@ -28,10 +28,14 @@ class Peer(Protocol):
 
   Attributes:
     num_parameters: number of parameters.
+    platform: "cpu", "gpu" or "tpu".
+    device: name of the device, "cpu" for a processor.
     step: starts one training step, or the inference of one batch.
   """
 
   num_parameters: int
+  platform: str
+  device: str
   step: Any
 
   def check(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -65,7 +69,7 @@ class Server:
     self._peer: Any = None
 
   def prepare(self) -> dict[str, Any]:
-    """Creates the model; returns values that must agree between peers."""
+    """Creates the model; returns what `peer_variants.check_equal` takes."""
     module = importlib.import_module(MODULES[self._case["library"]])
     self._idle = memory.now()
     peer: Peer = module.create(self._case)
@@ -73,6 +77,8 @@ class Server:
     images, labels = batch(CHECKED, self._case["image_size"])
     return {
       "num_parameters": peer.num_parameters,
+      "platform": peer.platform,
+      "device": peer.device,
       **peer.check(images, labels),
     }
 

@@ -6,7 +6,7 @@ python benchmarks/peers.py [--models=resnet*,mobilenet*,bi_resnet_*,alexnet] \
   [--modes=eager,compiled,reduce-overhead,graph] \
   [--layouts=contiguous,channels_last] \
   [--libraries=fer_jax,pytorch,flax] [--turns=7] [--seconds=1] \
-  [--output=benchmarks/results]
+  [--output=benchmarks/out]
 
 Architecture, weights, batch, optimizer (Adam) and classes are the same; before
 the timing, the number of parameters and the loss and gradient of a batch are
@@ -76,9 +76,7 @@ def define_flags() -> None:
   flags.DEFINE_float(
     "seconds", 1.0, "Approximate length of a repetition.", lower_bound=0.0
   )
-  flags.DEFINE_string(
-    "output", "benchmarks/results", "Folder of the CSV file and plot."
-  )
+  reporting.define_output()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -106,7 +104,8 @@ def main(argv: Sequence[str]) -> None:
   for model in models:
     for rows in measure({**case, "model": model}, keys):
       table.add(rows)
-  print(f"PyTorch used {reporting.physical_cores()} threads")
+  if any(row["library"] == "pytorch" for row in table.rows):
+    print(f"PyTorch used {reporting.physical_cores()} threads")
   table.finish(peer_report.picture)
 
 
@@ -140,7 +139,7 @@ def _start(
   weights: str,
   started: list[Worker],
 ) -> tuple[dict[Key, Worker], dict[Key, dict[str, Any]]]:
-  """Starts all processes; a library that fails is reported and skipped."""
+  """Starts all processes; a variant that fails is reported and skipped."""
   peers, about, missing = {}, {}, set()
   for key in keys:
     library, variant, dtype = key
@@ -168,8 +167,11 @@ def _start(
         raise errors.UserError(
           f"{case['model']} cannot be measured: {e}"
         ) from e
-      reporting.skip(f"{case['model']}: {library}", e)
-      missing.add(library)
+      if isinstance(e, workers.NotInstalled):
+        reporting.skip(f"{case['model']}: {library}", e)
+        missing.add(library)
+      else:
+        reporting.skip(_name(case, key), e)
     else:
       peers[key] = worker
   reporting.progress("")
@@ -200,15 +202,18 @@ def _measure_work(
   if not steps:
     raise errors.UserError(f"{case['model']}, {work}: nothing could be timed")
   seconds: dict[Key, list[float]] = {key: [] for key in steps}
-  for turn, key in itertools.product(range(case["turns"]), steps):
-    reporting.progress(
-      f"{_name(case, key)}, {work}: repetition {turn + 1} of {case['turns']}"
-    )
-    try:
+  used: dict[Key, int] = {}
+  turns = case["turns"]
+  try:
+    for turn, key in itertools.product(range(turns), steps):
+      reporting.progress(
+        f"{_name(case, key)}, {work}: repetition {turn + 1} of {turns}"
+      )
       seconds[key].append(peers[key].ask("time", steps=steps[key]))
-    except WorkerError as e:
-      raise errors.UserError(f"{_name(case, key)}, {work}: {e}") from e
-  used = {key: peers[key].ask("memory") for key in steps}
+    for key in steps:
+      used[key] = peers[key].ask("memory")
+  except WorkerError as e:
+    raise errors.UserError(f"{_name(case, key)}, {work}: {e}") from e
   reporting.progress("")
   more = {
     key: {"peak_memory_bytes": used[key], "first_step_s": round(first[key], 3)}

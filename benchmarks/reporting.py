@@ -10,15 +10,19 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import flags
 from matplotlib.figure import Figure
 
-from fer_jax import __version__, errors, models
+from fer_jax import __version__, errors, files, models
 
 Row = dict[str, Any]
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"  # committed tables
+OUTPUT = HERE / "out"  # ignored by git
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,42 @@ def line(columns: Sequence[Column], row: Row) -> str:
   return "  ".join(cells).rstrip()
 
 
+def define_output() -> None:
+  """Defines the flag `output`, by default not the committed tables' folder."""
+  flags.DEFINE_string("output", str(OUTPUT), "Folder of the tables and plots.")
+
+
+@contextlib.contextmanager
+def writing(folder: str | Path) -> Iterator[None]:
+  """Turns errors of writing into this folder into a UserError."""
+  try:
+    yield
+  except OSError as e:
+    raise errors.UserError(
+      f"cannot write output={folder}: {e.strerror or e}; choose another folder"
+    ) from e
+
+
+def write_csv(
+  path: Path, rows: Iterable[Mapping[str, Any]], fields: Sequence[str]
+) -> None:
+  """Replaces a CSV file as a whole.
+
+  Args:
+    path: of the file.
+    rows: its rows.
+    fields: its columns; other values of the rows are left out.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  with writing(path.parent), files.atomic_write(path, parents=True) as new:
+    with open(new, "w", newline="") as f:
+      writer = csv.DictWriter(f, fields, extrasaction="ignore")
+      writer.writeheader()
+      writer.writerows(rows)
+
+
 class Table:
   """A table whose rows are printed and written to a CSV file immediately.
 
@@ -70,7 +110,7 @@ class Table:
     self._columns = columns
     self._folder = Path(folder)
     self._name = name
-    with self._writing():
+    with writing(self._folder):
       self._folder.mkdir(parents=True, exist_ok=True)
       if not os.access(self._folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -82,36 +122,30 @@ class Table:
     for row in rows:
       print(line(self._columns, row), flush=True)
     self.rows += rows
-    with self._writing():
-      with open(self._path("csv"), "w", newline="") as f:
-        writer = csv.DictWriter(f, list(self.rows[0]))
-        writer.writeheader()
-        writer.writerows(self.rows)
+    write_csv(self._path("csv"), self.rows, list(self.rows[0]))
 
-  def finish(self, picture: Callable[[Sequence[Row]], Figure]) -> None:
+  def finish(
+    self, picture: Callable[[Sequence[Row]], Figure] | None = None
+  ) -> None:
     """Draws the rows and prints the names of the files.
+
+    Args:
+      picture: draws them; None for no plot.
 
     Raises:
       UserError: there are no rows.
     """
     if not self.rows:
       raise errors.UserError("nothing could be measured")
-    with self._writing():
-      picture(self.rows).savefig(self._path("png"), dpi=150)
-    print(f"wrote {self._path('csv')} and {self._path('png').name}")
+    written = str(self._path("csv"))
+    if picture:
+      with writing(self._folder):
+        picture(self.rows).savefig(self._path("png"), dpi=150)
+      written += f" and {self._path('png').name}"
+    print(f"wrote {written}")
 
   def _path(self, ending: str) -> Path:
     return self._folder / f"{self._name}.{ending}"
-
-  @contextlib.contextmanager
-  def _writing(self) -> Iterator[None]:
-    try:
-      yield
-    except OSError as e:
-      raise errors.UserError(
-        f"cannot write output={self._folder}: {e.strerror or e}; choose another"
-        " folder"
-      ) from e
 
 
 def progress(text: str) -> None:

@@ -1,7 +1,7 @@
 r"""Compares training on several simulated devices and processes with one.
 
 python benchmarks/scaling.py [--devices=1,2,4] [--processes=1,2] \
-  [--model=resnet18] [--batch_size=64] [--output=benchmarks/results]
+  [--model=resnet18] [--batch_size=64] [--output=benchmarks/out]
 
 All devices share the cores of this machine, so nothing gets faster: measured
 are whether equal global batches give equal parameters, and the overhead of data
@@ -57,9 +57,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=1)
   flags.DEFINE_integer("calls", 3, "Steps per repetition.", lower_bound=1)
-  flags.DEFINE_string(
-    "output", "benchmarks/results", "Folder of the CSV file and plot."
-  )
+  reporting.define_output()
 
 
 def main(argv: Sequence[str]) -> None:

@@ -15,13 +15,12 @@ makers'; latencies are assumed, and nothing here is a measurement of many chips.
 import csv
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from reporting import Column, Row, header, line
+from reporting import RESULTS, Column, Row, header, line
 
 from fer_jax.cli import app
+from fer_jax.errors import UserError
 
-RESULTS = Path(__file__).parent / "results"
 MODELS = ("resnet50", "resnet152")
 _DTYPE, _PER_CHIP = "bfloat16", 256
 
@@ -77,7 +76,12 @@ def estimates() -> Iterator[Row]:
   """Yields a row for every slice and model."""
   for chips in SLICES:
     for model in MODELS:
-      sums = _row("collectives", model=model, num_devices=str(chips.num_chips))
+      sums = _row(
+        "collectives",
+        model=model,
+        num_devices=str(chips.num_chips),
+        per_device=str(_PER_CHIP),
+      )
       gpu = "H100" in chips.name
       step = _h100_step(model) if gpu else _v5e_step(model)
       share = 2 * (chips.num_chips - 1) / chips.num_chips
@@ -98,9 +102,19 @@ def estimates() -> Iterator[Row]:
 
 def _h100_step(model: str) -> float:
   """Returns the seconds of a step on one H100."""
-  measured = _row("h100_steps", model="resnet50")
+  batch_size = str(_PER_CHIP)
+  measured = _row("h100_steps", model="resnet50", batch_size=batch_size)
   kernels = [
-    int(_row("gpu_program", model=name, plain="False")["kernels"])
+    int(
+      _row(
+        "gpu_program",
+        model=name,
+        batch_size=batch_size,
+        step="training",
+        plain="False",
+        cuda_graphs="auto",
+      )["kernels"]
+    )
     for name in (model, "resnet50")
   ]
   return float(measured["step_ms"]) / 1e3 * kernels[0] / kernels[1]
@@ -109,20 +123,35 @@ def _h100_step(model: str) -> float:
 def _v5e_step(model: str) -> float:
   """Returns the least seconds of a step on one chip, by memory traffic."""
   program = _row(
-    "tpu_program", model=model, num_devices="1", step="training", plain="False"
+    "tpu_program",
+    model=model,
+    batch_size=str(_PER_CHIP),
+    num_devices="1",
+    step="training",
+    plain="False",
+    parallel="jit",
   )
   return float(program["moved_mib"]) * 2**20 / _V5E_MEMORY
 
 
 def _row(table: str, **fields: str) -> dict[str, str]:
-  """Returns the first row of a table in which fields have values."""
+  """Returns the first row of a committed table in which fields have values.
+
+  Raises:
+    UserError: there is no such row.
+  """
   wanted = {"dtype": _DTYPE, **fields}
-  with (RESULTS / f"{table}.csv").open(newline="") as file:
-    return next(
-      row
-      for row in csv.DictReader(file)
-      if all(row[name] == value for name, value in wanted.items())
-    )
+  path = RESULTS / f"{table}.csv"
+  try:
+    with path.open(newline="") as file:
+      rows = list(csv.DictReader(file))
+  except OSError as e:
+    raise UserError(f"cannot read {path}: {e.strerror}") from e
+  for row in rows:
+    if all(row.get(name) == value for name, value in wanted.items()):
+      return row
+  values = ", ".join(f"{name}={value}" for name, value in wanted.items())
+  raise UserError(f"{path} has no row with {values}: measure it first")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 r"""Times the streaming loader on a dataset too large to keep in memory.
 
 python benchmarks/streaming.py [--examples=500000] [--model=resnet18] \
-  [--batch_size=64] [--turns=9] [--output=benchmarks/results]
+  [--batch_size=64] [--turns=9] [--output=benchmarks/out]
 
 Generates a dataset of noise (48 x 48, gray; 1.2 GB of array_record files for
 500,000 images) in a temporary folder, which is removed at the end. First the
@@ -79,9 +79,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "data_dir", "", "Folder of the prepared dataset; a temporary one if unset."
   )
-  flags.DEFINE_string(
-    "output", "benchmarks/results", "Folder of the CSV file and plot."
-  )
+  reporting.define_output()
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,9 +1,9 @@
 r"""Compiles steps for TPU v5e chips, without one.
 
 python benchmarks/tpu_program.py [--models=resnet18,mobilenet*] \
-  [--dtypes=bfloat16] [--batch_size=256] [--num_devices=1,4] \
+  [--dtypes=bfloat16,float32] [--batch_size=256] [--num_devices=1,4] \
   [--steps=training,evaluation] [--parallel=shard_map,pmap] [--fresh] \
-  [--output=benchmarks/results]
+  [--output=benchmarks/out]
 
 Needs the extra `aot`. On several chips the step is a `shard_map`, a `pmap` or
 both (`--parallel`). Per chip: FLOPs of the layers over XLA's count (above 1
@@ -11,7 +11,8 @@ where a layer's count includes products with padding, which XLA leaves out),
 memory, and the time that XLA's cost model estimates, where it can, with the
 utilization of the matrix units that follows.
 These are estimates of a compiler, not times. Rows are written as they come,
-and a second call compiles only what is missing.
+and a second call compiles only what its folder lacks
+(`--output=benchmarks/results` completes the committed table).
 """
 
 import itertools
@@ -24,11 +25,6 @@ from reporting import Column
 
 from fer_jax.cli import app
 
-MODELS = (
-  "leaky_cnn,alexnet,resnet18,mobilenet_v2,bi_resnet_ri,resnet50,"
-  "cbam_resnet34,resnet152"
-)
-DTYPES = ("bfloat16", "float32")
 STEPS = ("training", "evaluation")
 PARALLEL = ("shard_map", "pmap")
 COLUMNS = [
@@ -48,14 +44,10 @@ COLUMNS = [
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_list("models", MODELS, "Names or patterns of models.")
-  flags.DEFINE_list("dtypes", ",".join(DTYPES), "float32, bfloat16 or both.")
+  program_rows.define_flags()
   flags.DEFINE_list("steps", ",".join(STEPS), "training, evaluation or both.")
   flags.DEFINE_list("num_devices", "1,4", "Chips, up to 4.")
   flags.DEFINE_list("parallel", "shard_map", "On several chips.")
-  flags.DEFINE_integer("batch_size", 256, "Over all chips.", lower_bound=1)
-  flags.DEFINE_bool("fresh", False, "Compile again what the table has.")
-  flags.DEFINE_string("output", "benchmarks/results", "Where the table goes.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -63,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   names = reporting.named_models(given.models)
-  dtypes = reporting.chosen("dtypes", given.dtypes, DTYPES)
+  dtypes = reporting.chosen("dtypes", given.dtypes, program_rows.DTYPES)
   steps = reporting.chosen("steps", given.steps, STEPS)
   counts = reporting.whole_numbers("num_devices", given.num_devices)
   modes = reporting.chosen("parallel", given.parallel, PARALLEL)

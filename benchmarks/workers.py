@@ -31,6 +31,10 @@ class WorkerError(Exception):
   """A worker could not handle a request; the message is one line."""
 
 
+class NotInstalled(WorkerError):
+  """A module that a worker needs is not installed."""
+
+
 class Worker:
   """A process that calls `serve`.
 
@@ -108,9 +112,9 @@ class Worker:
     if not response:
       raise WorkerError(self._last_line_of_log())
     self._signal("SIGSTOP")
-    error, result = json.loads(response)
+    error, is_missing, result = json.loads(response)
     if error:
-      raise WorkerError(error)
+      raise (NotInstalled if is_missing else WorkerError)(error)
     return result
 
   def close(self) -> None:
@@ -184,16 +188,17 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
   os.dup2(2, 1)
   for request in sys.stdin:
     what, arguments = json.loads(request)
-    error, result = "", None
+    error, is_missing, result = "", False, None
     try:
       result = handlers[what](**arguments)
     except ModuleNotFoundError as e:
-      error = f"{e.name} is not installed"
+      error, is_missing = f"{e.name} is not installed", True
     except UserError as e:
       error = str(e)
     except Exception as e:  # Reported in one line, whatever a library raises.
       error = f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
-    print(json.dumps([error, result]), file=responses, flush=True)
+    response = json.dumps([error, is_missing, result])
+    print(response, file=responses, flush=True)
 
 
 def _end_with_parent() -> None:

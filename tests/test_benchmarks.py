@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import accelerator
 import accelerator_table
+import accelerator_train
 import depth_timing
 import depth_worker
 import host_overhead
@@ -17,6 +19,7 @@ import input_pipeline
 import jax
 import op_shapes
 import ops
+import peer_jax
 import peer_report
 import peer_variants
 import peer_worker
@@ -24,6 +27,7 @@ import peers
 import pytest
 import reporting
 import scaling
+import scaling_model
 import streaming
 import workers
 from waiting import wait_until
@@ -31,6 +35,7 @@ from waiting import wait_until
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
 from fer_jax.models import registry, resnet
+from fer_jax.ops import convolution
 from fer_jax.training.runtime import startup
 
 MACHINE = {"date", "machine", "python", "fer_jax", "jax", "jaxlib", "flax"}
@@ -283,7 +288,8 @@ def test_peers(make_table, capsys):
   }
   rows = [row for of in peers.measure(case, keys) for row in of]
   # There is no such layout, and where there is no PyTorch, not even that.
-  assert "leaky_cnn: pytorch is skipped: " in capsys.readouterr().out
+  skipped = "leaky_cnn: pytorch( eager x float32)? is skipped: "
+  assert re.search(skipped, capsys.readouterr().out)
   assert [(row["work"], row["library"]) for row in rows] == [
     (work, library) for work in works for library in ("fer_jax", "flax")
   ]
@@ -296,19 +302,70 @@ def test_peers(make_table, capsys):
     rows,
     peer_report.COLUMNS,
     peer_report.picture,
-    TIMES | {"library", "variant", "num_parameters", "peak_memory_bytes"},
+    TIMES | {"library", "variant", "num_parameters", "platform", "device"},
   )
 
 
 def test_unequal_work_is_refused():
-  ours = {"num_parameters": 5, "loss": 1.0, "gradient": 2.0}
+  ours = {"num_parameters": 5, "loss": 1.0, "gradient": 2.0, "platform": "gpu"}
   key = ("pytorch", "eager contiguous", "float32")
   for change in ({"loss": 1.01}, {"gradient": 2.1}, {"num_parameters": 6}):
     about = {("fer_jax", "", "float32"): ours, key: ours | change}
     with pytest.raises(UserError, match="the models differ"):
       peer_variants.check_equal("resnet18", about)
+  about[key] = ours | {"platform": "cpu"}
+  with pytest.raises(UserError, match="pytorch runs on cpu, but fer_jax on g"):
+    peer_variants.check_equal("resnet18", about)
   about[key] = ours | {"loss": 1.00005, "gradient": 2.001}
   peer_variants.check_equal("resnet18", about)
+
+
+def test_plain_flax_is_not_packed_for_an_accelerator(tiny, tmp_path):
+  case = {
+    "library": "flax",
+    "model": tiny,
+    "batch_size": 2,
+    "image_size": 32,
+    "dtype": "float32",
+    "weights": str(tmp_path / "weights"),
+  }
+  with convolution.tracing_for("gpu"):
+    peer = peer_jax.create(case)
+    peer.start(peer_worker.TRAINING)
+  run = peer._call.__self__
+  trees = peer._variables()["params"], run.state.params
+  assert len({len(jax.tree.leaves(tree)) for tree in trees}) == 1
+  assert isinstance(run.data["image"], jax.Array)
+
+
+def test_a_variant_that_fails_leaves_the_others(monkeypatch, capsys):
+  class Worker:
+    def __init__(self, script, case, environment):
+      self.case = case
+
+    def ask(self, what):
+      if self.case["variant"] == "graph x":
+        raise workers.WorkerError("no CUDA device")
+      if self.case["library"] == "flax":
+        raise workers.NotInstalled("flax is not installed")
+      return {}
+
+  monkeypatch.setattr(peers, "Worker", Worker)
+  keys = [("fer_jax", "", "float32"), ("pytorch", "graph x", "float32")]
+  keys += [("pytorch", "eager x", "float32"), ("flax", "", "float32")]
+  keys += [("flax", "", "bfloat16")]
+  _, about = peers._start({"model": "m"}, keys, "", [])
+  assert list(about) == [keys[0], keys[2]]
+  printed = capsys.readouterr().out
+  assert "m: pytorch graph x float32 is skipped: no CUDA device" in printed
+  assert printed.count("m: flax is skipped") == 1
+
+
+def test_a_training_that_was_killed_is_a_note(tmp_path):
+  (tmp_path / "log").write_text("")
+  assert accelerator_train._last_line(tmp_path / "log") == ""
+  (tmp_path / "metrics.jsonl").write_text('{"kind": "epoch"}\n{"kind": "ep')
+  assert accelerator_train._records(tmp_path) == [{"kind": "epoch"}]
 
 
 @pytest.mark.parametrize(
@@ -320,6 +377,10 @@ def test_unequal_work_is_refused():
       "compiled",
     ),
     (lambda: reporting.named_models(["no_such*"]), "resnet18"),
+    (
+      lambda: scaling_model._row("h100_steps", model="alexnet"),
+      "h100_steps.csv has no row with dtype=bfloat16, model=alexnet",
+    ),
     (lambda: reporting.Table((), "/proc/no", "table"), "output=/proc/no"),
     (
       lambda: reporting.Table((), "/tmp", "table").finish(ops.picture),
