@@ -14,6 +14,8 @@ from fer_jax.configs import default
 
 def get_config(model: str = "resnet50") -> ConfigDict:
   config = default.get_config()
+  # Paper: Keras' ResNets, which stride in the first 1x1 convolution of a block;
+  # ours are torchvision's, which stride in the 3x3 convolution.
   config.model.name = model
 
   config.dataset.name = "fer2013"

@@ -35,7 +35,7 @@ def recipe(monkeypatch, tmp_path):
 @pytest.fixture
 def paper(monkeypatch, recipe):
   """A paper "tiny" of one row."""
-  row = Row("Tiny, run A", recipe, {"accuracy": 0.18, "loss": 1.7599})
+  row = Row("Tiny, run A", recipe, {"accuracy": "18%", "loss": "1.7599"})
   table = Table("Table 1", ("accuracy", "loss"), (row.name,))
   paper = Paper("Tiny", "No protocol.", (row,), (table,))
   monkeypatch.setitem(PAPERS, "tiny", paper)
