@@ -61,7 +61,7 @@ def test_rows_stop_with_the_budget_and_are_resumed(paper, tmp_path):
 
   page = paper_page.render([second])
   ours = f"{second['accuracy']:.2%}".replace("%", " %")
-  assert f"| Tiny, run A |         18.00 % | {ours} |" in page
+  assert f"| Tiny, run A |            18 % | {ours} |" in page
   assert "1.7599" in page
 
   warned: list[str] = []
