@@ -4,13 +4,14 @@ python benchmarks/accelerator.py [--minutes=12] [--output=benchmarks/out] \
   [--tiny] [--manual_dir=FOLDER]
 
 In order of worth: training as a user starts it, cold and cached; the step of
-ResNet-18 and ResNet-50; XLA's flags, steps per call and the persistent cache,
-one at a time; every model in float32 and bfloat16 at batch 64 and 256; PyTorch
-beside it, where that is installed; several seeds in one program; then a recipe
-for the minutes that are left. Each is a process with a limit of its own; rows
-are written to accelerator.csv as they come, and what was measured on the same
-device with the same version of JAX is not measured again; what failed is.
---tiny rehearses it on a CPU, into a folder `tiny` of its own.
+ResNet-18 and ResNet-50; XLA's flags for GPUs, steps per call and the persistent
+cache, one at a time; several seeds in one program; PyTorch beside it, where it
+is installed and the device is no TPU; every model in float32 and bfloat16 at
+batch 64 and 256; then a recipe for the minutes that are left. Each is a process
+with a limit of its own; rows are written to accelerator.csv as they come, and
+what was measured on the same device with the same version of JAX is not
+measured again; what failed is. --tiny rehearses it on a CPU, into a folder
+`tiny` of its own.
 """
 
 import json
@@ -54,9 +55,11 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   deadline = time.monotonic() + 60 * given.minutes
   output = Path(given.output, "tiny" if given.tiny else "")
-  table = Results(output, device_kind())
+  device = device_kind()
+  table = Results(output, device)
   with tempfile.TemporaryDirectory(prefix="accelerator_") as scratch:
-    listed = list(tasks(given.tiny, given.manual_dir, scratch))
+    every = tasks(given.tiny, given.manual_dir, scratch)
+    listed = [task for task in every if is_useful(task, device)]
     for task in listed:
       left = deadline - time.monotonic()
       group = [each for each in listed if each.group == task.group]
@@ -72,6 +75,16 @@ def main(argv: Sequence[str]) -> None:
         reporting.progress("")
         table.add(task, row)
   table.finish()
+
+
+def is_useful(task: Task, device: str) -> bool:
+  """Returns whether a measurement tells something about a kind of device.
+
+  XLA's flags for GPUs have no effect on a TPU, and PyTorch would run on the CPU
+  beside it.
+  """
+  for_gpus = task.kind == "peers" or "xla_gpu" in task.xla_flags
+  return not (for_gpus and device.startswith("TPU"))
 
 
 def tasks(tiny: bool, manual_dir: str, scratch: str) -> Iterator[Task]:

@@ -168,7 +168,7 @@ def get_config() -> ConfigDict:
   # GPU: what is launched as CUDA graphs: auto (XLA's choice) | off |
   # convolutions (these too: a step is one launch)
   config.cuda_graphs = "auto"
-  # GPU: bit-equal results of the same configuration, run after run, with slower
-  # kernels. On CPU they are bit-equal anyway.
+  # GPU: bit-equal results of the same configuration, run after run; steps may
+  # be many times slower. On CPU they are bit-equal anyway.
   config.deterministic = False
   return config

@@ -205,6 +205,15 @@ def test_what_was_measured_on_this_device_is_not_measured_again(
   assert shown.count("step ") == 1 and len(second.rows) == 2
 
 
+def test_tpus_are_spared_what_is_for_gpus():
+  every = list(accelerator.tasks(False, "", ""))
+  left = [t.name for t in every if accelerator.is_useful(t, "TPU v5 lite")]
+  assert all(accelerator.is_useful(t, "NVIDIA H100 80GB HBM3") for t in every)
+  assert {"train_resnet50_cold", "step_resnet18"} < set(left)
+  assert not {"step_resnet18_graphs", "peers_resnet18_float32"} & set(left)
+  assert len(left) < len(every)
+
+
 def test_what_shares_a_cache_is_measured_in_one_call(
   tmp_path, monkeypatch, capsys
 ):

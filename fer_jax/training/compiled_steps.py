@@ -2,7 +2,7 @@
 
 The `make_*` functions return jitted functions. Runs in one process share them,
 so trials of a sweep whose steps are equal compile once. `compile_programs`
-compiles all that training needs at the same time, before the first step.
+compiles all that training needs in threads, before the first step.
 """
 
 import dataclasses

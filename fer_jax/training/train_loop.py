@@ -112,7 +112,7 @@ def train_epochs(
 def compile_all(
   run: Run, state: TrainState | None
 ) -> tuple[TrainPrograms, TrainState]:
-  """Compiles training and evaluation at the same time, before they are used.
+  """Compiles training and evaluation in threads, before they are used.
 
   Args:
     run: the run.

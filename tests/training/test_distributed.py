@@ -1,5 +1,9 @@
 """Training with several processes, in short; see test_distributed_*.py."""
 
+import os
+import subprocess
+import sys
+
 import process_runs
 import pytest
 
@@ -33,3 +37,30 @@ def test_two_processes_train_and_one_of_them_reports(tmp_path, prepared):
 def test_wrong_flags_are_one_line(given, message):
   with pytest.raises(UserError, match=message):
     Processes(*given)
+
+
+# Of a job with one process on each node.
+SLURM = {
+  "SLURM_JOB_ID": "1",
+  "SLURM_STEP_NODELIST": "127.0.0.1",
+  "SLURM_NTASKS": "1",
+  "SLURM_PROCID": "0",
+  "SLURM_LOCALID": "0",
+}
+
+
+def test_given_addresses_leave_all_gpus_to_a_process():
+  address = f"127.0.0.1:{process_runs.free_port()}"
+  code = (
+    "from jax._src.xla_bridge import CUDA_VISIBLE_DEVICES as gpus\n"
+    "from fer_jax.training.runtime import distributed as d\n"
+    f"with d.connected(d.Processes({address!r}, 1, 0)):"
+    " print(gpus.value)"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    env=os.environ | SLURM,
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout.strip() == "all", done.stderr

@@ -34,7 +34,8 @@ def opening(
   )
   if "test" not in dataset.splits:
     sizes += " (no test split)"
-  resumed, notes = "", []
+  resumed = ""
+  notes = no_bfloat16_warnings(config.dtype, device)
   if loop.step:
     epoch, step = divmod(loop.next_batch, experiment.steps_per_epoch)
     resumed = f", resumed in epoch {epoch + 1} at step {step}"
@@ -59,6 +60,26 @@ def opening(
       f"workdir {workdir}{resumed}",
     )
   )
+
+
+def no_bfloat16_warnings(dtype: str, device: jax.Device) -> list[str]:
+  """Warns of bfloat16 on a GPU without arithmetic for it.
+
+  Args:
+    dtype: that the run computes in.
+    device: of the run. NVIDIA's have a compute capability, such as "7.5".
+
+  Returns:
+    One line, or none.
+  """
+  capability = str(getattr(device, "compute_capability", ""))
+  major = capability.partition(".")[0]
+  if dtype != "bfloat16" or not major.isdigit() or int(major) >= 8:
+    return []
+  return [
+    f"warning: {device.device_kind} (compute capability {capability}) has no"
+    " bfloat16 arithmetic, which begins with 8.0: use dtype=float32"
+  ]
 
 
 def _processes() -> str:

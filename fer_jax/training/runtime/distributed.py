@@ -28,6 +28,8 @@ class Processes:
   Attributes:
     coordinator_address: `HOST:PORT` of process 0; None detects everything (TPU
       pods, Slurm, Open MPI, Kubernetes), as `jax.distributed.initialize` does.
+      With an address nothing is detected, and a process takes all GPUs that it
+      sees or those that JAX_LOCAL_DEVICE_IDS lists.
     num_processes: number of processes.
     process_id: number of this one.
     timeout: seconds in which all must have connected.
@@ -96,6 +98,11 @@ def connected(processes: Processes | None) -> Iterator[bool]:
         processes.coordinator_address,
         processes.num_processes,
         processes.process_id,
+        # Otherwise JAX would give the process one GPU in a Slurm job, and ask
+        # Kubernetes for the job.
+        cluster_detection_method=(
+          "deactivate" if processes.coordinator_address else None
+        ),
         # JAX aborts the process at its time limit: ours is to be first.
         initialization_timeout=processes.timeout + 10,
         shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT,
@@ -181,7 +188,8 @@ def _explain(error: Exception) -> str:
   reason = " ".join(str(error).split())
   if "should be defined" in reason or "must be defined" in reason:
     return (
-      "distributed=True detected no TPU pod, Slurm, Open MPI or Kubernetes: use"
+      "distributed=True detected no TPU pod, Slurm, Open MPI or Kubernetes"
+      " (which needs the package `kubernetes`): use"
       " coordinator_address=HOST:PORT, num_processes=N and process_id=I"
     )
   return f"the processes cannot be connected: {reason}"

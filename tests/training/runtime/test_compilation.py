@@ -1,6 +1,7 @@
-"""Programs are compiled at the same time, and waited for."""
+"""Programs are compiled in threads, and waited for."""
 
 import re
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,27 @@ def test_programs_compute_what_was_traced():
   assert float(total.result()(x)) == 3
   assert shown[0].startswith("compiling double: ")
   assert line.startswith("compiled in ") and re.search(r"double \d", line)
+
+
+@pytest.mark.parametrize(
+  ("backend", "together"), [("cpu", False), ("gpu", False), ("tpu", True)]
+)
+def test_only_tpus_compile_at_the_same_time(monkeypatch, backend, together):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  both = threading.Barrier(2)
+
+  class Meeting:
+    def compile(self):
+      """Returns whether another program is compiled meanwhile."""
+      try:
+        both.wait(timeout=30 if together else 0.1)
+      except threading.BrokenBarrierError:
+        return False
+      return True
+
+  with ParallelCompiler() as compiler:
+    futures = [compiler.add(name, Meeting()) for name in "ab"]  # type: ignore[arg-type]
+    assert [future.result() for future in futures] == [together] * 2
 
 
 def test_an_error_of_the_compiler_is_raised():
