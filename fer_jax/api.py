@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from PIL import Image
 
 from fer_jax.data import image_arrays
 from fer_jax.errors import UserError, choose, require
+from fer_jax.faces import detection
+from fer_jax.inference.face_crops import FindFaces
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.object_stores import local_copies, urls
@@ -34,7 +36,7 @@ def load_model(
   checkpoint: str = "best",
   batch_size: int = 0,
   tta: str = "none",
-  detector: Any = None,
+  detector: detection.Detector | FindFaces | str | None = None,
 ) -> Predictor:
   """Loads a released model, or one that you trained.
 
@@ -44,14 +46,15 @@ def load_model(
     checkpoint: of a run, "best" or "latest".
     batch_size: faces per compiled call; 0 is the model's own.
     tta: test-time augmentation: "none", "flip" or "ten_crop".
-    detector: finds faces; the default one if None, see
-      `fer_jax.faces.detection.create_detector`.
+    detector: finds faces: "mtcnn", "centerface", what
+      `fer_jax.create_detector` returns, or a function from an image, uint8
+      `[h w 3]`, to a list of `fer_jax.Face`; None is "mtcnn".
 
   Returns:
     A predictor with `predict`, `annotate`, `explain` and `stream`.
 
   Raises:
-    UserError: there is no such model, or it cannot be read.
+    UserError: there is no such model or detector, or it cannot be read.
 
   Example:
     model = fer_jax.load_model("runs/example")
@@ -188,7 +191,7 @@ def export_model(
 
 def explain_model(
   model: Source | Predictor | None = None,
-  images: UInt8[np.ndarray, "n h w c"] | None = None,
+  images: Num[np.ndarray, "n h w c"] | Sequence[Any] | None = None,
   *,
   split: str = "validation",
   count: int = 24,
@@ -205,8 +208,8 @@ def explain_model(
 
   Args:
     model: a workdir, the name of a released model, or a loaded model.
-    images: faces of the size that the model takes, uint8, uint16 or floats in
-      0..1; None draws some of a split.
+    images: faces of the size that the model takes, one array or a list of
+      arrays, uint8, uint16 or floats in 0..1; None draws some of a split.
     split: where images are drawn from.
     count: how many are drawn.
     seed: draws them.

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import config_fields, models, renamed_fields
+from fer_jax import config_fields, config_values, models, renamed_fields
 from fer_jax.config_fields import flatten
 from fer_jax.configs import default
 from fer_jax.data import normalization
@@ -51,6 +51,19 @@ _AT_LEAST = {
   "seed": 0,
   "steps_per_call": 0,
 }
+
+
+def require_config(config: Any) -> None:
+  """Checks that this is a configuration at all.
+
+  Raises:
+    UserError: it is something else, such as a recipe's name.
+  """
+  is_config = isinstance(config, ConfigDict)
+  if not is_config or {*default.get_config()} - {*config}:
+    raise UserError(
+      f"config={config!r:.60} must be what fer_jax.get_config returns"
+    )
 
 
 def check(config: ConfigDict) -> None:
@@ -121,7 +134,8 @@ def _input_with(
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
   """Returns the configuration as nested dictionaries that JSON can hold."""
-  return json.loads(json.dumps(config.to_dict()))
+  text = json.dumps(config.to_dict(), default=config_values.builtin)
+  return json.loads(text)
 
 
 def from_json(fields: dict[str, Any]) -> ConfigDict:

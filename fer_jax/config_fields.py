@@ -4,17 +4,15 @@ The sections `model` and `dataset` take the options that the named model or
 dataset declares; every other field is one of `configs/default.py`.
 """
 
-import ast
+import difflib
 import functools
 import operator
-import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import renamed_fields
+from fer_jax import config_values, renamed_fields
 from fer_jax.configs import default
 from fer_jax.data import views
 from fer_jax.data.datasets import registry as datasets
@@ -28,14 +26,6 @@ OPTIONAL_FIELDS: dict[str, type] = {
   "input.image_size": int,
   "input.channels": int,
 }
-_KINDS = {
-  bool: "true or false",
-  int: "an integer",
-  float: "a number",
-  str: "a string",
-  tuple: "a tuple",
-}
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -74,7 +64,9 @@ def option_types(section: str, name: str) -> dict[str, type]:
   """
   if section == "model":
     declared = models.options_of(name)
-    return {o: _plain(d.type, d.default) for o, d in declared.items()}
+    return {
+      o: config_values.kind_of(d.type, d.default) for o, d in declared.items()
+    }
   defaults = datasets.default_options(name)
   return {option: type(value) for option, value in defaults.items()}
 
@@ -136,7 +128,7 @@ def set_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
   with config.unlocked():
     for field in names:  # They decide which other fields there are.
       if field in fields:
-        set_field(config, field, _typed(field, fields[field], str))
+        set_field(config, field, config_values.typed(field, fields[field], str))
     # Options of datasets take seconds to import.
     known = default_types() if rest else {}
     if any(field not in known for field in rest):
@@ -144,7 +136,9 @@ def set_fields(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
     for field in rest:
       value = fields[field]
       if not (value is None and _is_option(field, config)):
-        value = _typed(field, value, _type_of(field, config, known))
+        value = config_values.typed(
+          field, value, _type_of(field, config, known)
+        )
       set_field(config, field, value)
   return config
 
@@ -180,7 +174,7 @@ def parse_fields(
       kind = _type_of(field, config, known)
       unset = kind is not str and text.lower() == "none"  # else a choice
       unset = unset and _is_option(field, config)
-      parsed[field] = None if unset else _parse(field, text, kind)
+      parsed[field] = None if unset else config_values.parse(field, text, kind)
   return parsed
 
 
@@ -203,7 +197,7 @@ def check_fields(config: ConfigDict) -> None:
         raise
       reason = str(e).partition(" (did you mean")[0]
       raise UserError(f"{reason}; {field}=None removes it") from e
-    _typed(field, value, kind)
+    config_values.typed(field, value, kind)
 
 
 def section_of(config: ConfigDict, field: str) -> tuple[ConfigDict, str]:
@@ -241,8 +235,13 @@ def _type_of(field: str, config: ConfigDict, known: dict[str, type]) -> type:
   if field in known:
     return known[field]
   section, _, option = field.partition(".")
+  if inside := [name for name in known if name.startswith(f"{field}.")]:
+    name = f"{field}.name" if f"{field}.name" in inside else inside[0]
+    raise UserError(f"{field} is a section: set its fields, such as {name}")
   if section not in OPEN_SECTIONS or not option:
-    hint = did_you_mean(field, known) or ": configs/default.py lists the fields"
+    close = _close(field, known)
+    hint = ": `fer-jax train --helpfull` lists the fields"
+    hint = f" (did you mean {close}?)" if close else hint
     raise UserError(f"unknown field {field}{hint}")
   options = sorted(option_types(section, config[section].name))
   views_of = sorted(views.OPTIONS) if section == "dataset" else []
@@ -254,47 +253,19 @@ def _type_of(field: str, config: ConfigDict, known: dict[str, type]) -> type:
   )
 
 
-def _plain(annotation: Any, default_value: Any) -> type:
-  """Returns the type that values of an annotated option have."""
-  origin = typing.get_origin(annotation)
-  if origin in (typing.Union, types.UnionType):
-    choices = typing.get_args(annotation)
-    kinds = [choice for choice in choices if choice is not type(None)]
-    return _plain(kinds[0], default_value)
-  if annotation in _KINDS:
-    return annotation
-  if isinstance(origin, type) and not issubclass(origin, str):
-    return tuple  # tuple[int, ...], Sequence[str]
-  return type(default_value)
+def _close(field: str, known: Iterable[str]) -> str:
+  """Returns the field that was probably meant, or "".
 
-
-def _typed(field: str, value: Any, kind: type) -> Any:
-  """Returns a value as its field's type.
-
-  Raises:
-    UserError: it has another type.
+  In a section that exists it is one of its fields, which initials stand for
+  too: `optimizer.lr` is `optimizer.learning_rate`.
   """
-  if kind is float and type(value) is int:
-    return float(value)
-  if kind is tuple and isinstance(value, list):
-    return tuple(value)
-  if kind not in _KINDS or type(value) is kind:
-    return value
-  raise UserError(f"{field}={value!r} must be {_KINDS[kind]}")
-
-
-def _parse(field: str, text: str, kind: type) -> Any:
-  """Returns the value that a text stands for."""
-  if kind is str:
-    return text
-  try:
-    if kind is bool:
-      return _TRUTH[text.lower()]
-    if kind in (int, float):
-      return kind(text)
-    value = ast.literal_eval(text if text.strip() else "()")
-  except (KeyError, ValueError, SyntaxError):
-    value = text
-  if kind is tuple and not isinstance(value, tuple | list | str):
-    value = (value,)
-  return _typed(field, value, kind)
+  section, _, name = field.rpartition(".")
+  inside = [other for other in known if other.startswith(f"{section}.")]
+  if not inside:
+    section, name, inside = "", field, [*known]
+  for other in inside:
+    words = other.rpartition(".")[2].split("_")
+    if name == "".join(word[0] for word in words) and len(words) > 1:
+      return other
+  names = {other.removeprefix(f"{section}."): other for other in inside}
+  return next((names[n] for n in difflib.get_close_matches(name, names, 1)), "")

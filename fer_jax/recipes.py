@@ -48,8 +48,8 @@ def get_config(
 ) -> ConfigDict:
   """Returns a recipe's configuration.
 
-  Its fields are described in `configs/default.py`. They can be set on what is
-  returned, too: `config.num_epochs = 5`.
+  `print(config)` shows its fields, `fer-jax train --helpfull` describes them.
+  They can be set on what is returned, too: `config.num_epochs = 5`.
 
   Args:
     name: a recipe ("resnet50"), a recipe and its choice ("jiang_ri:ckplus"),

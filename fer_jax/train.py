@@ -3,8 +3,8 @@ r"""Trains a model, or resumes a run that was interrupted.
 fer-jax train --config=RECIPE [--workdir=DIR] [--config.FIELD=VALUE ...]
 
 RECIPE is a name, such as resnet50 or jiang_ri:ckplus, or a Python file;
-`fer-jax list recipes` shows the names and configs/default.py describes every
-field. To resume a run, give the same command again.
+`fer-jax list recipes` shows the names and --helpfull describes every field. To
+resume a run, give the same command again.
 
 Several processes or machines train together with --distributed.
 """

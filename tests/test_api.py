@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import test_cross_validation
 import tiny_run
+from ml_collections import ConfigDict
 
 import fer_jax
 from fer_jax import config as configs
@@ -194,6 +195,34 @@ def test_no_model_is_one_line():
     fer_jax.evaluate_model(None)  # type: ignore[arg-type]
   with pytest.raises(fer_jax.UserError, match="~nouser/x: .*without ~"):
     fer_jax.load_model("~nouser/x")
+  with pytest.raises(fer_jax.UserError, match=r"\(did you mean ferplus-small"):
+    fer_jax.load_model("ferplus-smal")
+
+
+def test_an_empty_path_is_not_the_current_folder():
+  config = fer_jax.get_config("resnet18")
+  for call in (
+    lambda: fer_jax.train_and_evaluate(config, ""),
+    lambda: fer_jax.run_cross_validation(config, ""),
+    lambda: fer_jax.run_study("resnet18", workdir=""),
+    lambda: fer_jax.run_sweep(config, "lewis", ""),
+    lambda: fer_jax.load_model(""),
+    lambda: fer_jax.evaluate_model([""]),
+  ):
+    with pytest.raises(fer_jax.UserError, match="workdir='' must name"):
+      call()
+
+
+@pytest.mark.parametrize("config", ["chang_cnn", {"seed": 3}, ConfigDict()])
+def test_what_is_no_configuration_is_refused(config):
+  for call in (
+    lambda: fer_jax.configure_process(config),
+    lambda: fer_jax.train_and_evaluate(config, "run"),
+    lambda: fer_jax.run_cross_validation(config, "folds"),
+    lambda: fer_jax.run_sweep(config, "lewis", "sweep"),
+  ):
+    with pytest.raises(fer_jax.UserError, match="be what fer_jax.get_config"):
+      call()
 
 
 def test_lists_and_configs():

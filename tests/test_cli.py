@@ -19,7 +19,7 @@ MODULES = {
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
   return subprocess.run(
-    [sys.executable, "-m", "fer_jax.cli.main", *arguments],
+    [sys.executable, "-m", "fer_jax", *arguments],
     capture_output=True,
     text=True,
   )

@@ -1,5 +1,6 @@
 """Setting fields of a configuration by name, as flags and the API do."""
 
+import numpy as np
 import pytest
 
 from fer_jax import config as configs
@@ -44,6 +45,27 @@ def test_options_of_the_named_model_and_dataset_whatever_their_order():
   configs.check(config)
 
 
+def test_scalars_of_numpy_and_paths_are_accepted(tmp_path):
+  fields = {
+    "optimizer.learning_rate": np.float64(0.5),
+    "seed": np.int64(3),
+    "augment.flip": np.bool_(False),
+    "input.mean": np.array([0.5]),
+    "dataset.data_dir": tmp_path,
+  }
+  config = recipes.get_config("resnet50", fields)
+  assert config.dataset.data_dir == str(tmp_path)
+  types = [type(config_fields.flatten(config)[field]) for field in fields]
+  assert types == [float, int, bool, tuple, str]
+  config.model.stochastic_depth = np.float32(
+    0.5
+  )  # Sections of options are open.
+  configs.check(config)
+  assert configs.to_json(config)["model"]["stochastic_depth"] == 0.5
+  with pytest.raises(UserError, match="seed=0.5 must be an integer"):
+    recipes.get_config("resnet50", seed=np.float64(0.5))
+
+
 def test_none_unsets_what_a_recipe_set():
   recipe = recipes.get_config("lewis_resnet18:small")
   assert recipe.model.stem == "imagenet"
@@ -60,8 +82,13 @@ def test_none_unsets_what_a_recipe_set():
     ({"sed": "3"}, r"unknown field sed \(did you mean seed\?\)"),
     ({"model.stemm": "small"}, "model.stemm: model resnet50 takes .*mean stem"),
     ({"dataset.fold": "1"}, "dataset.fold: dataset fer2013 takes classes"),
-    ({"optimizer.lr": "1"}, "unknown field optimizer.lr"),
-    ({"optimizer": "1"}, "unknown field optimizer"),
+    (
+      {"optimizer.lr": "1"},
+      "field optimizer.lr .*mean optimizer.learning_rate",
+    ),
+    ({"xyz": "1"}, "unknown field xyz: `fer-jax train --helpfull` lists"),
+    ({"optimizer": "1"}, "optimizer is a section: .* such as optimizer.name"),
+    ({"model": "resnet34"}, "model is a section: .* such as model.name"),
     ({"model.name": "resnet19"}, "unknown model 'resnet19'"),
     ({"seed": "x"}, "seed='x' must be an integer"),
     ({"seed": "3.5"}, "seed='3.5' must be an integer"),

@@ -24,7 +24,7 @@ LAYERS = [
   },
   {"ops"},
   {"models", "data", "faces"},
-  {"config", "config_fields", "recipes"},
+  {"config", "config_fields", "config_values", "recipes"},
   {"evaluation", "inference", "training", "pretrained"},
   {"studies", "sweeps", "serving"},
   {"api"},

@@ -40,6 +40,9 @@ class Split:
   source_fingerprint: str = ""
   own_targets: Float[np.ndarray, "n k"] | None = None
 
+  def __repr__(self) -> str:
+    return f"Split({self.name}, {len(self):,} examples)"
+
   def __len__(self) -> int:
     return len(self.source) if self.places is None else len(self.places)
 

@@ -26,22 +26,32 @@ class Predictor:
 
   Args:
     trained: the model.
-    detector: finds the faces of an image, `detection.create_detector()` by
-      default; or a function that does.
+    detector: finds the faces of an image: a detector or its name, as
+      `detection.create_detector` takes it, or a function; None is the default
+      detector.
     tta: test-time augmentation, see `TrainedModel.probabilities`.
 
   Raises:
-    UserError: there is no such test-time augmentation.
+    UserError: there is no such test-time augmentation or detector.
   """
 
   def __init__(
     self,
     trained: TrainedModel,
-    detector: detection.Detector | FindFaces | None = None,
+    detector: detection.Detector | FindFaces | str | None = None,
     tta: str = "none",
   ):
     self.trained = trained
     choose("tta", tta, views.VIEWS)
+    if isinstance(detector, str):
+      choose("detector", detector, detection.DETECTORS)
+    elif not (
+      detector is None or callable(detector) or hasattr(detector, "detect")
+    ):
+      raise UserError(
+        f"detector={detector!r:.60} must be a name, a function of an image, or"
+        " an object with a method `detect`"
+      )
     self._detector = detector
     self._tta = tta
 
@@ -219,7 +229,7 @@ class Predictor:
   ) -> Iterator[CroppedImage]:
     """Yields images with their faces; raises for one that cannot be read."""
     named = prediction_stream.name_images(images, boxes)
-    if detect and boxes is None:
+    if detect and boxes is None and named:
       self._find_faces()
     cropped = prediction_stream.crop_images(
       named, lambda image: self._crop(image, detect)
@@ -244,8 +254,9 @@ class Predictor:
     )
 
   def _find_faces(self) -> FindFaces:
-    if self._detector is None:
-      self._detector = detection.create_detector()
+    if self._detector is None or isinstance(self._detector, str):
+      name = self._detector or detection.DETECTORS[0]
+      self._detector = detection.create_detector(name)
     if callable(self._detector):
       return self._detector
     return self._detector.detect

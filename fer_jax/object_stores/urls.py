@@ -48,6 +48,20 @@ def to_path(path: PathLike) -> Path:
   return epath.Path(_URL.sub(lambda m: f"{m[1].lower()}://", text, count=1))
 
 
+def require_named(path: PathLike, name: str) -> None:
+  """Refuses an empty path, which would be the current folder.
+
+  Args:
+    path: what was given.
+    name: the argument that it was given for.
+
+  Raises:
+    UserError: it is empty.
+  """
+  if not os.fspath(path):
+    raise UserError(f"{name}='' must name a folder; '.' is the current one")
+
+
 def require_local(path: PathLike, name: str, *, is_input: bool = False) -> Path:
   """Returns a path of this machine, where URLs are not supported.
 

@@ -21,7 +21,7 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fer_jax.errors import UserError, choose
+from fer_jax.errors import UserError, choose, did_you_mean
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import CHECKPOINTS, TrainedModel
 from fer_jax.object_stores import urls
@@ -61,6 +61,7 @@ def load_model(
   """
   choose("checkpoint", checkpoint, CHECKPOINTS)
   source = default_name() if source is None else source
+  urls.require_named(source, "workdir")
   if is_released(source):
     if checkpoint != "best":
       raise UserError(
@@ -72,8 +73,10 @@ def load_model(
   except UserError as e:
     if urls.is_url(source) or _is_workdir(source):
       raise
-    names = ", ".join(list_released())
-    raise UserError(f"{e}, or a released model: {names}") from e
+    names = list_released()
+    hint = did_you_mean(str(source), names)
+    released = f"a released model{hint}: {', '.join(names)}"
+    raise UserError(f"{e}, or {released}") from e
 
 
 def is_released(source: str | os.PathLike[str]) -> bool:

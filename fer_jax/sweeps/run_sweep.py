@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax import config_fields
 from fer_jax.errors import UserError, require
 from fer_jax.object_stores import urls
@@ -86,6 +87,8 @@ def run_sweep(
     raise UserError(
       f"a sweep needs the package {package}: pip install 'fer_jax[sweep]'"
     ) from e
+  configs.require_config(config)
+  urls.require_named(workdir, "workdir")
   folder = urls.require_local(workdir, "workdir")
   require(workers >= 1, "workers", workers, "be at least 1")
   require(num_trials >= 0, "num_trials", num_trials, "be at least 0")

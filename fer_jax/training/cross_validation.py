@@ -7,6 +7,7 @@ import os
 import numpy as np
 from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax.data.datasets import registry
 from fer_jax.errors import UserError, require
 from fer_jax.files import atomic_write
@@ -90,6 +91,8 @@ def cross_validate(
     folds = fer_jax.run_cross_validation(config, "runs/folds")
     print(folds.accuracy, folds)
   """
+  configs.require_config(config)
+  urls.require_named(workdir, "workdir")
   must = "be 0 in cross-validation, which needs held-out examples"
   require(not config.overfit, "overfit", config.overfit, must)
   workdir = urls.require_local(workdir, "workdir")

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax.object_stores import run_mirror, urls
 from fer_jax.training import flat_params, rescue
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
@@ -40,7 +41,7 @@ def train_and_evaluate(
   that was never interrupted.
 
   Args:
-    config: as `configs/default.py` describes it.
+    config: as `get_config` returns it.
     workdir: where checkpoints, metrics and curves are written: a folder, or a
       URL of an object store (`s3://BUCKET/RUN`, `gs://BUCKET/RUN`).
     after_epoch: is called after each evaluated epoch with `epoch` and loss and
@@ -64,6 +65,8 @@ def train_and_evaluate(
   >>> train_and_evaluate(config, f"{folder}/run").best_epoch
   1
   """
+  configs.require_config(config)
+  urls.require_named(workdir, "workdir")
   place = urls.to_path(workdir)
   with contextlib.ExitStack() as stack:
     group = stack.enter_context(ProcessGroup())

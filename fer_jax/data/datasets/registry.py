@@ -5,6 +5,7 @@ True
 """
 
 import importlib
+import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,8 @@ def default_options(name: str) -> dict[str, Any]:
 def load(
   name: str,
   *,
-  manual_dir: str = "",
-  data_dir: str = "",
+  manual_dir: urls.PathLike = "",
+  data_dir: urls.PathLike = "",
   verify: bool = False,
   **options: Any,
 ) -> Dataset:
@@ -83,6 +84,7 @@ def load(
   # Slow to import, and not needed by whoever only loads a model.
   from fer_jax.data.datasets import remote_data
 
+  manual_dir, data_dir = os.fspath(manual_dir), os.fspath(data_dir)
   options = {key: value for key, value in options.items() if value is not None}
   view = {key: options.pop(key) for key in views.OPTIONS if key in options}
   if "fold" in default_options(name):

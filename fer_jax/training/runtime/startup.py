@@ -5,6 +5,7 @@ import logging as python_logging
 from absl import logging
 from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax.training.runtime import compilation_cache as cache
 from fer_jax.training.runtime import cpu, cuda_graphs, determinism
 
@@ -27,6 +28,7 @@ def configure_process(config: ConfigDict | None = None) -> None:
   if config is None:
     start()
   else:
+    configs.require_config(config)
     start(config.compilation_cache, config.cuda_graphs, config.deterministic)
 
 
