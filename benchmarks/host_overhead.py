@@ -14,7 +14,6 @@ import contextlib
 import functools
 import os
 import pty
-import statistics
 import sys
 import tempfile
 import threading
@@ -25,15 +24,14 @@ from typing import Any
 from unittest import mock
 
 import flax.linen as nn
+import host_overhead_report
 import jax
 import jax.numpy as jnp
 import numpy as np
 import reporting
 from absl import flags
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
-from reporting import Column, Row
-from timing import Timing
+from reporting import Row
 
 from fer_jax import errors
 from fer_jax.cli import app
@@ -45,8 +43,6 @@ from fer_jax.training.metrics import Metrics
 from fer_jax.training.runtime import startup
 
 MODEL = "one_layer"
-TARGETS_US = {1: 300.0}  # per step, by steps per call
-TARGET_SCANNED_US = 20.0  # per step, for several steps per call
 
 
 class OneLayer(nn.Module):
@@ -79,12 +75,14 @@ def main(argv: Sequence[str]) -> None:
   del argv
   given = flags.FLAGS
   per_call = reporting.whole_numbers("steps_per_call", given.steps_per_call)
-  table = reporting.Table(COLUMNS, given.output, "host_overhead")
+  table = reporting.Table(
+    host_overhead_report.COLUMNS, given.output, "host_overhead"
+  )
   with tempfile.TemporaryDirectory(prefix="host_overhead_") as folder:
     startup.start(folder)  # Repetitions compile the same programs.
     rows = measure(per_call, given.steps, given.batch_size, given.turns)
   table.add(rows)
-  table.finish(picture)
+  table.finish(host_overhead_report.picture)
 
 
 def measure(
@@ -129,7 +127,10 @@ def measure(
           bare[count] = _bare_call(config)
         seconds[count, "bare"].append(bare[count](steps // count) / steps)
   reporting.progress("")
-  return [_row(count, steps, batch_size, seconds) for count in per_call]
+  return [
+    host_overhead_report.row(count, steps, batch_size, seconds)
+    for count in per_call
+  ]
 
 
 def _config(
@@ -216,85 +217,6 @@ def _bare_call(config: ConfigDict) -> Callable[[int], float]:
     return time.perf_counter() - started
 
   return timed
-
-
-def _row(
-  count: int,
-  steps: int,
-  batch_size: int,
-  seconds: dict[tuple[int, str], list[float]],
-) -> Row:
-  timings = {what: Timing.of(seconds[count, what]) for what in ("loop", "bare")}
-  pairs = zip(seconds[count, "loop"], seconds[count, "bare"], strict=True)
-  overhead = 1e6 * statistics.median(a - b for a, b in pairs)
-  target = TARGETS_US.get(count, TARGET_SCANNED_US)
-  row: Row = {"steps_per_call": count, "batch_size": batch_size, "steps": steps}
-  for what, timing in timings.items():
-    row[f"{what}_us"] = round(1e6 * timing.median, 2)
-    row[f"{what}_us_low"] = round(1e6 * timing.low, 2)
-    row[f"{what}_us_high"] = round(1e6 * timing.high, 2)
-  return {
-    **row,
-    "overhead_us": round(overhead, 2),
-    "target_us": target,
-    "met": overhead < target,
-    "num_turns": timings["loop"].num_turns,
-    **reporting.machine(),
-  }
-
-
-def _spread(what: str) -> Callable[[Row], str]:
-  return lambda row: (
-    f"{row[f'{what}_us']:,.1f}"
-    f" ({row[f'{what}_us_low']:,.1f}-{row[f'{what}_us_high']:,.1f})"
-  )
-
-
-COLUMNS = (
-  Column("steps/call", 10, lambda row: str(row["steps_per_call"])),
-  Column("loop, us/step", 26, _spread("loop")),
-  Column("call alone, us/step", 26, _spread("bare")),
-  Column("host, us/step", 13, lambda row: f"{row['overhead_us']:,.1f}"),
-  Column("target", 7, lambda row: f"< {row['target_us']:,.0f}"),
-  Column("met", 3, lambda row: "yes" if row["met"] else "no"),
-)
-
-
-def picture(rows: Sequence[Row]) -> Figure:
-  """Draws the time per step of the loop and of the compiled call alone."""
-  figure = Figure(figsize=(6, 3.5), layout="constrained")
-  axes = figure.subplots()
-  positions = range(len(rows))
-  axes.bar(
-    positions,
-    [r["loop_us"] for r in rows],
-    color="#9cc9ba",
-    label="training loop (host overhead)",
-  )
-  axes.bar(
-    positions,
-    [r["bare_us"] for r in rows],
-    color="#1b7f5c",
-    label="compiled step alone",
-  )
-  for position, row in zip(positions, rows, strict=True):
-    axes.annotate(
-      f"host: {row['overhead_us']:,.1f} (target: < {row['target_us']:,.0f})",
-      (position, row["loop_us"]),
-      textcoords="offset points",
-      xytext=(0, 4),
-      ha="center",
-      fontsize=8,
-    )
-  axes.set_xticks(
-    positions, [f"steps per call: {r['steps_per_call']}" for r in rows]
-  )
-  axes.set(ylabel="microseconds per step", title=rows[0]["machine"])
-  axes.title.set_fontsize(9)
-  axes.margins(y=0.15)
-  axes.legend(frameon=False)
-  axes.spines[["top", "right"]].set_visible(False)
-  return figure
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 r"""Times predictions of photos and of face crops, end to end.
 
-python benchmarks/predict_timing.py --workdir=W [--count=1000] [--turns=5] \
-  [--detect] [--csv=predict_timing.csv] [FOLDER]
+python benchmarks/predict_timing.py [--workdir=W] [--count=1000] [--turns=5] \
+  [--detect] [--output=benchmarks/out] [FOLDER]
 
 Crops (without --detect): the same files are classified in full batches, as
 fer_jax.predict does, and one image per call. Photos (--detect): faces are found
@@ -15,17 +15,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import reporting
 import timing
 from absl import flags
 from PIL import Image
+from reporting import Column, Row
 
-from fer_jax.cli import app
+from fer_jax.cli import app, model_flags
 from fer_jax.data import image_reader, parallel
 from fer_jax.data.datasets.synthetic_faces import draw_faces
 from fer_jax.data.image_inputs import list_inputs
 from fer_jax.inference.prediction_stream import NamedImage
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.pretrained import released
 from fer_jax.training.runtime import startup
 
 _PHOTO = (640, 480)
@@ -33,21 +35,23 @@ _PHOTO = (640, 480)
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_string("workdir", None, "A run of fer_jax.train.", required=True)
+  model_flags.define_workdir()
   flags.DEFINE_integer(
     "count", 1000, "Maximum number of images.", lower_bound=1
   )
   flags.DEFINE_integer("batch_size", 64, "Faces per call.", lower_bound=2)
   flags.DEFINE_integer("turns", 5, "Repetitions.", lower_bound=3)
   flags.DEFINE_bool("detect", False, "Detect faces in photos.")
-  flags.DEFINE_string("csv", "", "CSV file of the results.")
+  reporting.define_output()
 
 
 def main(argv: Sequence[str]) -> None:
   """Measures as the flags say."""
   given = flags.FLAGS
   startup.start("off")
-  model = TrainedModel.load(given.workdir, batch_size=given.batch_size)
+  table = reporting.Table(COLUMNS, given.output, "predict_timing")
+  source = given.workdir, given.checkpoint
+  model = released.load_model(*source, given.batch_size)
   with tempfile.TemporaryDirectory() as folder:
     if len(argv) > 1:
       found = list_inputs([Path(name) for name in argv[1:]]).images
@@ -58,31 +62,66 @@ def main(argv: Sequence[str]) -> None:
     if given.detect:
       variants = _photo_variants(Predictor(model), paths)
     else:
-      single = TrainedModel.load(given.workdir, batch_size=1)
+      single = released.load_model(*source, 1)
       variants = _crop_variants(Predictor(model), Predictor(single), paths)
     faces = {name: run() for name, run in variants.items()}  # and compiles
     timings = timing.interleave(
       variants, num_turns=given.turns, calls_per_turn=1, warm_up=0
     )
     megapixels = sum(_pixels(path) for path in paths) / 1e6
-  lines = ["what,images,faces,megapixels,turns,seconds,low,high"]
-  for name, of in timings.items():
-    rate, faces_rate = len(paths) / of.median, faces[name] / of.median
-    print(
-      f"{name:12}  {rate:8,.1f} images/s  {faces_rate:8,.1f} faces/s "
-      f" {of.median / megapixels * 1e3:8,.1f} ms/megapixel"
-      f"  ({len(paths) / of.high:,.1f}-{len(paths) / of.low:,.1f} images/s)"
-    )
-    numbers = (len(paths), faces[name], f"{megapixels:.2f}", given.turns)
-    spread = (f"{seconds:.4f}" for seconds in (of.median, of.low, of.high))
-    lines.append(",".join(map(str, (name, *numbers, *spread))))
+  table.add(
+    [
+      _row(name, str(model.workdir), len(paths), faces[name], megapixels, of)
+      for name, of in timings.items()
+    ]
+  )
   slow, fast = list(timings.values())[::-1]
   print(
     f"{slow.median / fast.median:.1f} times, {len(paths):,} images,"
     f" {given.turns} repetitions"
   )
-  if given.csv:
-    Path(given.csv).write_text("\n".join(lines) + "\n")
+  table.finish()
+
+
+def _row(
+  what: str,
+  model: str,
+  images: int,
+  faces: int,
+  megapixels: float,
+  measured: timing.Timing,
+) -> Row:
+  return {
+    "what": what,
+    "model": model,
+    "images": images,
+    "faces": faces,
+    "megapixels": round(megapixels, 6),
+    "turns": measured.num_turns,
+    "seconds": round(measured.median, 6),
+    "low": round(measured.low, 6),
+    "high": round(measured.high, 6),
+    **timing.environment(),
+    **reporting.machine(),
+  }
+
+
+COLUMNS = (
+  Column("what", 12, lambda row: row["what"], left=True),
+  Column(
+    "images/s",
+    30,
+    lambda row: "{:,.1f} ({:,.1f}-{:,.1f})".format(
+      *(row["images"] / row[name] for name in ("seconds", "high", "low"))
+    ),
+  ),
+  Column("faces/s", 9, lambda row: f"{row['faces'] / row['seconds']:,.1f}"),
+  Column(
+    "ms/megapixel",
+    12,
+    lambda row: f"{1e3 * row['seconds'] / row['megapixels']:,.1f}",
+  ),
+)
 
 
 def _photo_variants(

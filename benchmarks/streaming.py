@@ -219,7 +219,7 @@ def picture(rows: Sequence[Row]) -> Figure:
     [row["resident_mb"] for row in alone],
     marker="o",
   )
-  left.set_ylim(0)
+  left.set_ylim(0, 1.1 * max(row["resident_mb"] for row in alone))
   left.set_xlabel("steps of the streaming loader")
   left.set_ylabel("memory in MB, without page cache")
   right.barh(

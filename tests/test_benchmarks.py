@@ -3,18 +3,12 @@
 import csv
 import functools
 import re
-import signal
-import subprocess
-import sys
-import types
 from pathlib import Path
 
-import accelerator
-import accelerator_table
-import accelerator_train
 import depth_timing
 import depth_worker
 import host_overhead
+import host_overhead_report
 import input_pipeline
 import jax
 import op_shapes
@@ -30,7 +24,6 @@ import scaling
 import scaling_model
 import streaming
 import workers
-from waiting import wait_until
 
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
@@ -122,8 +115,8 @@ def test_host_overhead(make_table):
   assert [row["steps_per_call"] for row in rows] == [1, 2]
   make_table(
     rows,
-    host_overhead.COLUMNS,
-    host_overhead.picture,
+    host_overhead_report.COLUMNS,
+    host_overhead_report.picture,
     {"loop_us", "bare_us", "overhead_us", "target_us", "met"},
   )
   with pytest.raises(UserError, match="steps=5 must be a multiple"):
@@ -176,74 +169,6 @@ def test_input_pipeline(tiny, make_table, tmp_path, monkeypatch):
     input_pipeline.picture,
     TIMES | {"images_per_second", "share_waited", "met"},
   )
-
-
-def test_what_was_measured_on_this_device_is_not_measured_again(
-  tmp_path, capsys
-):
-  case = {"model": "resnet18", "dtype": "bfloat16", "batch_size": 256}
-  task = accelerator_table.Task("step", case, 10)
-  other = accelerator_table.Task("step", case | {"model": "leaky_cnn"}, 10)
-  row = {
-    "step_ms": 2.0,
-    "step_ms_low": 1.9,
-    "step_ms_high": 2.1,
-    "images_per_second": 128000.0,
-  }
-  table = accelerator_table.Results(tmp_path, "A")
-  table.add(task, {"note": "RESOURCE_EXHAUSTED"})
-  assert not accelerator_table.Results(tmp_path, "A").has(task)
-  table.add(task, row)
-  table.finish()
-  table = accelerator_table.Results(tmp_path, "A")
-  assert len(table.rows) == 1 and table.has(task) and not table.has(other)
-  second = accelerator_table.Results(tmp_path, "B")
-  assert not second.has(task)
-  second.add(task, row)
-  second.finish()
-  shown = capsys.readouterr().out.rpartition("1st step")[2]
-  assert shown.count("step ") == 1 and len(second.rows) == 2
-
-
-def test_tpus_are_spared_what_is_for_gpus():
-  every = list(accelerator.tasks(False, "", ""))
-  left = [t.name for t in every if accelerator.is_useful(t, "TPU v5 lite")]
-  assert all(accelerator.is_useful(t, "NVIDIA H100 80GB HBM3") for t in every)
-  assert {"train_resnet50_cold", "step_resnet18"} < set(left)
-  assert not {"step_resnet18_graphs", "peers_resnet18_float32"} & set(left)
-  assert len(left) < len(every)
-
-
-def test_what_shares_a_cache_is_measured_in_one_call(
-  tmp_path, monkeypatch, capsys
-):
-  def run(task, limit, output):
-    ran.append(task.name)
-    return {"note": "failed"} if task.name in failing else {"epoch_s": 1.0}
-
-  def call(*names):
-    ran.clear()
-    failing[:] = names
-    accelerator.main([])
-    return list(ran)
-
-  ran: list[str] = []
-  failing: list[str] = []
-  pair = [
-    accelerator.Task(name, {}, 10, cache="train") for name in ("cold", "cached")
-  ]
-  monkeypatch.setattr(accelerator, "tasks", lambda *args: iter(pair))
-  monkeypatch.setattr(accelerator, "run", run)
-  monkeypatch.setattr(accelerator, "device_kind", lambda: "A")
-  given = types.SimpleNamespace(
-    minutes=1, output=str(tmp_path), tiny=True, manual_dir=""
-  )
-  monkeypatch.setattr(accelerator.flags, "FLAGS", given)
-  assert call("cold") == ["cold"]
-  assert "cold left it no cache" in capsys.readouterr().out
-  assert call("cached") == ["cold", "cached"]
-  assert call() == ["cold", "cached"]
-  assert call() == []
 
 
 def test_streaming(tiny, make_table, tmp_path, monkeypatch):
@@ -315,20 +240,6 @@ def test_peers(make_table, capsys):
   )
 
 
-def test_unequal_work_is_refused():
-  ours = {"num_parameters": 5, "loss": 1.0, "gradient": 2.0, "platform": "gpu"}
-  key = ("pytorch", "eager contiguous", "float32")
-  for change in ({"loss": 1.01}, {"gradient": 2.1}, {"num_parameters": 6}):
-    about = {("fer_jax", "", "float32"): ours, key: ours | change}
-    with pytest.raises(UserError, match="the models differ"):
-      peer_variants.check_equal("resnet18", about)
-  about[key] = ours | {"platform": "cpu"}
-  with pytest.raises(UserError, match="pytorch runs on cpu, but fer_jax on g"):
-    peer_variants.check_equal("resnet18", about)
-  about[key] = ours | {"loss": 1.00005, "gradient": 2.001}
-  peer_variants.check_equal("resnet18", about)
-
-
 def test_plain_flax_is_not_packed_for_an_accelerator(tiny, tmp_path):
   case = {
     "library": "flax",
@@ -345,36 +256,6 @@ def test_plain_flax_is_not_packed_for_an_accelerator(tiny, tmp_path):
   trees = peer._variables()["params"], run.state.params
   assert len({len(jax.tree.leaves(tree)) for tree in trees}) == 1
   assert isinstance(run.data["image"], jax.Array)
-
-
-def test_a_variant_that_fails_leaves_the_others(monkeypatch, capsys):
-  class Worker:
-    def __init__(self, script, case, environment):
-      self.case = case
-
-    def ask(self, what):
-      if self.case["variant"] == "graph x":
-        raise workers.WorkerError("no CUDA device")
-      if self.case["library"] == "flax":
-        raise workers.NotInstalled("flax is not installed")
-      return {}
-
-  monkeypatch.setattr(peers, "Worker", Worker)
-  keys = [("fer_jax", "", "float32"), ("pytorch", "graph x", "float32")]
-  keys += [("pytorch", "eager x", "float32"), ("flax", "", "float32")]
-  keys += [("flax", "", "bfloat16")]
-  _, about = peers._start({"model": "m"}, keys, "", [])
-  assert list(about) == [keys[0], keys[2]]
-  printed = capsys.readouterr().out
-  assert "m: pytorch graph x float32 is skipped: no CUDA device" in printed
-  assert printed.count("m: flax is skipped") == 1
-
-
-def test_a_training_that_was_killed_is_a_note(tmp_path):
-  (tmp_path / "log").write_text("")
-  assert accelerator_train._last_line(tmp_path / "log") == ""
-  (tmp_path / "metrics.jsonl").write_text('{"kind": "epoch"}\n{"kind": "ep')
-  assert accelerator_train._records(tmp_path) == [{"kind": "epoch"}]
 
 
 @pytest.mark.parametrize(
@@ -401,70 +282,3 @@ def test_wrong_flags_are_one_line(check, message):
   with pytest.raises(UserError, match=message) as raised:
     check()
   assert "\n" not in str(raised.value)
-
-
-SLEEPER = """
-import sys, time
-sys.path.insert(0, {folder!r})
-import workers
-workers.serve({{"sleep": lambda: time.sleep(60), "say": lambda: "yes"}})
-"""
-
-
-@pytest.fixture
-def sleeper(tmp_path) -> Path:
-  """A worker's script that sleeps when it is asked to."""
-  script = tmp_path / "sleeper.py"
-  script.write_text(SLEEPER.format(folder=str(FOLDER)))
-  return script
-
-
-def test_a_worker_tells_why_it_ended(tmp_path):
-  script = tmp_path / "script.py"
-  script.write_text("raise SystemExit('no such library')")
-  with workers.ended([workers.Worker(script, {})]) as started:
-    with pytest.raises(workers.WorkerError, match="no such library"):
-      started[0].ask("prepare")
-
-
-def test_a_worker_that_takes_too_long_is_ended(sleeper):
-  with workers.ended([workers.Worker(sleeper, {}, timeout=0.1)]) as started:
-    with pytest.raises(workers.WorkerError, match="no response in 0.1 s"):
-      started[0].ask("sleep")
-
-
-@pytest.mark.skipif(not workers.LINUX, reason="only Linux ends children")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_stopped_workers_end_with_who_started_them(sleeper, tmp_path, number):
-  parent = tmp_path / "parent.py"
-  parent.write_text(
-    f"""
-import pathlib, sys, time
-sys.path.insert(0, {str(FOLDER)!r})
-import workers
-worker = workers.Worker(pathlib.Path({str(sleeper)!r}), {{}})
-with workers.ended([worker]):
-  worker.ask("say")
-  print(worker.pid, flush=True)
-  time.sleep(60)
-"""
-  )
-  process = subprocess.Popen(
-    [sys.executable, str(parent)], stdout=subprocess.PIPE, text=True
-  )
-  assert process.stdout
-  with process.stdout:
-    child = int(process.stdout.readline())
-    wait_until(lambda: state(child) == "T")  # stopped
-    process.send_signal(number)
-    process.wait()
-  wait_until(lambda: state(child) in ("", "Z"))
-
-
-def state(pid: int) -> str:
-  """A process's state on Linux, "" if there is none."""
-  try:
-    text = Path(f"/proc/{pid}/stat").read_text()
-  except OSError:
-    return ""
-  return text.rpartition(")")[2].split()[0]
