@@ -18,6 +18,7 @@ if TYPE_CHECKING:
   from fer_jax.data.datasets.registry import available as list_datasets
   from fer_jax.data.datasets.registry import load as load_dataset
   from fer_jax.errors import Interrupted, UserError
+  from fer_jax.faces.detection import Face, create_detector
   from fer_jax.models.registry import create as create_model
   from fer_jax.models.registry import list_models
   from fer_jax.pretrained.released import list_released
@@ -36,9 +37,11 @@ __version__ = "0.1.0"
 
 # Public name -> "module:name".
 _PUBLIC = {
+  "Face": "fer_jax.faces.detection:Face",
   "Interrupted": "fer_jax.errors:Interrupted",
   "UserError": "fer_jax.errors:UserError",
   "configure_process": "fer_jax.training.runtime.startup:configure_process",
+  "create_detector": "fer_jax.faces.detection:create_detector",
   "create_model": "fer_jax.models.registry:create",
   "evaluate_model": "fer_jax.api:evaluate_model",
   "explain_model": "fer_jax.api:explain_model",
@@ -58,10 +61,12 @@ _PUBLIC = {
 }
 
 __all__ = [
+  "Face",
   "Interrupted",
   "UserError",
   "__version__",
   "configure_process",
+  "create_detector",
   "create_model",
   "evaluate_model",
   "explain_model",

@@ -164,6 +164,13 @@ def test_every_public_name_is_there_without_the_extras():
   )
 
 
+def test_the_reference_has_every_public_name():
+  page = (pathlib.Path(__file__).parents[1] / "docs" / "api.md").read_text()
+  described = re.findall(r"^::: fer_jax\.(\w+)$", page, re.MULTILINE)
+  listed = re.findall(r"`fer_jax\.(\w+)\(\)`", page)
+  assert sorted([*described, *listed, "load"]) == sorted(fer_jax._PUBLIC)
+
+
 def test_type_checkers_see_every_public_name():
   source = inspect.getsource(fer_jax)
   block = source.partition("if TYPE_CHECKING:")[2].partition("__version__")[0]

@@ -100,7 +100,8 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
     UserError: the name or an option is unknown, or an option or the number of
       classes is out of range.
 
-  >>> create("resnet18", num_classes=7, stem="small").stem
+  >>> import fer_jax
+  >>> fer_jax.create_model("resnet18", num_classes=7, stem="small").stem
   'small'
   """
   known = options_of(name)
