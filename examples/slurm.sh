@@ -7,7 +7,10 @@
 # nears, Slurm sends SIGTERM: the run saves and exits; submit again to resume.
 #
 # All GPUs of a node are visible to each of its processes, which take the one of
-# their number on that node: not --gpus-per-task, which hides the others.
+# their number on that node: not --gpus-per-task, which hides the others. With one
+# process for each node, set JAX_LOCAL_DEVICE_IDS=0,1,2,3, or GPU 0 trains alone.
+# The nodes share the home, and so the cache of compiled programs in it; if they do
+# not, add --config.compilation_cache=off.
 #SBATCH --job-name=fer_jax
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4

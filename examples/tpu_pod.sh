@@ -7,7 +7,8 @@
 #
 # Prints the lines of `fer-jax train`, from the first host. The workdir is in the
 # bucket, which all hosts can reach. Run it again to resume, also on a slice of
-# another size (TYPE) if 2,048 images a step divide over its chips.
+# another size (TYPE) if 2,048 images a step divide over its chips. The image of
+# the hosts has Python 3.10, so uv installs a newer one.
 set -euo pipefail
 name=${NAME:-fer-jax-pod}
 type=${TYPE:-v5litepod-64}
@@ -22,8 +23,9 @@ tpu describe "$name" >/dev/null 2>&1 || tpu create "$name" \
 
 tpu ssh "$name" --worker=all --command="
   test -d fer_jax || git clone $repository fer_jax
-  cd fer_jax && python3 -m venv .venv && . .venv/bin/activate &&
-  pip install -q -e '.[tpu,gcs]'"
+  python3 -m pip install -q --user uv && cd fer_jax &&
+  { test -d .venv || ~/.local/bin/uv venv -q --python 3.12; } &&
+  ~/.local/bin/uv pip install -q -e '.[tpu,gcs]'"
 
 tpu ssh "$name" --worker=all --command="
   cd fer_jax && . .venv/bin/activate &&

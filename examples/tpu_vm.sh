@@ -4,6 +4,7 @@
 #   PROJECT=my-project ZONE=us-west4-a REPOSITORY=URL bash examples/tpu_vm.sh
 #
 # Prints the lines of `fer-jax train`. Run it again to resume, while the VM exists.
+# Its image has Python 3.10, so uv installs a newer one.
 set -euo pipefail
 name=${NAME:-fer-jax}
 zone=${ZONE:?a zone with TPUs, such as us-west4-a}
@@ -16,8 +17,9 @@ tpu describe "$name" >/dev/null 2>&1 || tpu create "$name" \
 
 tpu ssh "$name" --command="
   test -d fer_jax || git clone $repository fer_jax
-  cd fer_jax && python3 -m venv .venv && . .venv/bin/activate &&
-  pip install -q -e '.[tpu]'"
+  python3 -m pip install -q --user uv && cd fer_jax &&
+  { test -d .venv || ~/.local/bin/uv venv -q --python 3.12; } &&
+  ~/.local/bin/uv pip install -q -e '.[tpu]'"
 
 tpu ssh "$name" --command="
   cd fer_jax && . .venv/bin/activate &&

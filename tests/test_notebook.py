@@ -5,12 +5,15 @@ import copy
 import json
 import pathlib
 import re
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import nbclient
 import nbformat
 import numpy as np
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 
 import fer_jax
@@ -163,6 +166,24 @@ def num_pictures(notebook: nbformat.NotebookNode, name: str) -> int:
   """How many pictures a cell showed."""
   outputs = cell(notebook, name).outputs
   return sum("image/png" in o.get("data", {}) for o in outputs)
+
+
+@pytest.mark.parametrize("in_colab", [False, True])
+def test_only_colab_installs_extras_again(
+  notebook, folder, monkeypatch, in_colab
+):
+  asked: list[str] = []
+  shell = SimpleNamespace(run_line_magic=lambda name, line: asked.append(line))
+  if in_colab:
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("colab"))
+  monkeypatch.chdir(folder)
+  source = cell(notebook, "install").source
+  exec(
+    TransformerManager().transform_cell(source),
+    {"get_ipython": lambda: shell, "REPOSITORY": "URL", "EXTRAS": "tpu"},
+  )
+  new = '--quiet "fer_jax[{EXTRAS}] @ git+{REPOSITORY}"'
+  assert asked == ([f"install {new}"] if in_colab else [])
 
 
 def test_a_cpu_is_told_what_it_lacks(executed):
