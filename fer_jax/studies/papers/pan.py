@@ -55,8 +55,8 @@ PAPER = Paper(
   ),
   curves=(Curves("losses", "Figure 2: all depths", "loss", names(_ROWS)),),
   notes=(
-    "Whether depth helps is not answered here yet: ResNet-18 is trained until it"
-    " stopped early, and overfits from epoch 16 on; ResNet-50 has a fifth of its"
-    " epochs, in which it was behind at each."
+    "Whether depth helps is not answered here yet: ResNet-18 is trained until"
+    " it stopped early, and overfits from epoch 16 on; ResNet-50 has a fifth of"
+    " its epochs, in which it was behind at each."
   ),
 )
