@@ -17,6 +17,10 @@ class UserError(Exception):
   """
 
 
+class MissingRelease(UserError):
+  """The release of a dataset was not found."""
+
+
 class Diverged(UserError):
   """A non-finite loss: a failure of one run, which says nothing of others."""
 

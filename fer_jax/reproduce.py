@@ -13,9 +13,10 @@ of all results go to WORKDIR/papers.md, or to --page. --budget=0 only writes the
 page.
 """
 
+import collections
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -72,16 +73,36 @@ def main(argv: Sequence[str]) -> None:
     urls.require_local(name, "results", is_input=True) for name in given.results
   ]
   others = paper_results.read(files)
-  failures: list[str] = []
+  failures: dict[str, list[str]] = collections.defaultdict(list)
   reproduction.reproduce(
-    papers, workdir, budget, changed, others, failures.append
+    papers,
+    workdir,
+    budget,
+    changed,
+    others,
+    lambda row, reason: failures[reason].append(row),
   )
   files.append(workdir / reproduction.RESULTS)
   results = paper_results.read(files, missing_ok=True)
   paper_page.write(results, page)
   print(f"wrote {page}", file=sys.stderr)
   if failures:
-    raise UserError(f"not trained: {'; '.join(failures)}")
+    raise UserError(f"not trained: {summary(failures)}")
+
+
+def summary(failures: Mapping[str, Sequence[str]]) -> str:
+  """Describes which rows were not trained, in one line.
+
+  Args:
+    failures: the rows, by the reason.
+
+  >>> summary({"no data": ["pan, A", "pan, B"], "no weights": ["lewis, C"]})
+  '2 rows: no data; lewis, C: no weights'
+  """
+  return "; ".join(
+    f"{rows[0] if len(rows) == 1 else f'{len(rows)} rows'}: {reason}"
+    for reason, rows in failures.items()
+  )
 
 
 COMMAND = app.Command("reproduce", __doc__, define_flags, main)

@@ -103,7 +103,9 @@ def reproduce(
   budget: float,
   overrides: dict[str, Any],
   others: Sequence[Result] = (),
-  warn: Callable[[str], None] = print,
+  warn: Callable[[str, str], None] = lambda row, reason: print(
+    f"{row}: {reason}"
+  ),
 ) -> list[Result]:
   """Trains rows of the papers' tables, the cheapest first, within a budget.
 
@@ -118,9 +120,9 @@ def reproduce(
       evaluated epoch after they are spent.
     overrides: as in `plan`.
     others: as in `plan`.
-    warn: called with a line for each row that cannot be trained, such as for
-      missing data or weights, or whose run has another configuration; the
-      others are.
+    warn: called with the row and the reason for each row that cannot be
+      trained, such as for missing data or weights, or whose run has another
+      configuration; the others are.
 
   Returns:
     The results in the folder, those of earlier calls included.
@@ -150,7 +152,7 @@ def reproduce(
       result |= paper_results.result_of(run, job.config)
       paper_results.save(file, [result])
     except UserError as e:
-      warn(f"{job.paper}, {job.row.name}: {e}")
+      warn(f"{job.paper}, {job.row.name}", str(e))
   return paper_results.read([file], missing_ok=True)
 
 

@@ -10,6 +10,7 @@ from fer_jax import models
 from fer_jax.data import pipeline
 from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
+from fer_jax.errors import MissingRelease
 from fer_jax.models.layer_groups import layer_groups
 from fer_jax.training import (
   config_check,
@@ -103,7 +104,13 @@ def create_experiment(config: ConfigDict) -> Experiment:
 
 def _load_dataset(config: ConfigDict) -> Dataset:
   options = config.dataset.to_dict()
-  dataset = registry.load(options.pop("name"), **options)
+  try:
+    dataset = registry.load(options.pop("name"), **options)
+  except MissingRelease as e:
+    raise MissingRelease(
+      f"{e}; to train without a release, on drawn faces:"
+      " dataset.name=synthetic_faces"
+    ) from e
   if config.overfit:
     dataset = overfit_check.subset(dataset, config.overfit, config.seed)
   dataset.split("validation")  # Needed to select the best epoch.

@@ -64,15 +64,15 @@ def test_rows_stop_with_the_budget_and_are_resumed(paper, tmp_path):
   assert f"| Tiny, run A |            18 % | {ours} |" in page
   assert "1.7599" in page
 
-  warned: list[str] = []
+  warned: list[tuple[str, str]] = []
   runtime = {"log_every_steps": 1, "dataset.manual_dir": str(tmp_path)}
   for fields in (runtime, {"num_epochs": 1, "batch_size": 16}):
     kept = reproduction.reproduce(
-      paper, folder, 600, fields, warn=warned.append
+      paper, folder, 600, fields, warn=lambda *row: warned.append(row)
     )
     assert kept == [second]
-  (warning,) = warned
-  assert warning.startswith("tiny, Tiny, run A: ")
+  ((row, warning),) = warned
+  assert row == "tiny, Tiny, run A"
   assert "batch_size: " in warning and "num_epochs: 2 -> 1" in warning
 
 
@@ -108,14 +108,18 @@ def test_rows_that_start_from_others_come_after_them(
   names = [job.row.name for job in reproduction.plan(["tiny"], {})]
   assert names == ["source", "wrong weights", "transfer"]
 
-  failures: list[str] = []
+  failures: list[tuple[str, str]] = []
   folder = tmp_path / "papers"
-  reproduction.reproduce(["tiny"], folder, 1e-3, {}, warn=failures.append)
-  found = reproduction.reproduce(
-    ["tiny"], folder, 600, {}, warn=failures.append
-  )
-  (failure,) = failures
-  assert failure.startswith("tiny, wrong weights: init_from=")
+
+  def reproduce(budget):
+    return reproduction.reproduce(
+      ["tiny"], folder, budget, {}, warn=lambda *row: failures.append(row)
+    )
+
+  reproduce(1e-3)
+  found = reproduce(600)
+  ((row, reason),) = failures
+  assert row == "tiny, wrong weights" and reason.startswith("init_from=")
   assert {r["row"]: r["epochs"] for r in found} == {"source": 2, "transfer": 1}
   accuracy = {r["row"]: r["curves"]["train_accuracy"][0] for r in found}
   assert accuracy["transfer"] > accuracy["source"]

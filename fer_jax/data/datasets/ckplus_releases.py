@@ -27,7 +27,7 @@ from fer_jax.data.datasets import (
 )
 from fer_jax.data.datasets.ckplus_sequences import SIDE, Face, Frame
 from fer_jax.data.datasets.source_files import SourceFiles
-from fer_jax.errors import UserError
+from fer_jax.errors import MissingRelease, UserError
 
 LAST_FRAMES = 3  # of each sequence, in CK+48
 _ZIPS = ("CK+48.zip", "ckplus.zip", "archive.zip")
@@ -117,9 +117,9 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
     given: whether the user gave the place.
   """
   prepared = (
-    "unset dataset.manual_dir to use data prepared before; " if given else ""
+    "; unset dataset.manual_dir to use data prepared before" if given else ""
   )
-  return UserError(
+  return MissingRelease(
     f"no release of CK+ in {' or '.join(map(str, places))}: looked for the "
     "folders cohn-kanade-images and Emotion (Landmarks beside them is used), "
     f"the class folders of CK+48, {', '.join(_ZIPS)} of these, and "
@@ -127,9 +127,8 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
     "official zips, extended-cohn-kanade-images.zip, Emotion_labels.zip and "
     "Landmarks.zip, need an agreement form "
     "(https://www.jeffcohn.net/Resources/) and are to be unpacked there; "
-    "copies of CK+48 are on Kaggle; or set dataset.manual_dir to where it is; "
-    f"{prepared}to train without a release, on drawn faces: "
-    "dataset.name=synthetic_faces"
+    "copies of CK+48 are on Kaggle; or set dataset.manual_dir to where it is"
+    f"{prepared}"
   )
 
 

@@ -24,7 +24,7 @@ from fer_jax.data.datasets import (
 )
 from fer_jax.data.datasets.bounded_io import BROKEN
 from fer_jax.data.datasets.source_files import SourceFiles
-from fer_jax.errors import UserError
+from fer_jax.errors import MissingRelease, UserError
 
 # The order of preference where a folder holds several; "." is the folder
 # itself, if it holds the folders train and test.
@@ -49,7 +49,7 @@ FILE_ORDER = (
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _COMPRESSED = (".gz", ".xz", ".bz2")
-_OR_PREPARED = "or unset dataset.manual_dir to use data prepared before"
+_OR_PREPARED = "; or unset dataset.manual_dir to use data prepared before"
 
 
 def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
@@ -114,16 +114,14 @@ def missing(places: Iterable[Path], given: bool) -> UserError:
   """
   places = list(places)
   *files, last = (name for name in FILE_ORDER if name != ".")
-  return UserError(
+  return MissingRelease(
     f"no release of FER2013 in {' or '.join(map(str, places))}: looked for "
     f"{', '.join(files)}, {last} and the folders train and test, also in a "
     "folder fer2013 there; get fer2013.csv or fer2013.tar.gz (Kaggle, "
     '"Challenges in Representation Learning: Facial Expression Recognition '
     "Challenge\"), or msambare's folder release fer2013 (Kaggle, "
     "archive.zip), and put it there, or set dataset.manual_dir to where "
-    f"it is; {_recognized(places)}"
-    f"{_OR_PREPARED + '; ' if given else ''}to train without a "
-    "release, on drawn faces: dataset.name=synthetic_faces"
+    f"it is{_recognized(places)}{_OR_PREPARED if given else ''}"
   )
 
 
@@ -131,14 +129,14 @@ def _recognized(places: Iterable[Path]) -> str:
   """Describes what was found instead of a release; "" where nothing was."""
   for place in places:
     if any((place / name).is_file() for name in ("test.csv", "test.csv.gz")):
-      return "test.csv was found there, which has no labels: predict takes it; "
+      return "; test.csv was found there, which has no labels: predict takes it"
     if folders := _split_folders(place):
       return (
-        f"the folder {folders[0]} was found there, but not both train and"
-        " test: if it holds class folders, use dataset.name=folder; "
+        f"; the folder {folders[0]} was found there, but not both train and"
+        " test: if it holds class folders, use dataset.name=folder"
       )
     if place.is_dir() and (hint := folder_layout.hint(place)):
-      return f"{hint.removeprefix('; ')}; "
+      return hint
   return ""
 
 

@@ -20,7 +20,7 @@ from fer_jax.data.datasets import (
   csv_table,
   fer2013_releases,
 )
-from fer_jax.errors import UserError
+from fer_jax.errors import MissingRelease, UserError
 
 FILE = "fer2013new.csv"
 VOTERS = 10  # on each image
@@ -99,11 +99,10 @@ def missing(
       "https://github.com/microsoft/FERPlus)"
     )
   prepared = ", or leave it away to use data prepared before" if given else ""
-  return UserError(
+  return MissingRelease(
     f"{' and '.join(what)} in {' or '.join(map(str, places))}: put both files "
     "there, or set dataset.manual_dir to the folder that holds both"
-    f"{prepared}; to train without a release, on drawn faces: "
-    "dataset.name=synthetic_faces"
+    f"{prepared}"
   )
 
 

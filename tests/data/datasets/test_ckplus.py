@@ -555,7 +555,6 @@ def test_missing_release(dirs, raw, tmp_path):
     "https://www.jeffcohn.net/Resources/",
     "Kaggle",
     "Emotion_labels.zip",
-    "dataset.name=synthetic_faces",
     "unset dataset.manual_dir",
   ):
     assert part in str(error.value)

@@ -265,7 +265,6 @@ def test_missing_files_say_what_to_get(given, tmp_path, raw, faces, open_data):
       open_data(manual_dir=manual_dir)
     text = str(error.value)
     assert "\n" not in text and f"{place}: put both" in text
-    assert "dataset.name=synthetic_faces" in text
     assert ("prepared before" in text) == given
     return text
 
