@@ -14,7 +14,7 @@ from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training import compiled_steps
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel
@@ -211,7 +211,7 @@ class Run:
 
     It is for XLA's convolutions, since XLA cannot analyze our kernels.
     """
-    with convolution.use_xla():
+    with dispatch.use_xla():
       cost = self.lowered().cost_analysis() or {}
     flops = cost.get("flops", 0) * self.parallel.num_devices  # of one device
     return round(flops / self.batch_size / 1e9, 4) if flops > 0 else None

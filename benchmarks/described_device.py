@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from fer_jax import models
 from fer_jax.configs import default
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
@@ -141,8 +141,8 @@ def lower_step(case: dict[str, Any], chips: Sequence[Any] | None = None) -> Any:
 
 def _traced(case: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
   if case["plain"]:
-    return convolution.use_xla()
-  return convolution.tracing_for(case["platform"])
+    return dispatch.use_xla()
+  return dispatch.tracing_for(case["platform"])
 
 
 def _lower(

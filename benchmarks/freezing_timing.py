@@ -16,7 +16,7 @@ from absl import flags
 
 from fer_jax.cli import app
 from fer_jax.configs import default
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training import compiled_steps
 from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.metrics import Metrics
@@ -58,7 +58,7 @@ class _Case:
     self._data = parts.train_data
     self._batch = {"index": np.arange(given.batch_size, dtype=np.int32)}
     self._inputs = parts.inputs
-    with convolution.use_xla():
+    with dispatch.use_xla():
       lowered = jax.jit(lambda *args: step.gradients(*args)).lower(
         self._state, Metrics.zeros(), self._data, self._batch, parts.inputs
       )

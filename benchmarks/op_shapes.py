@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from fer_jax import models
 from fer_jax.ops import convolution as model_ops
-from fer_jax.ops import lowerings
+from fer_jax.ops import dispatch, lowerings
 
 NUM_CLASSES = 7
 
@@ -73,14 +73,14 @@ def collect(
     How often each model has each operation, in the order of first use.
   """
   found: dict[Op, dict[str, int]] = {}
-  rule_for, max_pool = model_ops.rule_for, model_ops.max_pool
+  rule_for, max_pool = dispatch.rule_for, model_ops.max_pool
   name = ""
 
   def record(op: Op) -> None:
     users = found.setdefault(op, {})
     users[name] = users.get(name, 0) + 1
 
-  def recording_rule(*args: Any) -> model_ops.Rule:
+  def recording_rule(*args: Any) -> dispatch.Rule:
     record(Op(*args[:4]))
     return rule_for(*args)
 
@@ -94,7 +94,7 @@ def collect(
     (batch_size, image_size, image_size, 1), jnp.float32
   )
   with (
-    mock.patch.object(model_ops, "rule_for", recording_rule),
+    mock.patch.object(dispatch, "rule_for", recording_rule),
     mock.patch.object(model_ops, "max_pool", recording_pool),
   ):
     for name in names:  # noqa: B007 - `record` reads it.

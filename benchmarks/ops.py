@@ -23,8 +23,7 @@ from op_shapes import Op, collect
 from reporting import Column, Row
 
 from fer_jax.cli import app
-from fer_jax.ops import convolution as model_ops
-from fer_jax.ops import cpu_kernels, cpu_library, lowerings
+from fer_jax.ops import cpu_kernels, cpu_library, dispatch, lowerings
 from fer_jax.training.runtime import startup
 
 MODELS = "resnet18,resnet50,mobilenet,mobilenet_v2"
@@ -124,7 +123,7 @@ def _programs(
     yield from _pool_programs(op, x, keys)
     return
   kernel = (jax.random.normal(keys[1], op.kernel) * 0.1).astype(x.dtype)
-  rule = model_ops.rule_for(
+  rule = dispatch.rule_for(
     op.image, op.kernel, op.strides, op.pads, jax.default_backend()
   )
   ways = {_name(way): _bound(way, op) for way in _lowerings(op)}
@@ -176,14 +175,14 @@ def _pool_programs(
   )
 
 
-def _name(way: model_ops.Lowering) -> str:
+def _name(way: dispatch.Lowering) -> str:
   """Returns the name of a lowering."""
   if way.__module__ == cpu_kernels.__name__:
     return "cpp_kernel"
   return way.__name__
 
 
-def _lowerings(op: Op) -> list[model_ops.Lowering]:
+def _lowerings(op: Op) -> list[dispatch.Lowering]:
   """Returns the lowerings that can compute a convolution."""
   kernels = (
     [] if cpu_library.unavailable_reason() else [cpu_kernels.convolution]
@@ -207,7 +206,7 @@ def _lowerings(op: Op) -> list[model_ops.Lowering]:
   return [*ways, *([lowerings.space_to_depth] if max(op.strides) > 1 else [])]
 
 
-def _bound(way: model_ops.Lowering, op: Op) -> Any:
+def _bound(way: dispatch.Lowering, op: Op) -> Any:
   return lambda x, kernel: way(x, kernel, op.strides, op.pads)
 
 

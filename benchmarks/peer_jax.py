@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax import models
 from fer_jax.models import registry
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training.runtime import cpu
 
 
@@ -91,7 +91,7 @@ class JaxPeer:
 
   def _lowering(self) -> contextlib.AbstractContextManager[None]:
     if self._plain:
-      return convolution.use_xla()
+      return dispatch.use_xla()
     return contextlib.nullcontext()
 
   def _variables(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class JaxPeer:
     """Returns random weights by path, also for norms and biases."""
     size = self._case["image_size"]
     x = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
-    with convolution.use_xla():  # the fastest to trace
+    with dispatch.use_xla():  # the fastest to trace
       variables = jax.eval_shape(
         self._model("float32").init, jax.random.key(0), x
       )

@@ -28,7 +28,7 @@ import workers
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
 from fer_jax.models import registry, resnet
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training.runtime import startup
 
 MACHINE = {"date", "machine", "python", "fer_jax", "jax", "jaxlib", "flax"}
@@ -249,7 +249,7 @@ def test_plain_flax_is_not_packed_for_an_accelerator(tiny, tmp_path):
     "dtype": "float32",
     "weights": str(tmp_path / "weights"),
   }
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     peer = peer_jax.create(case)
     peer.start(peer_worker.TRAINING)
   run = peer._call.__self__

@@ -18,7 +18,7 @@ from fer_jax.configs import default
 from fer_jax.data.datasets import registry as datasets
 from fer_jax.errors import UserError
 from fer_jax.models.registry import MODELS
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training import config_check
 from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.metrics import Metrics
@@ -69,7 +69,7 @@ def test_recipe_trains_in_the_abstract(name, prepared):
   }
   metrics = jax.eval_shape(Metrics.zeros)
   # Lowerings give equal shapes; XLA's own is the quickest to trace.
-  with convolution.use_xla():
+  with dispatch.use_xla():
     state = parts.state_shapes()
     after, seen = jax.eval_shape(
       parts.train_step(epoch=0), state, metrics, {}, batch, parts.inputs
@@ -79,7 +79,7 @@ def test_recipe_trains_in_the_abstract(name, prepared):
   )
   held = batch | {"mask": shape((b,), np.bool_)}
   variables = state.eval_variables()
-  with convolution.use_xla():
+  with dispatch.use_xla():
     evaluate = EvalStep(parts.config, parts.model, parts.dataset.num_classes)
     jax.eval_shape(evaluate, variables, seen, {}, held)
 

@@ -23,7 +23,7 @@ from fer_jax import __version__
 from fer_jax.errors import choose
 from fer_jax.inference import onnx_export
 from fer_jax.inference.trained_model import TrainedModel
-from fer_jax.ops import convolution, cpu_library
+from fer_jax.ops import cpu_library, dispatch
 from fer_jax.output_folder import OutputFolder
 
 FORMATS = ("stablehlo", "onnx")
@@ -123,7 +123,7 @@ def program(
 
   (batch,) = jax.export.symbolic_shape("b")
   images = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
-  with _cpu_operations() if cpu else convolution.use_xla():
+  with _cpu_operations() if cpu else dispatch.use_xla():
     return jax.export.export(jax.jit(probabilities), platforms=platforms)(
       images
     )
@@ -132,7 +132,7 @@ def program(
 @contextlib.contextmanager
 def _cpu_operations() -> Iterator[None]:
   """Traces for CPU on any machine, without the compiled C++ kernels."""
-  with convolution.tracing_for("cpu"), cpu_library.disabled():
+  with dispatch.tracing_for("cpu"), cpu_library.disabled():
     yield
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
 from fer_jax.errors import UserError
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 
 BACKBONE = "backbone"  # all groups but the last, which computes the logits
 
@@ -49,7 +49,7 @@ def variable_shapes(
     return ()
 
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  with convolution.use_xla():  # the quickest to trace
+  with dispatch.use_xla():  # the quickest to trace
     jax.eval_shape(init, x)
   return shapes
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.tables import format_table
 
 # Layers that multiply by a kernel. Their multiply-accumulates are the kernel's
@@ -139,7 +139,7 @@ def summarize(model: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
     # All lowerings have equal shapes; XLA's are the fastest to trace.
     with (
       nn.intercept_methods(record),
-      convolution.use_xla(),
+      dispatch.use_xla(),
     ):
       return model.init(jax.random.key(0), x, train=False)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Float32
 
-from fer_jax.ops import convolution, cpu_norm_kernels, xla_norm
+from fer_jax.ops import cpu_norm_kernels, dispatch, xla_norm
 
 # The function of each activation and the bounds to which it clamps.
 _IDENTITY = (-math.inf, math.inf)
@@ -64,8 +64,8 @@ class BatchNorm(nn.BatchNorm):
       "use_running_average", self.use_running_average, use_running_average
     )
     arrays = (x,) if residual is None else (x, residual)
-    kernels = convolution.use_kernels(*arrays)
-    fused = kernels or (convolution.on_accelerator() and not running)
+    kernels = dispatch.use_kernels(*arrays)
+    fused = kernels or (dispatch.on_accelerator() and not running)
     activation_fn, clamp = ACTIVATIONS[self.activation]
     if not fused or mask is not None or self.is_initializing():
       y = super().__call__(x, use_running_average, mask=mask)
@@ -93,7 +93,7 @@ def add_relu(
   x: Float[Array, "... c"], residual: Float[Array, "... c"]
 ) -> Float[Array, "... c"]:
   """Computes `relu(x + residual)`, materialized as `BatchNorm`'s output is."""
-  if not convolution.use_kernels(x, residual):
+  if not dispatch.use_kernels(x, residual):
     return nn.relu(x + residual)
   zeros = jnp.zeros(x.shape[-1:])
   settings = _Settings(ACTIVATIONS["relu"][1])

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax.errors import UserError
 from fer_jax.models import create, resnet
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.pretrained import files
 from fer_jax.pretrained.files import Tensors, WeightFile
 from fer_jax.pretrained.layouts import kind_of
@@ -134,7 +134,7 @@ def _shapes(model: str) -> dict[tuple[str, ...], tuple[int, ...]]:
   """Returns the shapes of a model of color images and one class, by path."""
   module = create(model, num_classes=1)
   x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-  with convolution.use_xla():  # the fastest to trace
+  with dispatch.use_xla():  # the fastest to trace
     variables = jax.eval_shape(
       functools.partial(module.init, train=False), jax.random.key(0), x
     )

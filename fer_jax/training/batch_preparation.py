@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from fer_jax.data import normalization
 from fer_jax.data.transforms import augmentation, mixup
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training import losses
 
 # {"index": indices into the device arrays} or {"image", "target"}; in
@@ -48,7 +48,7 @@ def arrange_split(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     arrays: with "image" and "target", on the host.
   """
   image, target = arrays["image"], arrays["target"]
-  if not convolution.on_accelerator():
+  if not dispatch.on_accelerator():
     return {"image": image, "target": target}
   rows = image.reshape(len(image), math.prod(image.shape[1:]))
   return {"image": ImageRows(rows, image.shape[1:]), "target": target}

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.experiment import Experiment
 from fer_jax.training.loop_state import no_metrics
@@ -106,7 +106,7 @@ def _compile_step(
   compiler: ParallelCompiler,
 ) -> Callable[[], Any]:
   """Starts to compile a single step; returns a function that waits for it."""
-  if convolution.platform() != "cpu":
+  if dispatch.platform() != "cpu":
     lowered = _train_step(parallel, step).lower(*arguments)
     return compiler.add("training step", lowered).result
   lowered = _gradients(parallel, step).lower(*arguments)
@@ -131,7 +131,7 @@ def make_train_step(parallel: DataParallel, step: TrainStep) -> Any:
     `(state, metrics, data, batch, inputs) -> (state, metrics)`; the state is
     donated.
   """
-  if convolution.platform() == "cpu":
+  if dispatch.platform() == "cpu":
     return cpu.TwoProgramStep(
       _gradients(parallel, step), _update(parallel, step)
     )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from fer_jax.data import normalization, pipeline
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training import flat_params, losses
 from fer_jax.training.batch_preparation import Batch, gather
 from fer_jax.training.data_parallel import DataParallel
@@ -72,7 +72,7 @@ class EvalStep:
     """Everything that is compiled into the step."""
     sections = {name: self.config[name].to_dict() for name in ("input", "loss")}
     fields = json.dumps(sections, sort_keys=True)
-    platform = convolution.platform()
+    platform = dispatch.platform()
     return platform, fields, self.model, self.num_classes, self.axis_name
 
   def __eq__(self, other: object) -> bool:

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training import flat_params, losses
 from fer_jax.training.batch_preparation import (
   Batch,
@@ -161,7 +161,7 @@ class TrainStep:
     """Returns parameters, packed or not, as the model takes them."""
     if not isinstance(params, Flat):
       return params
-    bare = self.config.dtype == "float32" and convolution.platform() == "gpu"
+    bare = self.config.dtype == "float32" and dispatch.platform() == "gpu"
     return params.to_tree(by_kernels=bare)
 
   def loss(
@@ -295,7 +295,7 @@ class TrainStep:
 
   def _packs(self) -> bool:
     return (
-      convolution.on_accelerator()
+      dispatch.on_accelerator()
       and self.config.optimizer.name in optimizers.ELEMENTWISE
     )
 
@@ -312,7 +312,7 @@ class TrainStep:
   def _key(self) -> tuple[Any, ...]:
     """Everything that is compiled into the step."""
     return (
-      convolution.platform(),
+      dispatch.platform(),
       compiled_fields(self.config),
       self.model,
       self.num_classes,

@@ -14,7 +14,7 @@ from fer_jax.errors import UserError
 from fer_jax.inference import explanation_sheets, gradcam
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.resnet import BasicBlock, ResNet
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_maps_of_attention_are_read_out(trained, monkeypatch):
   other = dataclasses.replace(
     trained, model=model, variables=variables, batch_size=2
   )
-  with convolution.use_xla():
+  with dispatch.use_xla():
     maps = gradcam.attention(other, pictures(3))
     assert list(maps) == [f"layer1_{i}" for i in range(11)]
     assert all(values.shape == (3, 48, 48) for values in maps.values())

@@ -21,7 +21,7 @@ from fer_jax.inference import exporting, onnx_export
 from fer_jax.inference.onnx import write
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models import create, list_models
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 
 CLASS_NAMES = ("angry", "glücklich", "高兴", "sad")
 TOLERANCE = 1e-5
@@ -93,7 +93,7 @@ def assert_same(trained, proto) -> None:
   """Compares the file with the model, whose classes must differ by image."""
   runtime = session(proto)
   stored = images(3, trained.image_shape)
-  with convolution.use_xla():  # the quickest to compile
+  with dispatch.use_xla():  # the quickest to compile
     logits = jax.jit(trained.logits)(stored, trained.variables)
   expected = np.asarray(jax.nn.softmax(logits))
   assert np.ptp(expected, axis=0).max() > 1e-3 and expected.max() < 0.999

@@ -18,7 +18,7 @@ from fer_jax.models.layers import Dropout
 from fer_jax.models.mobilenet import InvertedResidualBlock, MobileNetV2
 from fer_jax.models.resnet import BottleneckBlock, ResNet
 from fer_jax.models.summary import summarize
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
@@ -41,7 +41,7 @@ def images(*shape: int) -> jax.Array:
 def shapes(model: nn.Module, *shape: int) -> Any:
   """Logits and variables in shape only."""
   x = jax.ShapeDtypeStruct(shape, jnp.float32)
-  with convolution.use_xla():
+  with dispatch.use_xla():
     return jax.eval_shape(
       lambda x: model.init_with_output(jax.random.key(0), x), x
     )
@@ -200,7 +200,7 @@ def test_bfloat16_is_for_the_compute_only(head: str) -> None:
     )
     return logits, state.pop("intermediates"), state
 
-  with convolution.use_xla():
+  with dispatch.use_xla():
     logits, parts, variables = jax.eval_shape(run, x)
   for leaf in jax.tree.leaves((logits, variables)):
     assert leaf.dtype == jnp.float32

@@ -15,7 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.models import create, resnet
 from fer_jax.models.cbam import ARRANGEMENTS, CBAM
 from fer_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
-from fer_jax.ops import convolution
+from fer_jax.ops import convolution, dispatch
 from fer_jax.ops.batch_norm import BatchNorm
 
 # Everything here runs once, so what counts is the time to compile it.
@@ -50,7 +50,7 @@ def images(*shape: int) -> jax.Array:
 
 def variables_of(model: nn.Module, x: Any) -> Any:
   """Variables of which none is still at its initial 0 or 1."""
-  with convolution.use_xla():
+  with dispatch.use_xla():
     tree = jax.eval_shape(model.init, jax.random.key(0), x)
   rng = np.random.default_rng(1)
   return jax.tree.map(
@@ -307,7 +307,7 @@ def test_options_reach_every_block() -> None:
     attention_kernel_size=3,
   )
   x = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
-  with convolution.use_xla():
+  with dispatch.use_xla():
     params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
   blocks = {k: v["cbam"] for k, v in params.items() if k.startswith("layer")}
   assert len(blocks) == 8
@@ -365,7 +365,7 @@ def test_gradient_through_a_block_is_finite() -> None:
 
     return jax.grad(loss)(params)
 
-  with convolution.use_xla():  # the quickest to compile
+  with dispatch.use_xla():  # the quickest to compile
     leaves = jax.tree.leaves(gradient(variables["params"]))
   # Compiled without optimization, the gradient of `jnp.max` is NaN here.
   for leaf in leaves:

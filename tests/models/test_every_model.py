@@ -20,7 +20,7 @@ from fer_jax.models import create, list_models, mobilenet, options_of
 from fer_jax.models.bi_resnet import BiResNet
 from fer_jax.models.leaky_cnn import LeakyCNN
 from fer_jax.models.resnet import ResNet
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 
 # Number of parameters with 3 channels and 7 classes. A new model is one line.
 NUM_PARAMETERS = {
@@ -101,7 +101,7 @@ def init(model: nn.Module, x: jax.Array) -> Any:
 def shapes(name: str, *shape: int) -> tuple[Any, Any]:
   """Shapes of the logits and of the variables."""
   model, x = create(name, 7), jax.ShapeDtypeStruct(shape, jnp.float32)
-  with convolution.use_xla():
+  with dispatch.use_xla():
     return jax.eval_shape(
       lambda x: model.init_with_output(jax.random.key(0), x), x
     )
@@ -142,7 +142,7 @@ def test_gradient_is_finite_and_reaches_every_parameter(
     )
     return jnp.sum(logits**2), updated
 
-  with convolution.use_xla():  # the fastest to compile
+  with dispatch.use_xla():  # the fastest to compile
     rest = init(model, x)
     params = rest.pop("params")
     (value, updated), gradient = quick_jit(
@@ -173,7 +173,7 @@ def test_bfloat16_is_for_the_compute_only(name: str, options: Any) -> None:
     del outputs["__call__"]
     return (variables, logits, state), outputs
 
-  with convolution.use_xla():
+  with dispatch.use_xla():
     float32, outputs = jax.eval_shape(run, images(2))
   for leaf in jax.tree.leaves(float32):
     assert leaf.dtype == jnp.float32
@@ -202,7 +202,7 @@ def test_dropout_is_for_training_only(name: str, options: Any) -> None:
     )
     return logits
 
-  with convolution.use_xla():
+  with dispatch.use_xla():
     variables = init(model, x)
     first, same, other = (run(variables, seed, True) for seed in (1, 1, 2))
     evaluated = [run(variables, seed, False) for seed in (1, 2)]
@@ -239,7 +239,7 @@ def test_four_devices_equal_one_with_dropout(
       gradient = jax.lax.psum(gradient, axis)
     return gradient, logits
 
-  with convolution.use_xla():
+  with dispatch.use_xla():
     variables = init(model, x)
     one = quick_jit(functools.partial(run, model))(variables, x, weights)
     share = functools.partial(run, model.clone(axis_name="batch"))

@@ -21,7 +21,7 @@ from fer_jax.models.mobilenet import (
   make_divisible,
   make_layers,
 )
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
@@ -41,7 +41,7 @@ def images(*shape: int) -> jax.Array:
 def shapes(model: nn.Module, *shape: int) -> Any:
   """Logits and variables in shape only."""
   x = jax.ShapeDtypeStruct(shape, jnp.float32)
-  with convolution.use_xla():
+  with dispatch.use_xla():
     return jax.eval_shape(
       lambda x: model.init_with_output(jax.random.key(0), x), x
     )
@@ -155,7 +155,7 @@ def test_feature_maps_of_48_pixels(make: Any, stem: str) -> None:
       jax.random.key(0), x, capture_intermediates=True, mutable=True
     )[1]["intermediates"]
 
-  with convolution.use_xla():
+  with dispatch.use_xla():
     shapes = jax.eval_shape(parts, x)
   sizes = [
     shapes[f"block{i + 1}"]["__call__"][0].shape[1]

@@ -14,7 +14,7 @@ from fer_jax.errors import UserError
 from fer_jax.models import create, resnet
 from fer_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
 from fer_jax.models.summary import summarize
-from fer_jax.ops import convolution
+from fer_jax.ops import convolution, dispatch
 
 # Everything here runs once, so what counts is the time to compile it.
 quick_jit = functools.partial(
@@ -36,7 +36,7 @@ def images(*shape: int) -> jax.Array:
 def init(model: nn.Module, x: jax.Array) -> Any:
   """Initial variables; XLA's own convolutions are the quickest to trace."""
   start = functools.partial(model.init, train=False)
-  with convolution.use_xla():
+  with dispatch.use_xla():
     return quick_jit(start)(jax.random.key(0), x)
 
 
@@ -239,7 +239,7 @@ def test_lowerings_agree_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
 
   features, logits, gradient = run()
   monkeypatch.setattr(convolution, "max_pool", nn.max_pool)
-  with convolution.use_xla():
+  with dispatch.use_xla():
     xla_features, xla_logits, xla_gradient = run()
 
   np.testing.assert_allclose(logits, xla_logits, rtol=1e-5, atol=1e-5)

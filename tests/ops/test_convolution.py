@@ -17,7 +17,7 @@ from jax import lax
 from numpy.testing import assert_array_equal
 
 from fer_jax.ops import convolution as ops
-from fer_jax.ops import cpu_kernels, lowerings
+from fer_jax.ops import cpu_kernels, dispatch, lowerings
 
 EXPLICIT = ((2, 0), (1, 3))
 UNPADDED = ((0, 0), (0, 0))
@@ -60,9 +60,9 @@ class Case(NamedTuple):
     return tuple((int(before), int(after)) for before, after in pads)
 
   @property
-  def rule(self) -> ops.Rule:
+  def rule(self) -> dispatch.Rule:
     """The rule on CPU."""
-    return ops.rule_for(
+    return dispatch.rule_for(
       (2, *self.image), self.kernel, self.strides, self.pads, "cpu"
     )
 
@@ -87,7 +87,7 @@ class Case(NamedTuple):
       feature_group_count=self.groups,
     )
 
-  def lowered(self, lowering: ops.Lowering) -> Callable[..., jax.Array]:
+  def lowered(self, lowering: dispatch.Lowering) -> Callable[..., jax.Array]:
     """The convolution by one lowering."""
     return lambda x, kernel: lowering(x, kernel, self.strides, self.pads)
 
@@ -104,13 +104,13 @@ def assert_near(
 
 def check(
   case: Case,
-  lowered: tuple[ops.Lowering, ...] = DENSE,
+  lowered: tuple[dispatch.Lowering, ...] = DENSE,
   dtype: Any = jnp.float32,
   tolerance: float = 2e-5,
 ) -> None:
   """Value and both gradients of the rule's choice and of each lowering."""
   # Time is spent compiling: nothing is compiled twice.
-  others = [low for low in lowered if ops.Rule.all(low) != case.rule]
+  others = [low for low in lowered if dispatch.Rule.all(low) != case.rule]
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(2, *case.image)), dtype)
   kernel = jnp.asarray(rng.normal(size=case.kernel), dtype)
@@ -202,7 +202,7 @@ def test_channels_of_stems_and_of_deep_layers(case: Case) -> None:
 def test_pointwise(strides: tuple[int, int], padding: Any) -> None:
   case = Case((5, 4, 6), (1, 1, 6, 3), strides, padding)
   served = padding != EXPLICIT
-  assert (case.rule == ops.Rule.all(lowerings.pointwise)) == served
+  assert (case.rule == dispatch.Rule.all(lowerings.pointwise)) == served
   check(case, ())
 
 
@@ -221,7 +221,7 @@ def test_depthwise(
   size: tuple[int, int], strides: tuple[int, int], padding: Any
 ) -> None:
   case = Case((6, 7, 5), (*size, 1, 5), strides, padding)
-  assert case.rule == ops.Rule.all(cpu_kernels.depthwise)
+  assert case.rule == dispatch.Rule.all(cpu_kernels.depthwise)
   check(case, (lowerings.depthwise,))
 
 
@@ -235,7 +235,7 @@ def test_depthwise(
   ],
 )
 def test_other_groups_are_left_to_xla(case: Case) -> None:
-  assert case.rule == ops.Rule.all(lowerings.xla)
+  assert case.rule == dispatch.Rule.all(lowerings.xla)
   check(case, ())
 
 
@@ -276,19 +276,19 @@ def test_any_shape(case: Case) -> None:
   check(case, DENSE if case.groups == 1 else ())
 
 
-def convolve_by(rule: ops.Rule) -> tuple[jax.Array, jax.Array, jax.Array]:
+def convolve_by(rule: dispatch.Rule) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Value and gradients, all of them products of ones, by a forced rule."""
   x, kernel = jnp.ones((1, 1, 1, 8)), jnp.ones((1, 1, 8, 1))
-  with ops.use_rule(rule):
+  with dispatch.use_rule(rule):
     y, pull = jax.vjp(ops.convolve, x, kernel)
     return y, *pull(jnp.ones_like(y))
 
 
 def test_a_rule_has_three_parts() -> None:
-  def times(factor: float) -> ops.Lowering:
+  def times(factor: float) -> dispatch.Lowering:
     return lambda *args: factor * lowerings.xla(*args)
 
-  rule = ops.Rule(times(1.0), times(2.0), times(3.0))
+  rule = dispatch.Rule(times(1.0), times(2.0), times(3.0))
   y, to_input, to_kernel = convolve_by(rule)
   assert_array_equal(y, np.full(y.shape, 8.0))
   assert_array_equal(to_input, np.full(to_input.shape, 2.0))
@@ -296,20 +296,22 @@ def test_a_rule_has_three_parts() -> None:
 
 
 def test_use_forces_and_restores() -> None:
-  def rule() -> ops.Rule:
-    return ops.rule_for((2, 5, 5, 4), (3, 3, 2, 4), (1, 1), UNPADDED, "gpu")
+  def rule() -> dispatch.Rule:
+    return dispatch.rule_for(
+      (2, 5, 5, 4), (3, 3, 2, 4), (1, 1), UNPADDED, "gpu"
+    )
 
-  forced = ops.Rule.all(lowerings.im2col)
-  assert rule() == ops.XLA_ONLY
-  with ops.use_rule(forced):
+  forced = dispatch.Rule.all(lowerings.im2col)
+  assert rule() == dispatch.XLA_ONLY
+  with dispatch.use_rule(forced):
     assert rule() == forced
-    with ops.use_xla():
-      assert rule() == ops.XLA_ONLY
+    with dispatch.use_xla():
+      assert rule() == dispatch.XLA_ONLY
     assert rule() == forced
-  assert rule() == ops.XLA_ONLY
-  with pytest.raises(ZeroDivisionError), ops.use_rule(forced):
+  assert rule() == dispatch.XLA_ONLY
+  with pytest.raises(ZeroDivisionError), dispatch.use_rule(forced):
     raise ZeroDivisionError
-  assert rule() == ops.XLA_ONLY
+  assert rule() == dispatch.XLA_ONLY
 
 
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
@@ -320,8 +322,8 @@ def test_accelerators_use_xla(platform: str) -> None:
     ((2, 2, 2, 512), (1, 1, 512, 64), UNPADDED),
     ((256, 6, 6, 64), (3, 3, 1, 64), ((1, 1), (1, 1))),
   ]:
-    rule = ops.rule_for(image, kernel, (1, 1), pads, platform)
-    assert rule == ops.Rule.all(lowerings.xla)
+    rule = dispatch.rule_for(image, kernel, (1, 1), pads, platform)
+    assert rule == dispatch.Rule.all(lowerings.xla)
 
 
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
@@ -342,7 +344,7 @@ def test_small_maps_on_gpus_equal_lax(
   rng = np.random.default_rng(0)
   pads = ((kernel[0] // 2,) * 2,) * 2
   shape = (4, size, size, 8)
-  rule = ops.rule_for(shape, kernel, strides, pads, "gpu")
+  rule = dispatch.rule_for(shape, kernel, strides, pads, "gpu")
   if strides == (1, 1):
     assert list(rule).count(lowerings.im2col) == num_im2col
   with jax.enable_x64():
@@ -358,9 +360,9 @@ def test_small_maps_on_gpus_equal_lax(
       gradients, y = jax.grad(run, (0, 1), has_aux=True)(x, weights)
       return [*gradients, y]
 
-    with ops.tracing_for("gpu"):
+    with dispatch.tracing_for("gpu"):
       own = all_of()
-    with ops.use_xla():
+    with dispatch.use_xla():
       reference = all_of()
     for one, other in zip(own, reference, strict=True):
       assert one.shape == other.shape and one.dtype == other.dtype

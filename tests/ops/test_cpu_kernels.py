@@ -17,6 +17,7 @@ from fer_jax.ops import (
   cpu_kernels,
   cpu_library,
   cpu_norm_kernels,
+  dispatch,
   lowerings,
 )
 
@@ -311,7 +312,7 @@ def test_convolve_uses_the_kernels_except_under_use_xla():
   x, kernel = random(0, 2, 12, 12, 32), random(1, 3, 3, 32, 32)
   text = jax.jit(convolution.convolve).lower(x, kernel).as_text()
   assert "fer_jax_convolution" in text
-  with convolution.use_xla():
+  with dispatch.use_xla():
     text = (
       jax.jit(lambda x, k: convolution.convolve(x, k))
       .lower(x, kernel)

@@ -9,9 +9,9 @@ import pytest
 from jax import enable_x64
 
 from fer_jax import models
-from fer_jax.ops import batch_norm, convolution
+from fer_jax.ops import batch_norm, dispatch, lowerings
 
-LAX = convolution.Rule.all(convolution.lowerings.xla)
+LAX = dispatch.Rule.all(lowerings.xla)
 
 
 def outputs(module, variables, x, residual, weights):
@@ -57,9 +57,9 @@ def test_equals_flax_in_float64(shape, adds, activation):
       dtype=jnp.float64,
     )
     args = (3 * x + 1, residual if adds else None, weights)
-    with convolution.tracing_for("gpu"):
+    with dispatch.tracing_for("gpu"):
       own = outputs(module, variables, *args)
-    with convolution.use_rule(LAX):
+    with dispatch.use_rule(LAX):
       reference = outputs(module, variables, *args)
     assert own[0].dtype == jnp.float64
     for one, other in zip(own, reference, strict=True):
@@ -73,7 +73,7 @@ def test_bfloat16_maps_have_float32_statistics():
     use_running_average=False, momentum=0.0, dtype=jnp.bfloat16
   )
   variables = module.init(jax.random.key(0), x)
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     y, seen = module.apply(variables, x, mutable=["batch_stats"])
   assert y.dtype == jnp.bfloat16
   mean = seen["batch_stats"]["mean"]
@@ -99,7 +99,7 @@ def test_each_pass_is_one_reduction(dtype):
     )
     return y.sum(), seen
 
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     lowered = jax.jit(jax.grad(loss, has_aux=True)).lower(
       variables["params"], variables["batch_stats"], x
     )
@@ -128,7 +128,7 @@ def test_over_devices_equals_the_whole_batch():
 
     return jax.grad(output, has_aux=True)(x)
 
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     gradient, seen = run(whole, x, weights)
     split = [array.reshape(4, 2, 4, 4, 16) for array in (x, weights)]
     of_parts, seen_of_parts = jax.pmap(

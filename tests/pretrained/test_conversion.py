@@ -20,7 +20,7 @@ from numpy.testing import assert_array_equal
 from fer_jax import pretrained
 from fer_jax.errors import UserError
 from fer_jax.models import create
-from fer_jax.ops import convolution
+from fer_jax.ops import convolution, dispatch
 from fer_jax.pretrained import conversion, convert_file
 from fer_jax.pretrained.schemes import SCHEMES, Scheme
 
@@ -122,7 +122,7 @@ def test_the_tree_is_that_of_the_model(
   variables, _ = convert_file(path, "resnet18")
   module = create("resnet18", num_classes=CLASSES)
   x = jax.ShapeDtypeStruct((1, 48, 48, 3), jnp.float32)
-  with convolution.use_xla():
+  with dispatch.use_xla():
     expected = jax.eval_shape(module.init, jax.random.key(0), x)
   described = jax.tree.map(lambda a: (a.shape, str(a.dtype)), variables)
   assert described == jax.tree.map(lambda a: (a.shape, str(a.dtype)), expected)

@@ -23,7 +23,7 @@ import safetensors.numpy
 from fer_jax.errors import UserError
 from fer_jax.models import create
 from fer_jax.models.resnet import DEPTHS, BasicBlock
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.pretrained import convert_file
 
 CLASSES = 11
@@ -157,7 +157,7 @@ def ours(model: str, info: Any, variables: Any, x: Any, train: bool) -> Any:
     lambda variables, x: apply(variables, x),
     compiler_options={"xla_backend_optimization_level": 0},
   )
-  with convolution.use_xla():
+  with dispatch.use_xla():
     return quick_jit(variables, jnp.asarray(x))
 
 

@@ -14,7 +14,7 @@ import tiny_run
 from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.models import registry
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training import flat_params, train_loop
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.metrics import Metrics
@@ -78,8 +78,8 @@ def train(name: str, accelerated: bool, num_steps: int) -> list[Results]:
     "target": rng.integers(7, size=BATCH, dtype=np.int32),
   }
   batch = {"index": jnp.arange(BATCH, dtype=jnp.int32)}
-  path = convolution.tracing_for("gpu")
-  with path if accelerated else convolution.use_xla():
+  path = dispatch.tracing_for("gpu")
+  with path if accelerated else dispatch.use_xla():
     data = arrange_split(arrays)
     traced = jax.jit(lambda rng, inputs: step.init(rng, SHAPE, inputs)).trace(
       inputs.rng, inputs
@@ -181,9 +181,9 @@ def test_float32_differs_by_rounding(name, accelerated):
 @pytest.mark.usefixtures("tiny_model")
 def test_bfloat16_learns_as_fast_as_plain_flax(tmp_path, prepared):
   config = tiny_run.config(prepared, dtype="bfloat16", num_epochs=4)
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     own = train_loop.train_and_evaluate(config, tmp_path / "own")
-  with convolution.use_xla():
+  with dispatch.use_xla():
     plain = train_loop.train_and_evaluate(config, tmp_path / "plain")
   losses = [
     [epoch["train_loss"] for epoch in run.epochs] for run in (own, plain)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training import (
   batch_preparation,
   compiled_steps,
@@ -97,7 +97,7 @@ def trained(parts, state, num_steps=3):
 @pytest.mark.parametrize("fields", OPTIONS, ids=str)
 def test_options_train_as_with_the_tree(prepared, fields):
   parts = create_experiment(config(prepared, **fields))
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     state = parts.init_state()
     packed = parts.train_step(0).flatten(state)
     assert isinstance(packed.params, Flat)
@@ -124,11 +124,11 @@ def test_gradients_equal_those_of_plain_flax(prepared):
   rows = {"index": np.arange(32, dtype=np.int32)}
   state = parts.init_state()
   args = Metrics.zeros(), data, rows, parts.inputs
-  with convolution.use_xla():
+  with dispatch.use_xla():
     reference = jax.jit(lambda *a: parts.train_step(0).gradients(*a))(
       state, *args
     )
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     own = jax.jit(parts.train_step(0).gradients)(
       parts.train_step(0).flatten(state), *args
     )
@@ -142,7 +142,7 @@ def test_gradients_equal_those_of_plain_flax(prepared):
 
 def test_an_optimizer_that_looks_at_shapes_keeps_the_tree(prepared):
   parts = create_experiment(config(prepared, optimizer__name="adafactor"))
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     state = parts.init_state()
     assert parts.train_step(0).flatten(state) is state
 
@@ -157,7 +157,7 @@ def test_on_a_cpu_nothing_is_packed(prepared):
 def test_four_devices_equal_one(prepared, mode):
   fields = {"optimizer__name": "sgd", "model__dropout": 0.0}
   states = []
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     for parallel in ("jit", mode):
       parts = create_experiment(config(prepared, parallel=parallel, **fields))
       devices = parts.parallel
@@ -176,7 +176,7 @@ def test_checkpoints_hold_the_tree_and_resume(tmp_path, prepared):
   """Also where more is trained than before: its state is packed otherwise."""
   fields = {"freeze__patterns": "conv1", "freeze__unfreeze_epochs": (1,)}
   run = config(prepared, **fields)
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     packed = train_loop.train_and_evaluate(run, tmp_path / "packed")
     again = train_loop.train_and_evaluate(run, tmp_path / "packed")
   variables, _ = Checkpoints(tmp_path / "packed").restore_variables("latest")
@@ -193,7 +193,7 @@ def test_images_on_accelerators_are_rows(prepared):
   parts = create_experiment(config(prepared))
   split = parts.dataset.split("train")
   index = np.array([3, 0, 7], np.int32)
-  with convolution.tracing_for("gpu"):
+  with dispatch.tracing_for("gpu"):
     data = parts.device_data(split)
   assert data["image"].rows.ndim == 2
   images, _ = batch_preparation.gather(data, {"index": jnp.asarray(index)})

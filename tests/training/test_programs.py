@@ -9,7 +9,7 @@ import pytest
 
 from fer_jax.configs import default
 from fer_jax.models import resnet
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
@@ -41,7 +41,7 @@ def lowered():
     "target": np.zeros(16, np.int32),
   }
   batch = {"index": np.zeros(8, np.int32)}
-  with convolution.use_xla():
+  with dispatch.use_xla():
     jitted = parallel.jit(step.__call__, 3, donate_argnums=(0,))
     return jitted.lower(state, Metrics.zeros(), data, batch, inputs)
 

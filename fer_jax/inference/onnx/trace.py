@@ -18,7 +18,7 @@ from fer_jax.inference.onnx.operands import (
   sizes,
   unsupported,
 )
-from fer_jax.ops import convolution, cpu_library
+from fer_jax.ops import cpu_library, dispatch
 
 RULES: dict[str, Rule] = {
   **elementwise_rules.RULES,
@@ -57,7 +57,7 @@ def trace(
   """
   (batch,) = jax.export.symbolic_shape("n")
   images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
-  native = convolution.use_xla()
+  native = dispatch.use_xla()
   with native, cpu_library.disabled():
     program = jax.make_jaxpr(function)(images)
   shape = (BATCH, *image_shape)

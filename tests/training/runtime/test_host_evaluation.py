@@ -7,7 +7,7 @@ import pytest
 import tiny_run
 from flax import linen as nn
 
-from fer_jax.ops import convolution
+from fer_jax.ops import dispatch
 from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.runtime import host_evaluation
 
@@ -93,7 +93,7 @@ def test_what_initializers_rarely_do_is_compiled():
 @pytest.mark.parametrize("mode", ["jit", "pmap", "shard_map"])
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_shapes_are_known_before_the_state(prepared, mode, platform):
-  with convolution.tracing_for(platform):
+  with dispatch.tracing_for(platform):
     parts = create_experiment(tiny_run.config(prepared, parallel=mode))
     shapes = parts.placed_shapes(0)
     state = parts.place(parts.init_state(), 0)
