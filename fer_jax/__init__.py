@@ -18,7 +18,8 @@ if TYPE_CHECKING:
   from fer_jax.data.datasets.registry import available as list_datasets
   from fer_jax.data.datasets.registry import load as load_dataset
   from fer_jax.errors import Interrupted, UserError
-  from fer_jax.faces.detection import Face, create_detector
+  from fer_jax.faces.detection import create_detector
+  from fer_jax.faces.face import Face
   from fer_jax.models.registry import create as create_model
   from fer_jax.models.registry import list_models
   from fer_jax.pretrained.released import list_released
@@ -37,7 +38,7 @@ __version__ = "0.1.0"
 
 # Public name -> "module:name".
 _PUBLIC = {
-  "Face": "fer_jax.faces.detection:Face",
+  "Face": "fer_jax.faces.face:Face",
   "Interrupted": "fer_jax.errors:Interrupted",
   "UserError": "fer_jax.errors:UserError",
   "configure_process": "fer_jax.training.runtime.startup:configure_process",

@@ -17,7 +17,7 @@ from PIL import Image
 
 from fer_jax.data import image_arrays
 from fer_jax.errors import UserError, choose, require
-from fer_jax.faces import detection
+from fer_jax.faces.face import Detector
 from fer_jax.inference.face_crops import FindFaces
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
@@ -36,7 +36,7 @@ def load_model(
   checkpoint: str = "best",
   batch_size: int = 0,
   tta: str = "none",
-  detector: detection.Detector | FindFaces | str | None = None,
+  detector: Detector | FindFaces | str | None = None,
 ) -> Predictor:
   """Loads a released model, or one that you trained.
 

@@ -46,13 +46,11 @@ def modules() -> dict[str, ast.Module]:
   }
 
 
-def imports(tree: ast.AST, everywhere: bool) -> set[str]:
+def imports(tree: ast.AST) -> set[str]:
   """Returns the modules of the package that a module imports.
 
-  Args:
-    tree: the module.
-    everywhere: whether to count imports in functions, too. Imports for type
-      checkers and of entry points (`if ...:`) never count.
+  Imports in functions count, those for type checkers and of entry points
+  (`if ...:`) do not.
   """
   found: set[str] = set()
   for node in ast.iter_child_nodes(tree):
@@ -62,10 +60,8 @@ def imports(tree: ast.AST, everywhere: bool) -> set[str]:
       found |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom) and node.module:
       found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    elif everywhere or not isinstance(
-      node, ast.FunctionDef | ast.AsyncFunctionDef
-    ):
-      found |= imports(node, everywhere)
+    else:
+      found |= imports(node)
   return {name for name in found if name.startswith("fer_jax.")}
 
 
@@ -78,7 +74,7 @@ def test_nothing_imports_upward():
   upward = [
     f"{module} imports {imported}"
     for module, tree in modules().items()
-    for imported in imports(tree, everywhere=True)
+    for imported in imports(tree)
     if level(imported) > level(module)
     and not imported.startswith("fer_jax.__")
     and not any(
@@ -98,7 +94,7 @@ def test_no_one_imports_a_command():
   importers = [
     f"{module} imports {imported}"
     for module, tree in modules().items()
-    for imported in imports(tree, everywhere=True)
+    for imported in imports(tree)
     if ".".join(imported.split(".")[:2]) in commands
   ]
   assert not importers
@@ -112,7 +108,7 @@ def test_models_and_data_do_not_know_each_other():
       others = ("fer_jax.models", "fer_jax.ops")
     else:
       continue
-    assert not [i for i in imports(tree, True) if i.startswith(others)], module
+    assert not [i for i in imports(tree) if i.startswith(others)], module
 
 
 def test_no_module_imports_itself_in_a_circle():
@@ -120,7 +116,7 @@ def test_no_module_imports_itself_in_a_circle():
   graph = {
     module: {
       imported if imported in names else imported.rpartition(".")[0]
-      for imported in imports(tree, everywhere=False)
+      for imported in imports(tree)
     }
     - {module}
     for module, tree in names.items()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 if TYPE_CHECKING:
-  from fer_jax.faces.detection import Detector
+  from fer_jax.faces.face import Detector
 
 # Checked by what they are given to, which lists the choices.
 _DETECTORS = "mtcnn | centerface"

@@ -12,7 +12,8 @@ from PIL import Image
 from fer_jax.data import image_reader, parallel
 from fer_jax.data.preparation_progress import progress, say
 from fer_jax.errors import UserError, choose
-from fer_jax.faces import crop, detection
+from fer_jax.faces import crop
+from fer_jax.faces.face import Detector
 from fer_jax.output_folder import OutputFolder
 from fer_jax.text_output import printable
 
@@ -47,7 +48,7 @@ class AlignmentCounts:
 
 def align_images(
   images: Mapping[Path, Path],
-  detector: detection.Detector,
+  detector: Detector,
   output: Path,
   *,
   size: int = 48,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fer_jax.data.image_arrays import to_pillow
 from fer_jax.errors import UserError
-from fer_jax.faces.detection import Face, Point
+from fer_jax.faces.face import Face, Point
 
 # Where an aligned face has its eyes, as fractions of width and height: at x
 # 0.31 and 0.69, y 0.385, the median of FER2013's own faces. Networks trained on

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fer_jax.errors import UserError
 from fer_jax.faces.box_overlap import Boxes, Landmarks, Scores
-from fer_jax.faces.detection import Face
+from fer_jax.faces.face import Face
 
 # Images are enlarged until their shorter side has so many pixels: crops of 48
 # pixels, as FER2013's, are found more often.

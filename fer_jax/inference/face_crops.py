@@ -12,7 +12,7 @@ from PIL import Image
 from fer_jax.data import image_arrays, image_reader
 from fer_jax.errors import UserError, require
 from fer_jax.faces import crop
-from fer_jax.faces.detection import Face
+from fer_jax.faces.face import Face
 from fer_jax.inference import web_images
 
 Boxes = Iterable[Any]  # of Face, or x, y, width, height

@@ -10,6 +10,7 @@ from PIL import Image
 from fer_jax.errors import UserError, choose
 from fer_jax.evaluation import tta as views
 from fer_jax.faces import detection
+from fer_jax.faces.face import Detector
 from fer_jax.inference import (
   drawing,
   face_crops,
@@ -38,7 +39,7 @@ class Predictor:
   def __init__(
     self,
     trained: TrainedModel,
-    detector: detection.Detector | FindFaces | str | None = None,
+    detector: Detector | FindFaces | str | None = None,
     tta: str = "none",
   ):
     self.trained = trained

@@ -14,7 +14,7 @@ from fer_jax.data.image_inputs import list_inputs
 from fer_jax.errors import UserError
 from fer_jax.faces import crop, detection
 from fer_jax.faces.alignment import align_images
-from fer_jax.faces.detection import Face
+from fer_jax.faces.face import Face
 
 
 def save(path, grey=100, size=(40, 30), **options):

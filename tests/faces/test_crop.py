@@ -8,7 +8,7 @@ import pytest
 from fer_jax.errors import UserError
 from fer_jax.faces import crop
 from fer_jax.faces.crop import align, align_from_landmarks
-from fer_jax.faces.detection import Face
+from fer_jax.faces.face import Face
 
 
 def dots(left, right, h=200, w=240, c=1):

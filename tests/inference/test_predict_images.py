@@ -17,7 +17,7 @@ from fer_jax import fonts
 from fer_jax.data import load
 from fer_jax.data.datasets import fer2013_csv
 from fer_jax.errors import UserError
-from fer_jax.faces.detection import Face
+from fer_jax.faces.face import Face
 from fer_jax.inference import predict_images, web_images
 from fer_jax.inference.predict_images import predict_files
 from fer_jax.inference.predictor import Predictor

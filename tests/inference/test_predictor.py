@@ -17,7 +17,7 @@ import fer_jax
 from fer_jax import api
 from fer_jax.data import load
 from fer_jax.errors import UserError
-from fer_jax.faces.detection import Face
+from fer_jax.faces.face import Face
 from fer_jax.inference import trained_model
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel

@@ -12,7 +12,7 @@ import trained_run
 from video_files import FRAMES, RATE, write_video
 
 from fer_jax.errors import UserError
-from fer_jax.faces.detection import Face
+from fer_jax.faces.face import Face
 from fer_jax.inference import drawing, video, video_io
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel

@@ -4,7 +4,7 @@ import pytest
 import tiny_run
 import trained_run
 
-from fer_jax.faces.detection import Face
+from fer_jax.faces.face import Face
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
 

@@ -15,6 +15,7 @@ from fer_jax.data.datasets import class_names
 from fer_jax.data.datasets.ckplus import CkPlus
 from fer_jax.errors import UserError
 from fer_jax.faces import crop, detection
+from fer_jax.faces.face import Face
 
 NAMES = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 SEQUENCES = [
@@ -311,9 +312,7 @@ def test_faces_are_cut_by_the_landmarks(dirs, raw):
 @pytest.fixture
 def detector(monkeypatch):
   """Finds the same face in every frame but those of the greys it is given."""
-  face = detection.Face(
-    (20.0, 10.0, 40.0, 48.0), (30.0, 30.0), (50.0, 30.0), 1.0
-  )
+  face = Face((20.0, 10.0, 40.0, 48.0), (30.0, 30.0), (50.0, 30.0), 1.0)
   blind_to: set[int] = set()
 
   def detect(image):
