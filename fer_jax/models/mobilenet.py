@@ -151,7 +151,7 @@ class InvertedResidualBlock(nn.Module):
 
 
 class _MobileNet(nn.Module):
-  """Options of both versions, and their checks."""
+  """What both versions share: options and their checks, stem and head."""
 
   num_classes: int
   width: float = 1.0
@@ -177,6 +177,27 @@ class _MobileNet(nn.Module):
       "be above 0",
     )
     super().__post_init__()
+
+  def _stem(
+    self, x: Float[Array, "b h w c"], conv: ModuleDef, norm: ModuleDef
+  ) -> Float[Array, "b oh ow k"]:
+    """Returns the first feature maps."""
+    x = conv(
+      make_divisible(32 * self.width),
+      (3, 3),
+      STEM_STRIDES[self.stem],
+      padding=PADDINGS[self.padding],
+      name="conv1",
+    )(x.astype(self.dtype))
+    return norm(name="bn1", activation="relu6")(x)
+
+  def _head(
+    self, x: Float[Array, "b h w c"], train: bool
+  ) -> Float[Array, "b k"]:
+    """Returns float32 logits of the last feature maps."""
+    x = jnp.mean(x, axis=(1, 2)).astype(jnp.float32)
+    x = Dropout(self.dropout, self.axis_name)(x, train)
+    return nn.Dense(self.num_classes, name="fc")(x)
 
 
 class MobileNetV1(_MobileNet):
@@ -204,12 +225,7 @@ class MobileNetV1(_MobileNet):
     conv, norm = make_layers(
       train, self.dtype, self.axis_name, self.norm_epsilon
     )
-    padding = PADDINGS[self.padding]
-    features = make_divisible(32 * self.width)
-    x = x.astype(self.dtype)
-    stride = STEM_STRIDES[self.stem]
-    x = conv(features, (3, 3), stride, padding=padding, name="conv1")(x)
-    x = norm(name="bn1", activation="relu6")(x)
+    x = self._stem(x, conv, norm)
     for i, (channels, stride) in enumerate(V1_BLOCKS, start=1):
       x = DepthwiseSeparableBlock(
         features=make_divisible(channels * self.width),
@@ -219,9 +235,7 @@ class MobileNetV1(_MobileNet):
         padding=self.padding,
         name=f"block{i}",
       )(x)
-    x = jnp.mean(x, axis=(1, 2)).astype(jnp.float32)
-    x = Dropout(self.dropout, self.axis_name)(x, train)
-    return nn.Dense(self.num_classes, name="fc")(x)
+    return self._head(x, train)
 
 
 class MobileNetV2(_MobileNet):
@@ -240,12 +254,7 @@ class MobileNetV2(_MobileNet):
     conv, norm = make_layers(
       train, self.dtype, self.axis_name, self.norm_epsilon
     )
-    padding = PADDINGS[self.padding]
-    features = make_divisible(32 * self.width)
-    x = x.astype(self.dtype)
-    stride = STEM_STRIDES[self.stem]
-    x = conv(features, (3, 3), stride, padding=padding, name="conv1")(x)
-    x = norm(name="bn1", activation="relu6")(x)
+    x = self._stem(x, conv, norm)
     block = 0
     for expansion, channels, repeats, stride in V2_STAGES:
       for i in range(repeats):
@@ -262,9 +271,7 @@ class MobileNetV2(_MobileNet):
     features = make_divisible(1280 * max(1.0, self.width))
     x = conv(features, (1, 1), name="conv_last")(x)
     x = norm(name="bn_last", activation="relu6")(x)
-    x = jnp.mean(x, axis=(1, 2)).astype(jnp.float32)
-    x = Dropout(self.dropout, self.axis_name)(x, train)
-    return nn.Dense(self.num_classes, name="fc")(x)
+    return self._head(x, train)
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
