@@ -8,7 +8,7 @@ from typing import Any
 from fer_jax import fonts
 from fer_jax.evaluation import html_page
 from fer_jax.output_folder import OutputFolder
-from fer_jax.studies import study_plots, tables
+from fer_jax.studies import comparison_tables, study_plots
 from fer_jax.studies.comparison import Recipe
 
 KIND = "study"  # of report
@@ -71,7 +71,7 @@ def text(recipes: Sequence[Recipe], split: str) -> str:
     recipes: with their results.
     split: the split they are compared on.
   """
-  found = tables.tables(recipes, split)
+  found = comparison_tables.tables(recipes, split)
   shown = "\n".join(table.to_markdown() for table in found)
   return f"{shown}\n{notes(recipes)}\n"
 
@@ -80,7 +80,7 @@ def _write(
   recipes: Sequence[Recipe], split: str, output: OutputFolder
 ) -> pathlib.Path:
   folder = output.folder
-  found = tables.tables(recipes, split)
+  found = comparison_tables.tables(recipes, split)
   texts = {f"{table.name}.csv": table.to_csv() for table in found}
   texts["tables.md"] = text(recipes, split)
   names = html_page.write_pictures(_drawings(recipes, split), output)

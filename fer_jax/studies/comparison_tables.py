@@ -1,4 +1,4 @@
-"""The tables of a study, as Markdown and as CSV."""
+"""The tables that compare the recipes of a study, as Markdown and as CSV."""
 
 import dataclasses
 import functools
