@@ -21,6 +21,7 @@ from fer_jax import checksums
 from fer_jax.checksums import Damage
 from fer_jax.errors import UserError
 from fer_jax.files import unused_path
+from fer_jax.training import older_checkpoints
 from fer_jax.training.checkpoint_manager import (
   MAX_READS,
   READ_OTHER,
@@ -153,25 +154,7 @@ class Checkpoints:
     folder = self.directory / str(step)
     if checksums.exist(folder):
       return checksums.find_damage(folder)
-    try:  # Written by an older version: read everything.
-      saved = folder / "iterator"
-      iterators = [*saved.glob("*.json"), *saved.glob("metadata")]
-      if not iterators:  # Deleting it was interrupted.
-        return Damage(saved, "missing file")
-      for path in iterators:
-        json.loads(path.read_bytes())
-      restored = self._latest.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(), info=ocp.args.JsonRestore()
-        ),
-      )
-      dict(restored.info)
-    except PermissionError:
-      raise
-    except Exception:  # orbax and tensorstore raise many types.
-      return Damage(folder, "unreadable file")
-    return None
+    return older_checkpoints.find_damage(self._latest, step, folder)
 
   def restore(
     self, like: TrainState, iterator: grain.DatasetIterator | None
@@ -184,7 +167,9 @@ class Checkpoints:
     """
     with named_errors(self.directory):
       folder = self.directory / str(self.latest_step) / "state"
-      only_params = like.ema and _has_averages_of_params_only(folder)
+      only_params = like.ema and older_checkpoints.has_averages_of_params_only(
+        folder
+      )
       if only_params:
         like = like.replace(ema=like.ema["params"])
       items = {
@@ -261,8 +246,8 @@ class Checkpoints:
     )
     tree = restored[item]
     averages = tree.get("ema") or {}
-    if averages and not _AVERAGES.issuperset(averages):
-      averages = {"params": averages}  # Written before version 0.2.
+    if averages and older_checkpoints.are_params_only(averages):
+      averages = {"params": averages}
     variables = {"batch_stats": tree.get("batch_stats") or {}}
     variables |= {"params": tree["params"]} | averages
     return variables, restored.info
@@ -293,12 +278,3 @@ def read_variables(
   """Reads the variables of a run; see `Checkpoints.restore_variables`."""
   with Checkpoints(workdir, read_only=True) as checkpoints:
     return checkpoints.restore_variables(which)
-
-
-_AVERAGES = {"params", "batch_stats"}  # what `TrainState.ema` holds
-
-
-def _has_averages_of_params_only(folder: pathlib.Path) -> bool:
-  """Returns whether a state was written before version 0.2, with `ema`."""
-  saved = ocp.StandardCheckpointHandler().metadata(folder)["ema"]
-  return not _AVERAGES.issuperset(saved)
