@@ -1,6 +1,7 @@
 """Runs a command: parses its flags, and shows errors as one line."""
 
 import dataclasses
+import logging
 import os
 import re
 import sys
@@ -98,6 +99,8 @@ def run(
     return _parse_flags(argv, doc)
 
   warnings.showwarning = _show_warning
+  # It would tell where its own cache is, if the user has no place for one.
+  logging.getLogger("matplotlib").setLevel(logging.ERROR)
   given = list(sys.argv if argv is None else argv)
   try:
     absl_app.run(guarded, argv=given, flags_parser=parse)

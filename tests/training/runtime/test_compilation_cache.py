@@ -16,7 +16,10 @@ from fer_jax.training.runtime import compilation_cache
     ("", "gs://bucket/cache", "gs://bucket/cache"),
   ],
 )
-def test_where_compiled_programs_are_kept(monkeypatch, given, variable, kept):
+def test_where_compiled_programs_are_kept(
+  monkeypatch, tmp_path, given, variable, kept
+):
+  monkeypatch.chdir(tmp_path)
   settings: dict[str, object] = {}
   monkeypatch.setattr(jax.config, "update", settings.__setitem__)
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", variable)
@@ -30,7 +33,10 @@ def test_where_compiled_programs_are_kept(monkeypatch, given, variable, kept):
 @pytest.mark.parametrize(
   ("variable", "expected"), [(None, "none"), ("all", None)]
 )
-def test_xla_keeps_no_caches_unless_asked(monkeypatch, variable, expected):
+def test_xla_keeps_no_caches_unless_asked(
+  monkeypatch, tmp_path, variable, expected
+):
+  monkeypatch.chdir(tmp_path)
   name = "jax_persistent_cache_enable_xla_caches"
   settings: dict[str, object] = {}
   monkeypatch.setattr(jax.config, "update", settings.__setitem__)
@@ -39,3 +45,17 @@ def test_xla_keeps_no_caches_unless_asked(monkeypatch, variable, expected):
     monkeypatch.setenv(name.upper(), variable)
   compilation_cache.use_cache("given")
   assert settings.get(name) == expected
+
+
+def test_a_folder_that_cannot_be_written_turns_the_cache_off(
+  monkeypatch, tmp_path
+):
+  settings: dict[str, object] = {}
+  monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+  (tmp_path / "file").touch()
+  with pytest.warns(
+    FutureWarning, match="file/cache .Not a directory."
+  ) as told:
+    assert compilation_cache.use_cache(str(tmp_path / "file" / "cache")) is None
+  assert settings == {"jax_enable_compilation_cache": False}
+  assert len(told) == 1 and "\n" not in str(told[0].message)
