@@ -220,6 +220,17 @@ def test_an_empty_path_is_not_the_current_folder():
       call()
 
 
+def test_fields_of_studies_and_sweeps_may_be_nested():
+  fields = {"optimizer": {"lr": 0.1}}
+  config = fer_jax.get_config("resnet18")
+  for call in (
+    lambda: fer_jax.run_study("resnet18", overrides=fields),
+    lambda: fer_jax.run_sweep(config, "lewis", fixed=fields),
+  ):
+    with pytest.raises(fer_jax.UserError, match="mean optimizer.learning_rate"):
+      call()
+
+
 @pytest.mark.parametrize("config", ["chang_cnn", {"seed": 3}, ConfigDict()])
 def test_what_is_no_configuration_is_refused(config):
   for call in (
