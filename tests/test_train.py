@@ -1,6 +1,5 @@
 """The command itself: a killed run goes on, and bad input is one line."""
 
-import json
 import os
 import pathlib
 import signal
@@ -9,10 +8,10 @@ import sys
 import time
 
 import pytest
+from run_records import untimed
 
 ROOT = pathlib.Path(__file__).parent.parent
 RECIPE = str(ROOT / "configs" / "chang_cnn.py")
-TIMINGS = ("seconds", "images_per_second")
 
 # 7 steps an epoch of a small network: seconds, once it is compiled.
 SMALL = [
@@ -59,14 +58,6 @@ def train(
     capture_output=True,
     text=True,
   )
-
-
-def untimed(workdir: pathlib.Path) -> list[dict[str, object]]:
-  lines = (workdir / "metrics.jsonl").read_text().splitlines()
-  return [
-    {k: v for k, v in json.loads(line).items() if k not in TIMINGS}
-    for line in lines
-  ]
 
 
 @pytest.fixture(scope="module")

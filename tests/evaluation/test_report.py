@@ -7,7 +7,6 @@ import json
 import headless
 import numpy as np
 import pytest
-import tiny_run
 import trained_run
 from PIL import Image
 
@@ -16,10 +15,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, report
 from fer_jax.inference.trained_model import TrainedModel
 
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 @pytest.fixture

@@ -9,21 +9,17 @@ import numpy as np
 import pytest
 import test_damaged_checkpoints as damage
 import tiny_run
+from run_records import untimed
 
 from fer_jax.errors import UserError
 from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
-TIMINGS = ("seconds", "images_per_second")
 
 
 def records(workdir) -> list[dict[str, Any]]:
-  return [
-    {key: value for key, value in record.items() if key not in TIMINGS}
-    for record in metric_writer.read(workdir)
-    if record["kind"] != "warning"
-  ]
+  return [r for r in untimed(workdir) if r["kind"] != "warning"]
 
 
 def test_a_run_with_a_damaged_checkpoint_ends_like_any_other(

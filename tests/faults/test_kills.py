@@ -8,7 +8,6 @@ state and the metrics of a run that nobody killed, to the last bit.
 
 import collections
 import contextlib
-import json
 import os
 import pathlib
 import random
@@ -23,6 +22,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_run
+from run_records import untimed
 
 from fer_jax import checksums
 from fer_jax.training import workdir
@@ -30,7 +30,6 @@ from fer_jax.training.checkpoints import Checkpoints
 
 NUM_KILLS = 100
 STEPS_PER_EPOCH = 4  # 128 images in batches of 32
-TIMINGS = ("seconds", "images_per_second")
 FLAGS = (
   "--config=chang_cnn",
   "--config.dataset.name=synthetic_faces",
@@ -166,16 +165,8 @@ def steps(folder: pathlib.Path) -> list[pathlib.Path]:
   return sorted(found, key=lambda path: int(path.name))
 
 
-def records(folder: pathlib.Path) -> list[dict[str, object]]:
-  lines = (folder / "metrics.jsonl").read_text().splitlines()
-  return [
-    {k: v for k, v in json.loads(line).items() if k not in TIMINGS}
-    for line in lines
-  ]
-
-
 def assert_same_run(folder: pathlib.Path, other: pathlib.Path) -> None:
-  assert records(folder) == records(other)
+  assert untimed(folder) == untimed(other)
   states = [
     (
       tiny_run.final_state(workdir.read_config(path), path),

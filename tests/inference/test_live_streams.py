@@ -11,7 +11,6 @@ import threading
 
 import numpy as np
 import pytest
-import tiny_run
 import trained_run
 from PIL import Image
 from video_files import FRAMES, write_video
@@ -20,6 +19,8 @@ from fer_jax.errors import UserError
 from fer_jax.inference import video, video_io
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
+
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 # Run by the system's Python, which has GStreamer's bindings: serves a film, of
 # which only so many packets pass if a number follows.
@@ -59,8 +60,7 @@ PYTHON = "/usr/bin/python3"
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
+def no_proxy(monkeypatch):
   monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 

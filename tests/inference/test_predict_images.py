@@ -9,12 +9,9 @@ import threading
 
 import numpy as np
 import pytest
-import tiny_run
-import trained_run
 from PIL import Image
 
 from fer_jax import fonts
-from fer_jax.data import load
 from fer_jax.data.datasets import fer2013_csv
 from fer_jax.errors import UserError
 from fer_jax.faces.face import Face
@@ -23,16 +20,7 @@ from fer_jax.inference.predict_images import predict_files
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
 
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
-
-
-@pytest.fixture
-def images():
-  prepared = str(trained_run.folder() / "prepared")
-  return load("bars", data_dir=prepared).split("test").arrays()["image"]
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 def halves(image):
@@ -44,9 +32,8 @@ def halves(image):
 
 
 @pytest.fixture
-def predictor():
-  trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
-  return Predictor(trained, detector=halves)
+def detector():
+  return halves
 
 
 @pytest.fixture

@@ -9,29 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-import tiny_run
 import trained_run
 from PIL import Image
 
 import fer_jax
 from fer_jax import api
-from fer_jax.data import load
 from fer_jax.errors import UserError
 from fer_jax.faces.face import Face
 from fer_jax.inference import trained_model
 from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import TrainedModel
 
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
-
-
-@pytest.fixture
-def images():
-  prepared = str(trained_run.folder() / "prepared")
-  return load("bars", data_dir=prepared).split("test").arrays()["image"]
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 def two_faces(image):
@@ -44,9 +32,8 @@ def two_faces(image):
 
 
 @pytest.fixture
-def predictor():
-  trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
-  return Predictor(trained, detector=two_faces)
+def detector():
+  return two_faces
 
 
 def test_crops_are_classified_as_the_data_set_is(images):

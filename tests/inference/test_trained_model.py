@@ -14,10 +14,7 @@ from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, tta
 from fer_jax.inference.trained_model import TrainedModel
 
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import tiny_run
-import trained_run
 from video_files import FRAMES, RATE, write_video
 
 from fer_jax.errors import UserError
@@ -20,10 +18,7 @@ from fer_jax.inference.video import Sampling
 
 av = pytest.importorskip("av", reason="the optional extra `video`")
 
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 def left_half(image):
@@ -32,9 +27,8 @@ def left_half(image):
 
 
 @pytest.fixture
-def predictor():
-  trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
-  return Predictor(trained, detector=left_half)
+def detector():
+  return left_half
 
 
 def lines(capsys):

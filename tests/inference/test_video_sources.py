@@ -7,25 +7,12 @@ import threading
 
 import numpy as np
 import pytest
-import tiny_run
-import trained_run
 from video_files import FRAMES, write_video
 
 from fer_jax.errors import UserError
 from fer_jax.inference import video
-from fer_jax.inference.predictor import Predictor
-from fer_jax.inference.trained_model import TrainedModel
 
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
-
-
-@pytest.fixture
-def predictor():
-  trained = TrainedModel.load(trained_run.workdir(), batch_size=8)
-  return Predictor(trained)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 def test_what_is_no_video_is_named(predictor, tmp_path, film):

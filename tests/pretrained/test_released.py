@@ -14,10 +14,7 @@ from fer_jax.evaluation import calibration, predictions
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.pretrained import release, released
 
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_model")
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,13 @@ from fer_jax.training.optim import optimizers
 from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.train_batches import TrainBatches
 
+pytestmark = pytest.mark.usefixtures("tiny_model")
 STEPS = tiny_run.STEPS_PER_EPOCH  # 5 batches of 32 images
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
   return tmp_path_factory.mktemp("prepared")
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-  tiny_run.register(monkeypatch)
 
 
 def records(workdir, kind):

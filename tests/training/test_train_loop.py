@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_run
 from ml_collections import ConfigDict
+from run_records import untimed
 
 from fer_jax import config as configs
 from fer_jax.data import normalization
@@ -27,16 +28,7 @@ from fer_jax.training.workdir import claim
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
-TIMINGS = ("seconds", "images_per_second")
 BACKEND_COMPILE = "backend_compile_duration"
-
-
-def untimed(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """The records of a run, without what a clock says."""
-  return [
-    {k: v for k, v in record.items() if k not in TIMINGS}
-    for record in metric_writer.read(workdir)
-  ]
 
 
 def assert_same_run(
