@@ -301,7 +301,7 @@ MISTAKES = [
   ("evaluate x.png", "--workdir is missing", "--help"),
   (
     "predict --workdir=ferplus-tiny x",
-    "a released model: ",
+    "a released model (did you mean ferplus-resnet18?)",
     "ferplus-resnet18",
   ),
   *(

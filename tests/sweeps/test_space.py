@@ -91,7 +91,7 @@ def test_fixed_fields_must_exist(tmp_path):
       {},
       "the search space: unknown field optimizer.lr.*mean optimizer",
     ),
-    ('{"optimizer": Choice((1, 2))}', {}, "unknown field optimizer"),
+    ('{"optimizer": Choice((1, 2))}', {}, "optimizer is a section"),
     ("{3: Choice((1, 2))}", {}, "unknown field 3"),
     (
       '{"batch_size": Choice((8, 2.5))}',
