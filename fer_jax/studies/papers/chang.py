@@ -80,9 +80,12 @@ PAPER = Paper(
     Curves("overfitting", "100 epochs", "loss", ("100 epochs",)),
   ),
   notes=(
-    "Of the paper's findings ours confirm one with this recipe: 100 epochs"
-    " overfit (the validation loss is 0.59 at epoch 12 and 1.44 at the end). A"
-    " learning rate of 0.01 does not overshoot, and ReLU or leaving out dropout"
-    " and BatchNorm change no more than chance does."
+    "In the plain network the order after eight epochs is the paper's: a"
+    " learning rate of 0.01, or leaving out dropout and BatchNorm, costs 2"
+    " points, and ReLU less than one seed can show (an accuracy has a 95 %"
+    " interval of 1.9 points). In the recipe, with BatchNorm after every hidden"
+    " layer and a learning rate that decreases, none of the three matters. 100"
+    " epochs overfit: the validation loss is 0.59 at epoch 12 and 1.44 at the"
+    " end."
   ),
 )
