@@ -269,8 +269,9 @@ def cases(draw: st.DrawFn) -> Case:
   return Case(image, kernel, strides, pads)
 
 
-# Each example compiles; they are the same in every run, since XLA aborted the
-# process once while it compiled a random one.
+# Each example compiles. They are the same in every run, since the gradient of
+# the reference aborts jaxlib 0.10.2 for some: an image of 5x4, a kernel of 5x2,
+# strides of 3 and 2, padding of ((1, 2), (1, 1)).
 @hypothesis.settings(deadline=None, max_examples=15, derandomize=True)
 @hypothesis.given(cases())
 def test_any_shape(case: Case) -> None:
