@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from fer_jax.studies.papers.definitions import Curves, Paper, Row, Table, names
+from fer_jax.studies.papers.definitions import (
+  ABLATION_METRICS,
+  Curves,
+  Paper,
+  Row,
+  Table,
+  names,
+)
 
 # The paper has batch normalization in the dense layers only.
 _PLAIN = {
@@ -41,13 +48,6 @@ _PLAIN_ROWS = (
   ),
   _plain("ReLU", {"model.activation": "relu"}),
 )
-_METRICS = (
-  "accuracy",
-  "last_accuracy",
-  "last_train_accuracy",
-  "macro_f1",
-  "loss",
-)
 _EIGHT = tuple(name for name in names(_ROWS) if name != "100 epochs")
 
 PAPER = Paper(
@@ -71,8 +71,8 @@ PAPER = Paper(
   ),
   rows=(*_ROWS, *_PLAIN_ROWS),
   tables=(
-    Table("The recipe", _METRICS, names(_ROWS)),
-    Table("The plain network", _METRICS, names(_PLAIN_ROWS)),
+    Table("The recipe", ABLATION_METRICS, names(_ROWS)),
+    Table("The plain network", ABLATION_METRICS, names(_PLAIN_ROWS)),
   ),
   curves=(
     Curves("losses", "8 epochs", "loss", _EIGHT),

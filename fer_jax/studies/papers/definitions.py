@@ -111,3 +111,10 @@ AVERAGES = tuple(
   for kind in ("macro", "weighted")
   for score in ("precision", "recall", "f1")
 )
+ABLATION_METRICS = (
+  "accuracy",
+  "last_accuracy",
+  "last_train_accuracy",
+  "macro_f1",
+  "loss",
+)
