@@ -35,7 +35,7 @@ def opening(
   if "test" not in dataset.splits:
     sizes += " (no test split)"
   resumed = ""
-  notes = no_bfloat16_warnings(config.dtype, device)
+  notes = bfloat16_warnings(config.dtype, device)
   if loop.step:
     epoch, step = divmod(loop.next_batch, experiment.steps_per_epoch)
     resumed = f", resumed in epoch {epoch + 1} at step {step}"
@@ -62,7 +62,7 @@ def opening(
   )
 
 
-def no_bfloat16_warnings(dtype: str, device: jax.Device) -> list[str]:
+def bfloat16_warnings(dtype: str, device: jax.Device) -> list[str]:
   """Warns of bfloat16 on a GPU without arithmetic for it.
 
   Args:

@@ -23,7 +23,7 @@ MI300 = types.SimpleNamespace(device_kind="MI300X", compute_capability="gfx942")
   ],
 )
 def test_a_gpu_without_bfloat16_is_told(dtype, device, warns):
-  lines = summary.no_bfloat16_warnings(dtype, device)
+  lines = summary.bfloat16_warnings(dtype, device)
   assert len(lines) == warns
   if warns:
     assert "Tesla T4 (compute capability 7.5)" in lines[0]
