@@ -119,7 +119,8 @@ def get_config() -> ConfigDict:
   # none | balanced (examples / (classes * examples of the class), in train)
   config.loss.class_weights = "none"
   # Knowledge distillation: a released model or the workdir of a run, whose
-  # probabilities of each training image become a part of its target. "": none.
+  # probabilities of each training image become a part of its target; of
+  # several, comma-separated, the mean. "": none.
   config.loss.teacher = ""
   config.loss.teacher_weight = 0.5  # that part
 

@@ -1,10 +1,10 @@
-"""Knowledge distillation: a trained model's probabilities in the targets.
+"""Knowledge distillation: trained models' probabilities in the targets.
 
 As Hinton et al. (2015, arXiv:1503.02531) at temperature 1, with fixed targets:
 the teacher sees every training image once before training, without
 augmentation, and its mirror image. A step then costs what it does without a
-teacher. The probabilities are kept in the user's cache folder, so that a
-resumed run does not compute them again.
+teacher. Several models teach the mean of their probabilities. These are kept in
+the user's cache folder, so that a resumed run does not compute them again.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -32,80 +33,58 @@ _BATCH_SIZE = 128  # Larger ones can take gigabytes on a CPU.
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-  """A trained model whose probabilities become a part of the targets.
+  """Trained models whose probabilities become a part of the targets.
 
   Attributes:
-    name: as the configuration gives it.
-    model: the trained model.
+    models: the trained models by name, as the configuration gives it.
     weight: the part of the targets, in (0, 1].
   """
 
-  name: str
-  model: TrainedModel
+  models: Mapping[str, TrainedModel]
   weight: float
 
   def check_fits(self, dataset: Dataset) -> None:
     """Raises UserError if the dataset has other classes or images."""
-    model = self.model
-    if model.class_names != dataset.class_names:
-      raise UserError(
-        f"loss.teacher={self.name} has the classes"
-        f" {', '.join(model.class_names)}, but dataset {dataset.name} has"
-        f" {', '.join(dataset.class_names)}: use a teacher of the same classes"
-        " in the same order, or loss.teacher= for none"
-      )
-    if model.image_shape != dataset.image_shape:
-      its, ours = (
-        " x ".join(map(str, shape))
-        for shape in (model.image_shape, dataset.image_shape)
-      )
-      raise UserError(
-        f"loss.teacher={self.name} was trained on images of {its}, but those of"
-        f" dataset {dataset.name} are {ours}: use a teacher for these images,"
-        " or loss.teacher= for none"
-      )
+    for name, model in self.models.items():
+      if model.class_names != dataset.class_names:
+        raise UserError(
+          f"loss.teacher={name} has the classes"
+          f" {', '.join(model.class_names)}, but dataset {dataset.name} has"
+          f" {', '.join(dataset.class_names)}: use a teacher of the same"
+          " classes in the same order, or loss.teacher= for none"
+        )
+      if model.image_shape != dataset.image_shape:
+        its, ours = (
+          " x ".join(map(str, shape))
+          for shape in (model.image_shape, dataset.image_shape)
+        )
+        raise UserError(
+          f"loss.teacher={name} was trained on images of {its}, but those of"
+          f" dataset {dataset.name} are {ours}: use a teacher for these images,"
+          " or loss.teacher= for none"
+        )
 
   @functools.cached_property
   def digest(self) -> str:
     """The SHA-256 of what its probabilities depend on, besides the images."""
-    config = self.model.config
-    settings = [config.model.to_dict(), config.input.to_dict(), config.dtype]
-    digest = hashlib.sha256(json.dumps([*settings, _TTA], default=str).encode())
-    for path, leaf in jax.tree.leaves_with_path(self.model.variables):
-      digest.update(jax.tree_util.keystr(path).encode())
-      digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
+    digests = [_digest(model) for model in self.models.values()]
+    if len(digests) == 1:
+      return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
   def teach(self, split: Split) -> Split:
-    """Returns a split whose targets contain the teacher's probabilities.
+    """Returns a split whose targets contain the models' probabilities.
 
-    They are (1 - weight) * target + weight * probabilities.
+    They are (1 - weight) * target + weight * probabilities, of several models
+    the mean of their probabilities.
     """
-    num_classes = len(self.model.class_names)
-    path = self._cached_file(split)
-    probabilities = _read(path, (len(split), num_classes))
-    if probabilities is None:
-      probabilities = self._predict(split)
-      _write(path, probabilities)
+    lessons = [_probabilities(*item, split) for item in self.models.items()]
+    probabilities = np.mean(lessons, axis=0)
     targets = split.targets()
     if targets.ndim == 1:
-      targets = np.eye(num_classes, dtype=np.float32)[targets]
+      targets = np.eye(probabilities.shape[1], dtype=np.float32)[targets]
     weight = np.float32(self.weight)
     return split.with_targets((1 - weight) * targets + weight * probabilities)
-
-  def _predict(self, split: Split) -> Float32[np.ndarray, "n k"]:
-    images, size = split.arrays()["image"], self.model.batch_size
-    starts = range(0, len(images), size)
-    print(f"{self.name} teaches {len(images):,} images", flush=True)
-    parts = [
-      self.model.probabilities(images[start : start + size], _TTA)
-      for start in progress(starts, f"{self.name} teaches", unit="batches")
-    ]
-    return np.concatenate(parts)
-
-  def _cached_file(self, split: Split) -> Path:
-    digest = hashlib.sha256((self.digest + split.fingerprint).encode())
-    return cache_folder() / "teachers" / f"{digest.hexdigest()[:32]}.npz"
 
 
 def load_teacher(config: ConfigDict) -> Teacher | None:
@@ -113,18 +92,55 @@ def load_teacher(config: ConfigDict) -> Teacher | None:
 
   Args:
     config: the section `loss`; `teacher` is a released model or the workdir of
-      a run, "" for none.
+      a run, or several, separated by commas; "" for none.
 
   Raises:
-    UserError: the teacher cannot be read.
+    UserError: a teacher cannot be read.
   """
-  if not config.teacher:
-    return None
-  try:
-    model = released.load_model(config.teacher, batch_size=_BATCH_SIZE)
-  except UserError as e:
-    raise UserError(f"loss.teacher={config.teacher} cannot be used: {e}") from e
-  return Teacher(config.teacher, model, config.teacher_weight)
+  models = {}
+  for name in filter(None, config.teacher.split(",")):
+    try:
+      models[name] = released.load_model(name, batch_size=_BATCH_SIZE)
+    except UserError as e:
+      raise UserError(f"loss.teacher={name} cannot be used: {e}") from e
+  return Teacher(models, config.teacher_weight) if models else None
+
+
+def _digest(model: TrainedModel) -> str:
+  """Returns the SHA-256 of what a model's probabilities depend on."""
+  config = model.config
+  settings = [config.model.to_dict(), config.input.to_dict(), config.dtype]
+  digest = hashlib.sha256(json.dumps([*settings, _TTA], default=str).encode())
+  for path, leaf in jax.tree.leaves_with_path(model.variables):
+    digest.update(jax.tree_util.keystr(path).encode())
+    digest.update(np.asarray(leaf).tobytes())
+  return digest.hexdigest()
+
+
+def _probabilities(
+  name: str, model: TrainedModel, split: Split
+) -> Float32[np.ndarray, "n k"]:
+  """Returns a model's probabilities of a split, cached if they are."""
+  digest = hashlib.sha256((_digest(model) + split.fingerprint).encode())
+  path = cache_folder() / "teachers" / f"{digest.hexdigest()[:32]}.npz"
+  probabilities = _read(path, (len(split), len(model.class_names)))
+  if probabilities is None:
+    probabilities = _predict(name, model, split)
+    _write(path, probabilities)
+  return probabilities
+
+
+def _predict(
+  name: str, model: TrainedModel, split: Split
+) -> Float32[np.ndarray, "n k"]:
+  images, size = split.arrays()["image"], model.batch_size
+  starts = range(0, len(images), size)
+  print(f"{name} teaches {len(images):,} images", flush=True)
+  parts = [
+    model.probabilities(images[start : start + size], _TTA)
+    for start in progress(starts, f"{name} teaches", unit="batches")
+  ]
+  return np.concatenate(parts)
 
 
 def _read(

@@ -50,16 +50,33 @@ def test_targets_are_mixed_with_the_mean_over_an_image_and_its_mirror_image(
   assert split.targets().ndim == 1  # The dataset's own stay.
 
 
+def test_several_teachers_teach_the_mean_of_their_probabilities(
+  tmp_path, prepared, teacher, caches
+):
+  other = tmp_path / "other"
+  train_loop.train_and_evaluate(
+    tiny_run.config(prepared, num_epochs=1, seed=1), other
+  )
+  one, two = (targets(prepared, name)[0] for name in (teacher, str(other)))
+  both, _ = targets(prepared, f"{teacher},{other}")
+  np.testing.assert_allclose(both, (one + two) / 2, atol=1e-6)
+  assert np.abs(one - two).max() > 1e-3
+  assert len(list(caches.iterdir())) == 2  # Those of each alone are reused.
+  loss = tiny_run.config(prepared, loss__teacher=f"{teacher},nobody").loss
+  with pytest.raises(UserError, match="loss.teacher=nobody cannot be used"):
+    distillation.load_teacher(loss)
+
+
 def test_probabilities_are_computed_once_and_again_when_damaged(
   prepared, teacher, caches, monkeypatch
 ):
-  predict, asked = distillation.Teacher._predict, []
+  predict, asked = distillation._predict, []
 
   def counted(*arguments):
     asked.append(arguments)
     return predict(*arguments)
 
-  monkeypatch.setattr(distillation.Teacher, "_predict", counted)
+  monkeypatch.setattr(distillation, "_predict", counted)
   first, _ = targets(prepared, teacher)
   (file,) = caches.iterdir()
   np.testing.assert_array_equal(targets(prepared, teacher)[0], first)
