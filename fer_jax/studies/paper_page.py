@@ -7,7 +7,12 @@ import numpy as np
 
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
-from fer_jax.studies import paper_plots, paper_scores, paper_setup
+from fer_jax.studies import (
+  paper_overview,
+  paper_plots,
+  paper_scores,
+  paper_setup,
+)
 from fer_jax.studies.paper_results import Result, cannot_write
 from fer_jax.studies.paper_scores import METRICS, PER_CLASS, Scores
 from fer_jax.studies.papers import PAPERS, Paper, Table
@@ -27,6 +32,11 @@ machines that did other work at the same time.
 trains the rows of a paper that are not finished, the cheapest first, and writes
 such a page; the same command resumes. The last section is of our own recipes
 (`--paper=recipes`)."""
+_OVERVIEW = f"""![All accuracies](images/{paper_overview.NAME}.png)
+
+The accuracies that the papers print, and ours: Jiang's are of FER+ with ten
+classes, the others' of FER2013. Each section says what differs between a
+paper's images and ours."""
 
 
 def check_output(page: Path) -> None:
@@ -70,7 +80,7 @@ def write(results: Sequence[Result], page: Path) -> None:
 
 def render(results: Sequence[Result]) -> str:
   """Returns the page as Markdown."""
-  parts = [_OPENING]
+  parts = [_OPENING, _OVERVIEW if paper_overview.lines(results) else ""]
   for name, paper in PAPERS.items():
     mine = [result for result in results if result["paper"] == name]
     parts += _section(name, paper, mine)

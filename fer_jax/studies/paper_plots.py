@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from fer_jax.evaluation import plots
 from fer_jax.evaluation.plot_theme import theme_of
-from fer_jax.studies import paper_scores, study_plots
+from fer_jax.studies import paper_overview, paper_scores, study_plots
 from fer_jax.studies.paper_results import Result
 from fer_jax.studies.papers import PAPERS, Curves, Row
 
@@ -16,6 +16,9 @@ from fer_jax.studies.papers import PAPERS, Curves, Row
 def draw(results: Sequence[Result]) -> dict[str, bytes]:
   """Returns all pictures of rows that have results: PNG files by name."""
   pictures = {}
+  if overview := paper_overview.lines(results):
+    figure = paper_overview.draw(overview)
+    pictures[paper_overview.NAME] = plots.to_png(figure)
   for name, paper in PAPERS.items():
     mine = [result for result in results if result["paper"] == name]
     for curves in paper.curves:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation.scores import score
-from fer_jax.studies import paper_page, paper_scores
+from fer_jax.studies import paper_overview, paper_page, paper_scores
 from fer_jax.studies.papers import PAPERS
 
 CLASSES = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
@@ -104,6 +104,23 @@ def test_shuffled_scores_are_those_of_shuffled_labels():
   assert found["shuffled_macro_f1"] == pytest.approx(f1, abs=0.01)
 
 
+def test_the_overview_has_what_is_printed_or_trained():
+  whole = result("sutton", "ResNet-34, run C", finished=True)
+  results = [result("pan", "ResNet-18"), whole, result("chang", "ReLU")]
+  shown = {line.name: line for line in paper_overview.lines(results)}
+  assert shown["ResNet-101"].printed == pytest.approx(0.19)
+  assert shown["ResNet-101"].ours is None
+  assert shown["ResNet-18"].printed is None and not shown["ResNet-18"].finished
+  one = shown["ResNet-34, run C"]  # The paper prints no matrix of it.
+  confusion = np.array(whole["confusion"])
+  assert one.ours == pytest.approx(np.trace(confusion) / confusion.sum())
+  assert one.printed == pytest.approx(0.6093) and one.finished
+  assert shown["AlexNet, run A"].printed == pytest.approx(0.5836, abs=5e-5)
+  assert not {"ReLU", "ResNet-34"} & shown.keys()
+  assert paper_overview.NAME in paper_page.render(results)
+  assert paper_overview.NAME not in paper_page.render([results[-1]])
+
+
 def test_tables_have_the_paper_and_ours():
   row = result("pan", "ResNet-101")
   page = paper_page.render([row])
@@ -149,7 +166,7 @@ def test_the_page_and_its_pictures_are_written(tmp_path):
     part.split(")")[0] for part in page.read_text().split("](images/")[1:]
   ]
   files = {file.name: file for file in (page.parent / "images").iterdir()}
-  assert sorted(names) == sorted(files) and len(files) == 4
+  assert sorted(names) == sorted(files) and len(files) == 5
   for file in files.values():
     assert file.stat().st_size < 200_000
     assert Image.open(io.BytesIO(file.read_bytes())).width > 800
