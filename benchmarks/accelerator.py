@@ -37,8 +37,10 @@ from fer_jax.cli import app
 HERE = Path(__file__).resolve().parent
 GRAPHS = "--xla_gpu_enable_command_buffer=+CONVOLUTION"
 NO_TRITON = "--xla_gpu_enable_triton_gemm=false"
-# XLA's autotuning without checks of the results: a faster start, if it counts.
+# A faster start, if it counts: XLA's autotuning without checks of the results,
+# and without a choice between two compilers for each fusion.
 UNCHECKED = "--xla_gpu_autotune_level=2"
+ONE_EMITTER = "--xla_gpu_experimental_enable_fusion_autotuner=false"
 
 
 def define_flags() -> None:
@@ -119,6 +121,9 @@ def tasks(tiny: bool, manual_dir: str, scratch: str) -> Iterator[Task]:
 
   yield step("step_resnet18", "resnet18")
   yield step("step_resnet50", "resnet50", limit=120)
+  for model in ("resnet18", "resnet50"):
+    name = f"step_{model}_one_emitter"
+    yield step(name, model, xla_flags=ONE_EMITTER, limit=120)
   yield step("step_resnet18_graphs", "resnet18", xla_flags=GRAPHS)
   yield step("step_resnet18_no_triton", "resnet18", xla_flags=NO_TRITON)
   both = f"{GRAPHS} {NO_TRITON}"
