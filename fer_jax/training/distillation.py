@@ -92,7 +92,7 @@ def load_teacher(config: ConfigDict) -> Teacher | None:
 
   Args:
     config: the section `loss`; `teacher` is a released model or the workdir of
-      a run, or several, separated by commas; "" for none.
+      a run, or several, comma-separated; "" for none.
 
   Raises:
     UserError: a teacher cannot be read.
