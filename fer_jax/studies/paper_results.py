@@ -133,7 +133,9 @@ def read(files: Iterable[Path], *, missing_ok: bool = False) -> list[Result]:
         before = found.setdefault(key_of(result), result)
         if _progress(result) >= _progress(before):
           found[key_of(result)] = result
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except OSError as e:
+      raise UserError(f"cannot read results of {file}: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError) as e:
       raise UserError(f"cannot read results of {file}: {e}") from e
   return list(found.values())
 
