@@ -18,11 +18,12 @@ from fer_jax.training.runtime import cpu
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Many tests, and commands that tests start, compile the same programs; each
-# needs to be compiled only once.
-_compiled = tempfile.TemporaryDirectory(prefix="fer_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
-jax.config.update("jax_compilation_cache_dir", _compiled.name)
+# Tests, and commands that they start, share a cache instead of the user's: many
+# compile the same programs, each of which needs to be compiled only once.
+_cache = tempfile.TemporaryDirectory(prefix="fer_jax_tests_")
+os.environ["XDG_CACHE_HOME"] = _cache.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_cache.name}/compiled"
+jax.config.update("jax_compilation_cache_dir", f"{_cache.name}/compiled")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
