@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from jaxtyping import Bool, Float32, Int, UInt8
 from tqdm import tqdm
 
 from fer_jax.data.datasets import registry
-from fer_jax.data.splits import Dataset
+from fer_jax.data.splits import Dataset, differences
 from fer_jax.data.views import digests, labels_of
 from fer_jax.errors import UserError, choose
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.text_output import csv_line
+from fer_jax.training.workdir import read_config
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,16 +92,12 @@ def predict(
     data_dir: folder of prepared datasets; None for the one used in training.
 
   Raises:
-    UserError: the models' classes differ, or the split has no examples.
+    UserError: the models' classes or image shapes differ, or the split has no
+      examples.
   """
   first = trained[0]
   for other in trained[1:]:
-    if other.class_names != first.class_names:
-      raise UserError(
-        f"{other.workdir} has the classes {', '.join(other.class_names)}, but"
-        f" {first.workdir} has {', '.join(first.class_names)}: the models of an"
-        " ensemble must have the same classes in the same order"
-      )
+    _check_ensemble(first, other)
   dataset = open_dataset(first, manual_dir, data_dir)
   names = split.split("+")
   if len(set(names)) < len(names):
@@ -108,6 +106,9 @@ def predict(
     )
   for name in names:
     choose("split", name, dataset.splits)
+  if names != ["train"]:
+    for model in trained:
+      _warn_of_other_training_data(model, dataset, split)
   parts = [dataset.split(name) for name in names]
   arrays = [part.arrays() for part in parts]
   images = np.concatenate([a["image"] for a in arrays])
@@ -143,10 +144,15 @@ def open_dataset(
 ) -> Dataset:
   """Opens the dataset that a model was trained on.
 
+  Args:
+    trained: the model.
+    manual_dir: folder of the release; None for the run's last one.
+    data_dir: folder of prepared datasets; None for the run's last one.
+
   Raises:
     UserError: it is not there, or has other classes now.
   """
-  options = trained.config.dataset.to_dict()
+  options = trained.config.dataset.to_dict() | _last_places(trained)
   if manual_dir is not None:
     options["manual_dir"] = manual_dir
   if data_dir is not None:
@@ -159,6 +165,61 @@ def open_dataset(
       f" {', '.join(trained.class_names)}: give the same release"
     )
   return dataset
+
+
+def _last_places(trained: TrainedModel) -> dict[str, str]:
+  """Returns where a run's data were when it was last trained.
+
+  The best checkpoint may be older than the last resumption, which may have read
+  the data from elsewhere.
+  """
+  try:
+    options = read_config(trained.workdir).dataset
+  except (OSError, ValueError):  # A released model, or a run without the file.
+    return {}
+  return {name: options[name] for name in ("manual_dir", "data_dir")}
+
+
+def _check_ensemble(first: TrainedModel, other: TrainedModel) -> None:
+  """Raises UserError if two models cannot be in one ensemble."""
+  if other.class_names != first.class_names:
+    raise UserError(
+      f"{other.workdir} has the classes {', '.join(other.class_names)}, but"
+      f" {first.workdir} has {', '.join(first.class_names)}: the models of an"
+      " ensemble must have the same classes in the same order"
+    )
+  if other.image_shape != first.image_shape:
+    its, ours = (
+      " x ".join(map(str, model.image_shape)) for model in (other, first)
+    )
+    raise UserError(
+      f"{other.workdir} was trained on images of {its}, but {first.workdir} on"
+      f" {ours}: the models of an ensemble must be for the same images"
+    )
+
+
+def _warn_of_other_training_data(
+  trained: TrainedModel, dataset: Dataset, split: str
+) -> None:
+  """Warns if a model was trained on other data than the training split now.
+
+  Then images of the split may have been among them: a holdout is drawn again
+  when files are added, and the models of an ensemble may have other folds.
+  """
+  before = trained.info.get("data", {})
+  training = {
+    field: {"train": before[field]["train"]}
+    for field in ("num_examples", "fingerprints")
+    if "train" in before.get(field, {})
+  }
+  if changed := differences(training, dataset.description()):
+    logging.warning(
+      "%s was trained on other data than the training split has now (%s): if"
+      " images of split %s were among them, its scores are too high",
+      trained.workdir,
+      "; ".join(changed),
+      split,
+    )
 
 
 def _leaks(dataset: Dataset, names: Sequence[str]) -> Bool[np.ndarray, " n"]:

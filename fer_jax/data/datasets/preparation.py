@@ -113,7 +113,7 @@ def _prepare_into_place(
       shutil.rmtree(staging, ignore_errors=True)
   seconds = time.monotonic() - started
   origin = f" from {printable(staged.origin())}" if staged.origin() else ""
-  instead = ", replacing data from another release" if replaces else ""
+  instead = ", replacing a copy of other files" if replaces else ""
   preparation_progress.say(
     f"prepared {builder.name}{origin} in {place} ({seconds:.1f} s){instead}"
   )

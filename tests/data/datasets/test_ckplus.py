@@ -593,7 +593,7 @@ def test_prepared_once_and_again_when_the_release_changes(
   capsys.readouterr()
   rows, _ = rows_of(load("ckplus", **dirs))
   assert rows[0][1] == 4
-  assert "replacing data from another release" in capsys.readouterr().err
+  assert "replacing a copy of other files" in capsys.readouterr().err
   (raw / "Emotion").rename(raw.parent / "Emotion")
   del dirs["manual_dir"]
   assert len(rows_of(load("ckplus", **dirs))[0]) == 45

@@ -141,7 +141,7 @@ def test_says_once_which_release_was_taken_and_where_data_went(
     line for line in capsys.readouterr().err.splitlines() if place in line
   ]
   assert said.startswith(f"prepared fer2013 from {raw}/icml_face_data.csv in")
-  assert said.endswith(", replacing data from another release")
+  assert said.endswith(", replacing a copy of other files")
 
 
 def test_changed_release_is_prepared_again(dirs, raw, faces):

@@ -208,7 +208,7 @@ def test_options_and_files_are_prepared_apart(raw, faces, open_data, capsys):
   changed = [VOTES[0]] * 15
   write_files(raw, {"fer2013new.csv": votes_csv(rows=changed)})
   assert open_data().split("train").targets().tolist() == [0] * 5
-  assert "replacing data from another release" in capsys.readouterr().err
+  assert "replacing a copy of other files" in capsys.readouterr().err
   assert len(open_data(manual_dir="").split("train")) == 5  # as prepared
 
 

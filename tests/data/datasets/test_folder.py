@@ -377,7 +377,7 @@ def test_changed_files_are_prepared_again(dirs, root, change, capsys):
   else:
     (root / "b/2.png").rename(root / "a/2.png")
   dataset = load("folder", **dirs)
-  assert "replacing data from another release" in capsys.readouterr().err
+  assert "replacing a copy of other files" in capsys.readouterr().err
   wanted = {"add": [0, 0, 1, 1], "move": [0, 0, 1]}
   assert targets(dataset, "train") == wanted[change]
 
