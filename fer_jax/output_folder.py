@@ -174,6 +174,12 @@ def made_files(folder: Path, kind: str = "") -> set[Path]:
     folder: an output folder; other folders have none.
     kind: only those of this kind, such as "drawing".
   """
+  try:
+    listed = (folder / MANIFEST).read_bytes()
+  except OSError:
+    return set()
+  if kind.encode() not in listed:  # Long lists of faces need not be parsed.
+    return set()
   manifest = _Manifest(folder, kind)
   return {path for path in manifest.paths(kind) if manifest.made(path)}
 
@@ -227,11 +233,11 @@ class _Manifest:
     self._entries = entries  # At once: other threads ask for it meanwhile.
 
   def paths(self, kind: str) -> list[Path]:
-    """Returns the files that are listed, of a kind unless it is ""."""
+    """Returns the files that are listed, last of a kind unless it is ""."""
     return [
       self._folder / name
       for name, entries in self._entries.items()
-      if not kind or kind in {of.kind for of in entries}
+      if not kind or kind == entries[-1].kind
     ]
 
   def made(self, path: Path) -> bool:

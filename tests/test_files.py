@@ -112,6 +112,13 @@ def test_a_second_run_replaces_its_own_files(tmp_path):
   assert not output_folder.made_files(tmp_path / "out")
 
 
+def test_a_file_is_what_it_was_made_last(tmp_path):
+  for kind in ("drawing", "face"):
+    put(OutputFolder(tmp_path, kind=kind), "a.png", kind)
+  assert output_folder.made_files(tmp_path, "face") == {tmp_path / "a.png"}
+  assert not output_folder.made_files(tmp_path, "drawing")
+
+
 def test_copies_are_known_by_their_content(tmp_path):
   put(OutputFolder(tmp_path / "out"), "a.png", "one")
   shutil.copytree(tmp_path / "out", tmp_path / "copy")

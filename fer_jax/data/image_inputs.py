@@ -11,7 +11,7 @@ from fer_jax.data.image_listing import Skipped
 from fer_jax.errors import UserError
 from fer_jax.text_output import printable
 
-MADE, IN_OUTPUT = "made by fer_jax", "in the output folder"
+IN_OUTPUT = "in the output folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +66,12 @@ def list_inputs(
         f"{printable(given)} cannot be listed: {e.strerror or e}"
       ) from e
     left_out = None if output is None or _lies_in(given, output) else output
-    made = _drawn(listing.images)
-    if output:
-      made |= output_folder.made_files(output)
+    made = output_folder.made_files(output) if output else set()
     for path in listing.images:
       if left_out and _lies_in(path, left_out):
         skipped[path] = Skipped(path, IN_OUTPUT)
       elif path in made:  # by an earlier run
-        skipped[path] = Skipped(path, MADE)
+        skipped[path] = Skipped(path, image_listing.MADE)
       else:
         images.setdefault(path, given)
     skipped |= {item.path: item for item in listing.skipped}
@@ -91,12 +89,3 @@ def list_inputs(
 
 def _lies_in(path: Path, folder: Path) -> bool:
   return path.resolve().is_relative_to(folder.resolve())
-
-
-def _drawn(images: Sequence[Path]) -> set[Path]:
-  """Returns which images the package drew: some folder above lists them."""
-  folders = {folder for path in images for folder in path.parents}
-  found: set[Path] = set()
-  for folder in folders:
-    found |= output_folder.made_files(folder, "drawing")
-  return found

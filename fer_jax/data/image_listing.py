@@ -10,6 +10,7 @@ import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from fer_jax import output_folder
 from fer_jax.data import image_reader
 from fer_jax.text_output import printable
 
@@ -20,6 +21,7 @@ BROKEN_LINK = "broken link"
 NOT_REGULAR = "not a regular file"
 SEEN_BEFORE = "link to a folder that is already listed"
 UNREADABLE_FOLDER = "folder cannot be read"
+MADE = "made by fer_jax"
 # Written by operating systems into folders and archives; of no use to anyone.
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 _SHOWN = 10  # names in a message
@@ -50,7 +52,8 @@ class ImageListing:
   """The result of `list_images`.
 
   Attributes:
-    images: regular files with an image's suffix, sorted; not opened yet.
+    images: regular files with an image's suffix, sorted; not opened yet. Those
+      that the package drew are not among them.
     skipped: everything else that is not hidden, sorted, with the reason.
   """
 
@@ -118,8 +121,21 @@ def list_images(
         skipped.append(Skipped(path, reason))
       else:
         images.append(path)
+  drawn = drawn_images(images)
+  skipped += [Skipped(path, MADE) for path in drawn]
   skipped.sort(key=lambda item: item.path)
-  return ImageListing(tuple(sorted(images)), tuple(skipped))
+  return ImageListing(tuple(sorted(set(images) - drawn)), tuple(skipped))
+
+
+def drawn_images(images: Iterable[Path]) -> set[Path]:
+  """Returns the images that the package drew: a folder above lists them."""
+  images = set(images)
+  parents = {path.parent for path in images}
+  folders = {folder for path in parents for folder in (path, *path.parents)}
+  made: set[Path] = set()
+  for folder in folders:
+    made |= output_folder.made_files(folder, "drawing")
+  return images & made
 
 
 def why_skipped(path: Path) -> str:

@@ -79,7 +79,15 @@ class ImageFolder(ImageFileBuilder):
       UserError: a class has no images to train on.
     """
     images: dict[str, list[ImageFile]] = {}
-    skipped = [Skipped(path, "not in a class folder") for path in self._others]
+    skipped = [
+      Skipped(
+        path,
+        image_listing.MADE
+        if path.is_dir() and layout.only_drawings(path)
+        else "not in a class folder",
+      )
+      for path in self._others
+    ]
     row = 0
     for split, folders in self._folders.items():
       images[split] = []

@@ -16,6 +16,7 @@ from fer_jax.data import image_reader, load
 from fer_jax.data.datasets.folder import ImageFolder
 from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError
+from fer_jax.output_folder import OutputFolder
 
 
 @pytest.fixture
@@ -104,6 +105,25 @@ def test_hidden_files_are_nothing_and_others_are_counted(dirs, root, warned):
     f"{root}: skipped 3 not in a class folder (LICENSE, docs, train/notes.txt);"
     " 1 not an image (train/a/notes.txt)"
   )
+
+
+def test_drawings_are_not_trained_on(dirs, root):
+  for name in ("a/1.png", "b/1.png"):
+    save(root / name)
+  before = load("folder", **dirs).description()
+  for folder, names in (("out", ("1.png", "x/2.png")), ("b", ("1-2.png",))):
+    output = OutputFolder(root / folder)
+    for name in names:
+      with output.write(name) as temporary:
+        save(temporary, grey(7))
+  save(root / "out/._1.png")  # as macOS leaves it
+  assert load("folder", **dirs).description() == before
+  skipped = [
+    item.path.name for item in ImageFolder(**dirs).find_files().skipped
+  ]
+  assert skipped == ["out", "1-2.png"]
+  save(root / "out/mine.png")
+  assert load("folder", **dirs).class_names == ("a", "b", "out")
 
 
 def test_class_without_images(dirs, root, warned):
