@@ -108,15 +108,20 @@ class OutputFolder:
       ) from e
 
   def targets(
-    self, sources: Mapping[Path, Path], suffix: str
+    self,
+    sources: Mapping[Path, Path],
+    suffix: str,
+    *,
+    keep_folders: bool = False,
   ) -> dict[Path, Path]:
     """Returns the file that each source's output goes to, checked.
 
-    Folder structure is kept, and two sources never share a file.
+    Two sources never share a file.
 
     Args:
       sources: file -> the input it was found by: itself or a folder above.
       suffix: of the outputs: ".png", or "_annotated.mp4".
+      keep_folders: as for `output_names`.
 
     Returns:
       Source -> path of the output.
@@ -124,7 +129,7 @@ class OutputFolder:
     Raises:
       UserError: as `path` does.
     """
-    names = output_names(sources, suffix)
+    names = output_names(sources, suffix, keep_folders=keep_folders)
     return {source: self.path(name) for source, name in names.items()}
 
 

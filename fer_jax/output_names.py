@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 
 def output_names(
-  sources: Mapping[Path, Path], suffix: str
+  sources: Mapping[Path, Path], suffix: str, *, keep_folders: bool = False
 ) -> dict[Path, PurePath]:
   """Returns a name for each source's output, none twice.
 
@@ -19,6 +19,9 @@ def output_names(
   Args:
     sources: file -> the input it was found by: itself or a folder above.
     suffix: of the outputs.
+    keep_folders: for folders whose subfolders mean something, such as classes:
+      where two names would be the same, only the later one is changed, to have
+      a number. Files that are all named one by one have no such folders.
 
   >>> sources = {Path(p): Path(p) for p in ("x/a.png", "y/a.jpg", "y/a.png")}
   >>> [str(name) for name in output_names(sources, ".png").values()]
@@ -29,6 +32,8 @@ def output_names(
     for path, given in sources.items()
   }
   names = {path: path.relative_to(bases[path]) for path in sources}
+  if keep_folders and any(path != given for path, given in sources.items()):
+    return _numbered(names, suffix)
   if _repeated(names, suffix):
     absolute = {path: path.absolute() for path in sources}
     common = os.path.commonpath([b.absolute() for b in bases.values()])
@@ -61,6 +66,19 @@ def unused_name(name: PurePath, used: set[str]) -> PurePath:
     unused = name.with_name(f"{name.stem}-{number}{name.suffix}")
   used.add(key)
   return unused
+
+
+def _numbered(names: Mapping[Path, Path], suffix: str) -> dict[Path, PurePath]:
+  """Returns the outputs' names; of equal ones, all but the first numbered."""
+  plain = {p: name.with_name(name.stem + suffix) for p, name in names.items()}
+  used = {_key(name) for name in plain.values()}  # No number takes another's.
+  first: dict[str, Path] = {}
+  for path, name in plain.items():
+    first.setdefault(_key(name), path)
+  return {
+    path: name if first[_key(name)] == path else unused_name(name, used)
+    for path, name in plain.items()
+  }
 
 
 def _repeated(names: Mapping[Path, Path], suffix: str) -> set[Path]:

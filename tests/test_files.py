@@ -209,6 +209,27 @@ def test_two_sources_never_share_an_output():
   ]
 
 
+def test_only_names_that_collide_change_where_folders_are_classes():
+  given = {
+    Path(root, name): Path(root)
+    for root, name in (
+      ("a", "joy/1.jpg"),
+      ("a", "joy/1-2.jpg"),
+      ("b", "joy/1.png"),
+      ("b", "joy/2.png"),
+      ("b", "Joy/1.bmp"),
+    )
+  }
+  found = output_names(given, ".png", keep_folders=True)
+  assert [name.as_posix() for name in found.values()] == [
+    "joy/1.png",
+    "joy/1-2.png",
+    "joy/1-3.png",
+    "joy/2.png",
+    "Joy/1-4.png",
+  ]
+
+
 def test_names_with_an_images_suffix_are_taken_only_once():
   given = {Path(name): Path(name) for name in ("a.jpg", "a.png", "a.jpg.png")}
   found = [str(name) for name in output_names(given, ".png").values()]

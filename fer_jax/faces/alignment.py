@@ -76,7 +76,7 @@ def align_images(
   """
   choose("no_face", no_face, NO_FACE)
   folder = OutputFolder(output, inputs=images, kind="face")
-  targets = folder.targets(images, ".png")
+  targets = folder.targets(images, ".png", keep_folders=True)
 
   def align_one(path: Path) -> _Aligned:
     try:

@@ -73,6 +73,16 @@ def test_folders_keep_their_structure(root, tmp_path):
     assert np.abs(image.astype(int) - grey).max() <= 2
 
 
+def test_classes_of_several_folders_are_merged(tmp_path):
+  for name in ("anna/joy/0.jpg", "anna/sad/1.jpg", "bob/joy/0.jpg"):
+    save(tmp_path / name)
+  out = tmp_path / "out"
+  assert run([tmp_path / "anna", tmp_path / "bob"], out, size=20).aligned == 3
+  folders, _ = folder_layout.class_folders(out)
+  assert list(folders["train"]) == ["joy", "sad"]
+  assert sorted(p.name for p in out.glob("joy/*")) == ["0-2.png", "0.png"]
+
+
 def test_color_and_size(tmp_path):
   image = Image.new("RGB", (30, 30), (250, 120, 60))
   image.save(tmp_path / "a.png")
@@ -151,10 +161,10 @@ def test_inputs_are_never_overwritten(root, tmp_path):
   before = image.read_bytes()
   link = tmp_path / "link"
   link.symlink_to(image.parent)
-  for output in (image.parent, link):
+  inputs = (image, image.parent), (image, link), (root, root)
+  for given, output in inputs:
     with pytest.raises(UserError, match="is an input"):
-      run([image], output)
-  run([root], root)
+      run([given], output)
   assert image.read_bytes() == before
 
 
