@@ -10,11 +10,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fer_jax.data import image_reader, parallel
+from fer_jax.data.image_listing import some
 from fer_jax.data.preparation_progress import progress, say
 from fer_jax.errors import UserError, choose
 from fer_jax.faces import crop
 from fer_jax.faces.face import Detector
-from fer_jax.output_folder import OutputFolder
+from fer_jax.output_folder import OutputFolder, made_files
 from fer_jax.text_output import printable
 
 # The sheet: pixels of an image, images (before above after) per row, rows.
@@ -59,6 +60,9 @@ def align_images(
 ) -> AlignmentCounts:
   """Aligns image files; those without a face, or damaged ones, are listed.
 
+  Faces of earlier runs that were not written again are listed, too. They stay:
+  they belong to other inputs, or to images that were moved or removed since.
+
   Args:
     images: file -> the input it was found by, as in `ImageInputs.images`.
     detector: finds the faces.
@@ -77,6 +81,7 @@ def align_images(
   choose("no_face", no_face, NO_FACE)
   folder = OutputFolder(output, inputs=images, kind="face")
   targets = folder.targets(images, ".png", keep_folders=True)
+  written: list[Path] = []
 
   def align_one(path: Path) -> _Aligned:
     try:
@@ -93,6 +98,7 @@ def align_images(
     picture = Image.fromarray(face)
     with folder.write(targets[path].relative_to(output)) as temporary:
       (picture if color else picture.convert("L")).save(temporary, "PNG")
+    written.append(targets[path])
     shown = (_thumbnail(image), _thumbnail(face)) if with_sheet else None
     if found:
       return _Aligned("aligned", shown=shown)
@@ -118,6 +124,13 @@ def align_images(
     if len(pairs) > _COLUMNS * _ROWS:  # Keeps every second, evenly.
       del pairs[1::2]
       every *= 2
+  earlier = sorted(made_files(output, "face") - set(written))
+  if earlier:
+    names = [printable(path.relative_to(output)) for path in earlier]
+    say(
+      f"{printable(output)}: not written again, from earlier runs:"
+      f" {some(names)}; remove those whose images were moved or removed since"
+    )
   if with_sheet and not pairs:
     say("no sheet is written: there is no face to show")
   sheet = _before_after(pairs) if pairs else None

@@ -83,6 +83,24 @@ def test_classes_of_several_folders_are_merged(tmp_path):
   assert sorted(p.name for p in out.glob("joy/*")) == ["0-2.png", "0.png"]
 
 
+def test_faces_that_were_not_written_again_are_listed(tmp_path, capsys):
+  photos, out = tmp_path / "in", tmp_path / "out"
+  for name in ("a/0.jpg", "a/1.jpg", "a/2.jpg", "b/1.jpg"):
+    save(photos / name)
+  run([photos], out)
+  save(photos / "a/1.png")
+  run([photos], out)
+  assert "earlier" not in capsys.readouterr().err  # a/1-2.png is new.
+  (photos / "a/0.jpg").rename(photos / "b/0.jpg")  # a corrected label
+  save(photos / "a/2.jpg", 0)  # no face any more
+  save(out / "a/mine.png")
+  run([photos], out)
+  (line,) = capsys.readouterr().err.splitlines()[-1:]
+  assert line.startswith(f"{out}: not written again, from earlier runs:")
+  assert " a/0.png, a/2.png; remove those" in line
+  assert (out / "a/0.png").exists() and (out / "b/0.png").exists()
+
+
 def test_color_and_size(tmp_path):
   image = Image.new("RGB", (30, 30), (250, 120, 60))
   image.save(tmp_path / "a.png")
