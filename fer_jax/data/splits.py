@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -174,12 +174,15 @@ class Dataset:
     class_names: names of the classes, in the order of the targets.
     image_shape: height, width and channels.
     splits: the splits that have examples, by name.
+    file_names: the image file of every row of the release, relative to its
+      folder; empty where examples have no files of their own to look up.
   """
 
   name: str
   class_names: tuple[str, ...]
   image_shape: tuple[int, int, int]
   splits: Mapping[str, Split]
+  file_names: Sequence[str] = ()
 
   @property
   def num_classes(self) -> int:

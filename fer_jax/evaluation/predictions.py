@@ -33,6 +33,7 @@ class Predictions:
     splits: split of each example.
     probabilities: `[n k]`.
     leaks: whether each image is also in the training split, byte for byte.
+    file_names: the file of every row, as in `Dataset.file_names`.
   """
 
   split: str
@@ -43,6 +44,7 @@ class Predictions:
   splits: list[str]
   probabilities: Float32[np.ndarray, "n k"]
   leaks: Bool[np.ndarray, " n"]
+  file_names: Sequence[str] = ()
 
   @functools.cached_property
   def labels(self) -> Int[np.ndarray, " n"]:
@@ -61,13 +63,19 @@ class Predictions:
     return wrong[np.argsort(-confidence, kind="stable")]
 
   def write_csv(self, path: Path) -> None:
-    """Writes a line per example: split, row, target, prediction, all scores."""
-    header = ["split", "row", "target", "prediction", *self.class_names]
+    """Writes a line per example: split, row, target, prediction, all scores.
+
+    After the row comes the image's file, of datasets that have `file_names`.
+    """
+    file = ["file"] if self.file_names else []
+    header = ["split", "row", *file, "target", "prediction", *self.class_names]
     lines = [csv_line(header)]
     for i, probabilities in enumerate(self.probabilities):
       target = self.class_names[self.labels[i]]
       prediction = self.class_names[self.predicted[i]]
-      where = (self.splits[i], int(self.rows[i]), target, prediction)
+      row = int(self.rows[i])
+      file = [self.file_names[row]] if self.file_names else []
+      where = (self.splits[i], row, *file, target, prediction)
       lines.append(csv_line([*where, *(f"{p:.6f}" for p in probabilities)]))
     with atomic_write(path) as temporary:
       temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -136,6 +144,7 @@ def predict(
     ],
     probabilities=(total / len(trained)).astype(np.float32),
     leaks=_leaks(dataset, names),
+    file_names=dataset.file_names,
   )
 
 

@@ -115,6 +115,22 @@ def test_splits_are_joined(trained, tmp_path):
   assert lines[1].startswith("validation,0,")
 
 
+def test_files_are_named_where_the_dataset_has_them(
+  trained, tmp_path, monkeypatch
+):
+  opened, files = predictions.open_dataset, [f"a/{i}.png" for i in range(999)]
+  monkeypatch.setattr(
+    predictions,
+    "open_dataset",
+    lambda *places: opened(*places).replace(file_names=files),
+  )
+  predictions.predict([trained], "test").write_csv(tmp_path / "p.csv")
+  header, first, *_ = (tmp_path / "p.csv").read_text().splitlines()
+  assert header.startswith("split,row,file,target,prediction,a,")
+  row = first.split(",")[1]
+  assert first.startswith(f"test,{row},a/{row}.png,")
+
+
 def test_mistakes_come_most_confident_first(trained):
   found = predictions.predict([trained], "validation")
   wrong = found.mistakes()

@@ -5,7 +5,7 @@
 
 import abc
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -110,6 +110,10 @@ class FaceBuilder(
   def origin(self) -> str:
     """Describes what `read_examples` reads; "" where there is no file."""
     return ""
+
+  def file_names(self) -> Sequence[str]:
+    """Returns the file of every row, for `Dataset.file_names`."""
+    return ()
 
   def target_feature(self) -> tfds.features.FeatureConnector:
     """Returns the feature of one target; a class number by default."""

@@ -72,6 +72,11 @@ class ImageFolder(ImageFileBuilder):
       for file in found.images.get(split, ())
     ]
 
+  def file_names(self) -> list[str]:
+    """Returns the image of every row number, relative to the root."""
+    root = os.path.join(self._root, "")
+    return [str(path).removeprefix(root) for path in self.files()]
+
   def find_files(self) -> FoundFiles:
     """Lists the images of each split and class.
 

@@ -100,7 +100,7 @@ def load(
     **options,
   )
   remote_data.download(builder, data_dir)
-  builder = builder.prepare(verify=verify)
+  reader, builder = builder, builder.prepare(verify=verify)
   remote_data.upload(builder, data_dir)
   dataset = Dataset(
     name=name,
@@ -116,5 +116,7 @@ def load(
         for split in builder.info.splits
       }
     ),
+    # Of the builder that compared the files with what is prepared.
+    file_names=reader.file_names(),
   )
   return views.apply(dataset, **view)

@@ -14,6 +14,7 @@ from fer_jax.data.inspect.label_agreement import Agreement
 from fer_jax.data.splits import Dataset
 from fer_jax.output_folder import OutputFolder, made_files
 from fer_jax.tables import format_table
+from fer_jax.text_output import printable
 
 _CHANCE = (
   "  This is chance level: the votes are not in the order of the images (about"
@@ -131,8 +132,8 @@ def write(
   """
   tables = {
     "balance.csv": _balance(found),
-    "duplicates.csv": _copies(found, dict(enumerate(found.groups))),
-    "conflicts.csv": _copies(found, found.conflicts),
+    "duplicates.csv": _copies(dataset, found, dict(enumerate(found.groups))),
+    "conflicts.csv": _copies(dataset, found, found.conflicts),
   }
   if compared:
     counts = zip(compared.rows, compared.table.tolist(), strict=True)
@@ -168,13 +169,16 @@ def _balance(found: Audit) -> list[list[Any]]:
 
 
 def _copies(
-  found: Audit, groups: Mapping[int, Sequence[Copy]]
+  dataset: Dataset, found: Audit, groups: Mapping[int, Sequence[Copy]]
 ) -> list[list[Any]]:
-  rows: list[list[Any]] = [["group", "split", "row", "label"]]
+  names = dataset.file_names
+  file = ["file"] if names else []
+  rows: list[list[Any]] = [["group", "split", "row", *file, "label"]]
   for number, group in groups.items():
     for copy in group:
       label = found.class_names[copy.label]
-      rows.append([number, copy.split, copy.row, label])
+      file = [printable(names[copy.row])] if names else []
+      rows.append([number, copy.split, copy.row, *file, label])
   return rows
 
 

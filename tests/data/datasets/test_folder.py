@@ -73,6 +73,7 @@ def test_split_folders(dirs, root, validation, warned):
     manual_dir=dirs["manual_dir"], data_dir=dirs["data_dir"]
   )
   assert builder.files()[4] == root / validation / "sad/4.png"
+  assert dataset.file_names[4] == f"{validation}/sad/4.png"
   assert warned() == []
 
 
@@ -82,6 +83,12 @@ def test_class_folders_alone_are_training(dirs, root):
     save(root / f"a/{i}.png", grey(10 + i))
   dataset = load("folder", **dirs)
   assert list(dataset.splits) == ["train"] and len(dataset.split("train")) == 8
+  held = load("folder", **{**dirs, "manual_dir": f"{root}//"}, holdout_test=0.5)
+  for name in ("train", "test"):
+    arrays = held.split(name).arrays()
+    for row, image in zip(arrays["row"], arrays["image"], strict=True):
+      with Image.open(root / held.file_names[row]) as file:
+        np.testing.assert_array_equal(file, image[..., 0])
   held = load("folder", **dirs, holdout_validation=0.25)
   assert sorted(targets(held, "validation")) == [0, 1]
 

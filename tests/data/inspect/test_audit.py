@@ -1,6 +1,7 @@
 """The audit as a command: what it prints and writes, with FER+ and without."""
 
 import csv
+import os
 import subprocess
 import sys
 from typing import Any
@@ -141,6 +142,21 @@ def test_other_data_sets_and_options(run, tmp_path, capsys):
   assert not (tmp_path / "out" / "conflicts.png").exists()
   said = capsys.readouterr()
   assert "FER+" not in said.out + said.err
+
+
+def test_images_in_folders_are_named_by_their_files(tmp_path, run):
+  root = tmp_path / "faces"
+  names = ("happy/1.png", "happy/2.png", os.fsdecode(b"sad/caf\xe9.png"))
+  for grey, name in zip((10, 20, 20), names, strict=True):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (48, 48), grey).save(root / name)
+  tables = run("--dataset=folder", f"--manual_dir={root}")
+  for table in ("duplicates.csv", "conflicts.csv"):
+    assert [tuple(row.values()) for row in tables[table]] == [
+      ("0", "train", "1", "happy/2.png", "happy"),
+      ("0", "train", "2", r"sad/caf\xe9.png", "sad"),
+    ]
+  assert list(tables["conflicts.csv"][0])[3] == "file"
 
 
 def test_an_older_audit_leaves_nothing(run, raw, tmp_path):
