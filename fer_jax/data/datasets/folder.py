@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
+from PIL import Image
 
 from fer_jax.data import image_listing
 from fer_jax.data.datasets import folder_layout as layout
@@ -23,6 +24,7 @@ from fer_jax.data.datasets.image_files import (
 )
 from fer_jax.data.image_listing import Skipped
 from fer_jax.errors import UserError
+from fer_jax.output_folder import made_files
 from fer_jax.text_output import printable
 
 
@@ -123,7 +125,7 @@ class ImageFolder(ImageFileBuilder):
     return metadata
 
   def after_preparation(self) -> None:
-    """Warns of what was left out, and of classes without images."""
+    """Warns of what was left out or reduced, and of classes without images."""
     super().after_preparation()
     found = self.found()
     assert found is not None
@@ -138,6 +140,26 @@ class ImageFolder(ImageFileBuilder):
         "%s: no images in %s: the split's scores do not include these classes",
         printable(self._root),
         image_listing.some(empty),
+      )
+    self._warn_of_reduction(found.images["train"][0].path)
+
+  def _warn_of_reduction(self, path: Path) -> None:
+    """Warns if faces that `align` made are shrunk, or lose their color."""
+    if path not in made_files(self._root, "face"):
+      return
+    with Image.open(path) as image:
+      side, color = image.width, image.mode != "L"
+    size, in_color = self.options["image_size"], self.options["color"]
+    keep = [f"dataset.image_size={side}"] if side > size else []
+    keep += ["dataset.color=True"] if color and not in_color else []
+    if keep:
+      logging.warning(
+        "%s: its faces are %d x %d pixels, %s, but are read as %d x %d, %s: set"
+        " %s to keep them",
+        printable(self._root),
+        *(side, side, "color" if color else "gray"),
+        *(size, size, "color" if in_color else "gray"),
+        " and ".join(keep),
       )
 
   def _options_config(self) -> tfds.core.BuilderConfig:

@@ -133,6 +133,22 @@ def test_drawings_are_not_trained_on(dirs, root):
   assert load("folder", **dirs).class_names == ("a", "b", "out")
 
 
+def test_aligned_faces_that_are_reduced_are_warned_of(dirs, root, warned):
+  faces = OutputFolder(root, kind="face")
+  for name in ("a/1.png", "b/1.png"):
+    with faces.write(name) as temporary:
+      save(temporary, Image.new("RGB", (64, 64)))
+  load("folder", **dirs, image_size=64, color=True)
+  assert warned() == []
+  load("folder", **dirs)
+  assert warned() == [
+    f"{root}: its faces are 64 x 64 pixels, color, but are read as 48 x 48,"
+    " gray: set dataset.image_size=64 and dataset.color=True to keep them"
+  ]
+  load("folder", **dirs, image_size=64)
+  assert warned()[1].endswith(", gray: set dataset.color=True to keep them")
+
+
 def test_class_without_images(dirs, root, warned):
   for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png"):
     save(root / name)
