@@ -15,7 +15,7 @@ from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
 from fer_jax.ops import dispatch
-from fer_jax.training import compiled_steps
+from fer_jax.training import compiled_steps, packing
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.metrics import Metrics
@@ -157,7 +157,7 @@ class Run:
     init = jax.jit(lambda key, inputs: self.train_step.init(key, shape, inputs))
     traced = init.trace(key, inputs)
     state = host_evaluation.evaluate(traced, key, inputs)
-    self.state = self.parallel.replicate(self.train_step.flatten(state))
+    self.state = self.parallel.replicate(packing.pack(self.train_step, state))
     self.inputs = self.parallel.replicate(inputs)
     self.metrics = self.parallel.replicate(Metrics.zeros())
     self.stacked = self.steps_per_call > 1

@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.ops import dispatch
+from fer_jax.training import packing
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
@@ -124,7 +125,7 @@ def lower_step(case: dict[str, Any], chips: Sequence[Any] | None = None) -> Any:
       data = arrange_split(data)
     shapes = jax.eval_shape(lambda: step.init(inputs.rng, shape, inputs))
     state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    state, metrics = step.flatten(state), Metrics.zeros()
+    state, metrics = packing.pack(step, state), Metrics.zeros()
     fn: Callable[..., Any] = step
     args: tuple[Any, ...] = (state, metrics, data, batch, inputs)
     donated: tuple[int, ...] = (0,)

@@ -14,7 +14,7 @@ from fer_jax import config as configs
 from fer_jax.data import pipeline
 from fer_jax.data.splits import Dataset, Split, differences
 from fer_jax.errors import UserError
-from fer_jax.training import distillation, initial_weights
+from fer_jax.training import distillation, initial_weights, packing
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.optim.freezing import Freezing
@@ -106,12 +106,12 @@ class Experiment:
       state: host or single-device arrays, after `epoch` epochs.
       epoch: finished epochs.
     """
-    return self.parallel.replicate(self.train_step(epoch).flatten(state))
+    return self.parallel.replicate(packing.pack(self.train_step(epoch), state))
 
   def placed_shapes(self, epoch: int) -> TrainState:
     """Returns what `place` returns after `epoch` epochs, as shapes."""
-    shapes = self.train_step(epoch).flatten_shapes(self.state_shapes(epoch))
-    return self.parallel.replicated_shapes(shapes)
+    step, shapes = self.train_step(epoch), self.state_shapes(epoch)
+    return self.parallel.replicated_shapes(packing.pack_shapes(step, shapes))
 
   def unfreeze(self, state: TrainState, epoch: int) -> TrainState:
     """Converts the state for the epochs after `epoch`, which may train more.

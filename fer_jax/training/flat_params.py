@@ -23,6 +23,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array
 
+from fer_jax.ops import dispatch
+
 Tree = Any
 T = TypeVar("T")
 _TO_OHWI, _TO_HWIO = (3, 0, 1, 2), (1, 2, 3, 0)
@@ -205,6 +207,19 @@ def to_tree(tree: Tree) -> Tree:
     tree,
     is_leaf=lambda node: isinstance(node, Flat),
   )
+
+
+def layer_params(params: Tree, dtype: str) -> Tree:
+  """Returns parameters, packed or not, as the model takes them.
+
+  Args:
+    params: of a training state.
+    dtype: of the model's compute, as in configurations.
+  """
+  if not isinstance(params, Flat):
+    return params
+  bare = dtype == "float32" and dispatch.platform() == "gpu"
+  return params.to_tree(by_kernels=bare)
 
 
 def _fusible(part: Array) -> Array:

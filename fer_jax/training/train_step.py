@@ -25,7 +25,7 @@ from fer_jax.training.batch_preparation import (
 )
 from fer_jax.training.flat_params import Flat
 from fer_jax.training.metrics import Metrics
-from fer_jax.training.optim import freezing, optimizers
+from fer_jax.training.optim import ema, freezing, optimizers
 from fer_jax.training.optim.lr_multipliers import ByPath
 from fer_jax.training.train_state import (
   RunInputs,
@@ -127,7 +127,7 @@ class TrainStep:
     if self.class_weights is not None:
       class_weights = jnp.asarray(self.class_weights, jnp.float32)
     weights = losses.example_weights(labels, class_weights)
-    params = self._params_of_layers(state.params)
+    params = flat_params.layer_params(state.params, self.config.dtype)
     trained, frozen = freezing.split(params, self.frozen)
     loss_fn = functools.partial(
       self.loss,
@@ -156,13 +156,6 @@ class TrainStep:
     if self.axis_name:
       seen = seen.psum(self.axis_name)
     return gradients, batch_stats, metrics.add(seen)
-
-  def _params_of_layers(self, params: Tree) -> Tree:
-    """Returns parameters, packed or not, as the model takes them."""
-    if not isinstance(params, Flat):
-      return params
-    bare = self.config.dtype == "float32" and dispatch.platform() == "gpu"
-    return params.to_tree(by_kernels=bare)
 
   def loss(
     self,
@@ -221,27 +214,11 @@ class TrainStep:
     params = freezing.merge(params, frozen)
     new = TrainState(state.step + 1, params, batch_stats, opt_state, state.ema)
     if self.config.ema_decay:
-      new = new.replace(ema=self._averaged(state, new.variables()))
+      averages = ema.update(
+        state.ema, new.variables(), state.step, self.config.ema_decay
+      )
+      new = new.replace(ema=averages)
     return new
-
-  def _averaged(self, state: TrainState, variables: Tree) -> Tree:
-    """Returns the moving averages after a step.
-
-    BatchNorm's statistics are averaged as the parameters are, since they belong
-    together. The first steps count more than `ema_decay` says, as in
-    TensorFlow's `ExponentialMovingAverage`, so that the random initialization
-    is forgotten. What does not change, such as a frozen parameter, is equal to
-    its average to the last bit.
-
-    Args:
-      state: before the step.
-      variables: after it.
-    """
-    t = state.step.astype(jnp.float32)
-    rate = 1 - jnp.minimum(self.config.ema_decay, (1 + t) / (10 + t))
-    return jax.tree.map(
-      lambda old, new: old + rate * (new - old), state.ema, variables
-    )
 
   def unfreeze(self, state: TrainState, inputs: RunInputs) -> TrainState:
     """Converts the state of a step that trained fewer parameters to this one.
@@ -270,42 +247,6 @@ class TrainStep:
       by_group(self.lr_multipliers),
       by_group(self.moment_groups),
       inputs.weight_decay,
-    )
-
-  def flatten(self, state: TrainState) -> TrainState:
-    """Packs a state for the training program of an accelerator.
-
-    See `flat_params`. On CPU, where small arrays cost little, and for an
-    optimizer that depends on the shape of each array, returns the state itself.
-
-    Args:
-      state: host or device arrays.
-    """
-    if not self._packs():
-      return state
-    return jax.device_get(state).packed(self._update_group)
-
-  def flatten_shapes(self, shapes: TrainState) -> TrainState:
-    """Returns what `flatten` makes of a state of these shapes, as shapes."""
-    if not self._packs():
-      return shapes
-    return jax.eval_shape(
-      lambda state: state.packed(self._update_group), shapes
-    )
-
-  def _packs(self) -> bool:
-    return (
-      dispatch.on_accelerator()
-      and self.config.optimizer.name in optimizers.ELEMENTWISE
-    )
-
-  def _update_group(self, path: str, param: Any) -> tuple[Any, ...]:
-    """Returns what is equal for parameters that are updated alike."""
-    return (
-      path in self.frozen,
-      optimizers.is_decayed(path, param),
-      self.lr_multipliers.get(path, 1.0),
-      self.moment_groups.get(path, ""),
     )
 
   @functools.cached_property

@@ -15,7 +15,7 @@ from fer_jax import models
 from fer_jax.configs import default
 from fer_jax.models import registry
 from fer_jax.ops import dispatch
-from fer_jax.training import flat_params, train_loop
+from fer_jax.training import flat_params, packing, train_loop
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
@@ -85,7 +85,7 @@ def train(name: str, accelerated: bool, num_steps: int) -> list[Results]:
       inputs.rng, inputs
     )
     state = host_evaluation.evaluate(traced, inputs.rng, inputs)
-    state = step.flatten(jax.tree.map(as_computed, state))
+    state = packing.pack(step, jax.tree.map(as_computed, state))
     results = []
     for _ in range(num_steps):
       gradients, stats, metrics = step.gradients(

@@ -11,6 +11,7 @@ from fer_jax.training import (
   batch_preparation,
   compiled_steps,
   flat_params,
+  packing,
   train_loop,
 )
 from fer_jax.training.checkpoints import Checkpoints
@@ -99,7 +100,7 @@ def test_options_train_as_with_the_tree(prepared, fields):
   parts = create_experiment(config(prepared, **fields))
   with dispatch.tracing_for("gpu"):
     state = parts.init_state()
-    packed = parts.train_step(0).flatten(state)
+    packed = packing.pack(parts.train_step(0), state)
     assert isinstance(packed.params, Flat)
     assert len(jax.tree.leaves(packed)) < len(jax.tree.leaves(state))
     assert_close(packed.unpacked(), jax.device_get(state), 0, 0)
@@ -130,7 +131,7 @@ def test_gradients_equal_those_of_plain_flax(prepared):
     )
   with dispatch.tracing_for("gpu"):
     own = jax.jit(parts.train_step(0).gradients)(
-      parts.train_step(0).flatten(state), *args
+      packing.pack(parts.train_step(0), state), *args
     )
   own = flat_params.to_tree(own)
   for one, other in zip(
@@ -144,13 +145,13 @@ def test_an_optimizer_that_looks_at_shapes_keeps_the_tree(prepared):
   parts = create_experiment(config(prepared, optimizer__name="adafactor"))
   with dispatch.tracing_for("gpu"):
     state = parts.init_state()
-    assert parts.train_step(0).flatten(state) is state
+    assert packing.pack(parts.train_step(0), state) is state
 
 
 def test_on_a_cpu_nothing_is_packed(prepared):
   parts = create_experiment(config(prepared))
   state = parts.init_state()
-  assert parts.train_step(0).flatten(state) is state
+  assert packing.pack(parts.train_step(0), state) is state
 
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
