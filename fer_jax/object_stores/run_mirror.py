@@ -38,15 +38,13 @@ _NO_CHECKPOINT = re.compile(r"best$|\..*|.*\.orbax-checkpoint-tmp.*")
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, write: bool) -> Iterator[Path]:
+def opened(workdir: Path) -> Iterator[Path]:
   """Yields a run's workdir as a folder of this machine.
 
   Args:
     workdir: a folder, which is yielded as it is, or a URL, whose run is copied
-      to a temporary folder.
-    write: whether changes are uploaded, until the end of the block; no other
-      process may write there meanwhile. A process that only reads the run
-      needs no lease.
+      to a temporary folder. Changes are uploaded until the end of the block; no
+      other process may write there meanwhile.
 
   Raises:
     UserError: another process is training there.
@@ -57,12 +55,11 @@ def opened(workdir: Path, write: bool) -> Iterator[Path]:
     return
   remote = ObjectFolder(workdir)
   with contextlib.ExitStack() as stack:
-    held = stack.enter_context(lease.held(remote)) if write else None
+    held = stack.enter_context(lease.held(remote))
     local = stack.enter_context(scratch.folder()) / "run"
     mirror = _Mirror(remote, local, held)
     mirror.download()
-    if write:
-      stack.enter_context(mirror.uploading())
+    stack.enter_context(mirror.uploading())
     stack.enter_context(named(local, remote.url))
     yield local
 
@@ -80,9 +77,7 @@ def named(local: Path, url: str) -> Iterator[None]:
 class _Mirror:
   """Copies a run between a store and a local folder."""
 
-  def __init__(
-    self, remote: ObjectFolder, local: Path, held: lease.Lease | None
-  ):
+  def __init__(self, remote: ObjectFolder, local: Path, held: lease.Lease):
     self._remote, self._local, self._lease = remote, local, held
     self._snapshot = local.with_name("snapshot")
     self._uploaded: dict[str, Version] = {}
@@ -165,8 +160,7 @@ class _Mirror:
       StoreError: the store cannot be written.
       OSError: the local copy cannot be read.
     """
-    if self._lease:
-      self._lease.check()
+    self._lease.check()
     try:
       files, checkpoints = self._take_snapshot()
       self._remote.upload(files, self._snapshot)

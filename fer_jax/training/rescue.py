@@ -98,7 +98,7 @@ def _write(run: Run, state: TrainState, folder: pathlib.Path) -> None:
   with atomic_write(folder / metric_writer.FILE) as draft:
     draft.write_bytes(run.logger.metrics_so_far())
   with (
-    workdirs.claim(folder, run.config, write=True),
+    workdirs.claim(folder, run.config),
     Checkpoints(folder, run.config.checkpoint.keep) as checkpoints,
   ):
     if not (is_best := _is_best(run)):

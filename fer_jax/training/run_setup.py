@@ -70,7 +70,7 @@ def set_up(
     if not (workdir / "config.json").exists():
       # Read first: weights that do not fit leave no workdir behind.
       weights = experiment.read_initial_weights()
-    stack.enter_context(claim(workdir, config, write=True))
+    stack.enter_context(claim(workdir, config))
     files = stack.enter_context(Checkpoints(workdir, config.checkpoint.keep))
   checkpoints = RunCheckpoints(files, group)
   # The first process lets a teacher predict, the others read the results.

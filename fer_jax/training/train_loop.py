@@ -72,7 +72,7 @@ def train_and_evaluate(
     group = stack.enter_context(ProcessGroup())
     folder = pathlib.Path(place.name)  # Only the first process uses it.
     if group.is_first:
-      folder = stack.enter_context(run_mirror.opened(place, write=True))
+      folder = stack.enter_context(run_mirror.opened(place))
     run, state = set_up(config, folder, str(place), group, stack)
     state = train_epochs(run, state, after_epoch)
     result = evaluate_best(run, state, evaluate_test)

@@ -17,9 +17,7 @@ _LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def claim(
-  workdir: pathlib.Path, config: ConfigDict, write: bool
-) -> Iterator[None]:
+def claim(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
   """Locks a workdir, and writes config.json or checks that it fits.
 
   A workdir without a checkpoint takes any configuration: nothing is lost.
@@ -27,7 +25,6 @@ def claim(
   Args:
     workdir: where the run is written.
     config: the run's configuration.
-    write: whether this process writes there.
 
   Raises:
     UserError: the workdir holds a run of another configuration, another process
@@ -35,10 +32,9 @@ def claim(
   """
   with contextlib.ExitStack() as stack:
     try:
-      if write:
-        workdir.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(_locked(workdir))
-      _write_or_check(workdir, config, write)
+      workdir.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(_locked(workdir))
+      _write_or_check(workdir, config)
     except (OSError, ValueError) as e:
       raise UserError(f"workdir {workdir}: {e}: use another workdir") from e
     yield
@@ -60,9 +56,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     raise ValueError(f"{CONFIG} cannot be read: {e}") from e
 
 
-def _write_or_check(
-  workdir: pathlib.Path, config: ConfigDict, write: bool
-) -> None:
+def _write_or_check(workdir: pathlib.Path, config: ConfigDict) -> None:
   if (workdir / CONFIG).exists() and _holds_checkpoints(workdir):
     changed = configs.differences(
       read_config(workdir), config, configs.EXTENDABLE_FIELDS
@@ -73,7 +67,7 @@ def _write_or_check(
         f" ({'; '.join(changed)}): use another workdir, or the configuration of"
         f" that run (only {', '.join(configs.EXTENDABLE_FIELDS)} may change)"
       )
-  elif write:
+  else:
     write_config(workdir, config)
 
 

@@ -16,7 +16,7 @@ def test_a_wrong_config_is_one_line(tmp_path, text):
   (tmp_path / "checkpoints" / "1").mkdir(parents=True)
   config = recipes.get_config("resnet18")
   with pytest.raises(UserError, match=r"config\.json cannot be read") as error:
-    with workdir.claim(tmp_path, config, write=True):
+    with workdir.claim(tmp_path, config):
       pass
   assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
 

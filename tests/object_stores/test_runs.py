@@ -155,7 +155,7 @@ def test_a_checkpoint_that_is_being_deleted_is_not_uploaded(workdir):
     time.sleep(0.2)
     shutil.rmtree(folder)
 
-  with run_mirror.opened(urls.to_path(workdir), write=True) as local:
+  with run_mirror.opened(urls.to_path(workdir)) as local:
     partial = local / "checkpoints" / "6"
     shutil.copytree(local / "checkpoints" / "5", partial)
     shutil.rmtree(partial / "state")
@@ -168,7 +168,7 @@ def test_a_checkpoint_that_is_being_deleted_is_not_uploaded(workdir):
 
 def test_a_removed_copy_deletes_nothing(workdir):
   names = set(ObjectFolder(workdir).list())
-  with run_mirror.opened(urls.to_path(workdir), write=True) as local:
+  with run_mirror.opened(urls.to_path(workdir)) as local:
     shutil.rmtree(local)
   assert set(ObjectFolder(workdir).list()) == names
 

@@ -179,7 +179,7 @@ def test_another_configuration_is_refused(tmp_path, prepared):
 
 def test_one_process_at_a_time_uses_a_workdir(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=1)
-  with claim(tmp_path, config, write=True):
+  with claim(tmp_path, config):
     with pytest.raises(UserError, match="another process is training in"):
       train_loop.train_and_evaluate(config, tmp_path)
   train_loop.train_and_evaluate(config, tmp_path)
