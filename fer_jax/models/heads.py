@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import require
-from fer_jax.models.layers import Dropout
-from fer_jax.ops.batch_norm import BatchNorm
+from fer_jax.models.layers import Dropout, make_layers
 
 
 class JiangHead(nn.Module):
@@ -44,22 +43,13 @@ class JiangHead(nn.Module):
     self, x: Float[Array, "b c"], train: bool = False
   ) -> Float[Array, "b k"]:
     """Returns float32 logits; if `train`, drops and updates statistics."""
+    _, norm = make_layers(train, self.dtype, self.axis_name)
     x = x.astype(self.dtype)
     x = Dropout(self.dropout, self.axis_name)(x, train)
     x = nn.relu6(nn.Dense(self.widths[0], dtype=self.dtype, name="dense1")(x))
     x = Dropout(self.dropout * 0.6, self.axis_name)(x, train)
-    x = self._norm(train, "bn1")(x)
+    x = norm(name="bn1")(x)
     x = Dropout(self.dropout * 0.6, self.axis_name)(x, train)
     x = nn.relu6(nn.Dense(self.widths[1], dtype=self.dtype, name="dense2")(x))
-    x = self._norm(train, "bn2")(x)
+    x = norm(name="bn2")(x)
     return nn.Dense(self.num_classes, name="fc")(x.astype(jnp.float32))
-
-  def _norm(self, train: bool, name: str) -> BatchNorm:
-    return BatchNorm(
-      use_running_average=not train,
-      momentum=0.9,
-      epsilon=1e-5,
-      dtype=self.dtype,
-      axis_name=self.axis_name if train else None,
-      name=name,
-    )

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import choose, require
-from fer_jax.models.layers import Dropout
+from fer_jax.models.layers import Dropout, make_layers
 from fer_jax.ops import convolution
-from fer_jax.ops.batch_norm import BatchNorm
 
 ACTIVATIONS = ("leaky_relu", "relu")
 
@@ -81,14 +80,7 @@ class LeakyCNN(nn.Module):
     kernel_init = nn.initializers.variance_scaling(
       2.0 / (1.0 + slope**2), "fan_in", "normal"
     )
-    norm = functools.partial(
-      BatchNorm,
-      use_running_average=not train,
-      momentum=0.9,
-      epsilon=1e-5,
-      dtype=self.dtype,
-      axis_name=self.axis_name if train else None,
-    )
+    _, norm = make_layers(train, self.dtype, self.axis_name)
     x = x.astype(self.dtype)
     for i, width in enumerate(self.widths, start=1):
       x = convolution.Conv(
