@@ -60,12 +60,12 @@ def _set_flags(case: dict[str, Any], dump: str) -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   if case["platform"] == "gpu":
-    from fer_jax.training.runtime import cuda_graphs
+    from fer_jax.training.runtime import xla_flags
 
     flags = os.environ.get("XLA_FLAGS", "")
     module = "--xla_dump_hlo_module_re=jit_program"
     os.environ["XLA_FLAGS"] = f"{flags} --xla_dump_to={dump} {module}".strip()
-    cuda_graphs.configure(case["cuda_graphs"])
+    xla_flags.configure_cuda_graphs(case["cuda_graphs"])
 
 
 def _of_gpu(

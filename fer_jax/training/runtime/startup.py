@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax.training.runtime import compilation_cache as cache
-from fer_jax.training.runtime import cpu, cuda_graphs, determinism
+from fer_jax.training.runtime import cpu, xla_flags
 
 
 def configure_process(config: ConfigDict | None = None) -> None:
@@ -48,8 +48,9 @@ def start(
     deterministic: as in configurations.
   """
   quiet_libraries()
-  cuda_graphs.configure(graphs)
-  determinism.configure(deterministic)
+  xla_flags.configure_cuda_graphs(graphs)
+  if deterministic:
+    xla_flags.request_determinism()
   cpu.configure_malloc()
   cache.use_cache(compilation_cache)
 
