@@ -61,7 +61,8 @@ def align_images(
   """Aligns image files; those without a face, or damaged ones, are listed.
 
   Faces of earlier runs that were not written again are listed, too. They stay:
-  they belong to other inputs, or to images that were moved or removed since.
+  they belong to images that were not given this time, or are outdated, since
+  an image was moved, renamed or removed.
 
   Args:
     images: file -> the input it was found by, as in `ImageInputs.images`.
@@ -129,7 +130,7 @@ def align_images(
     names = [printable(path.relative_to(output)) for path in earlier]
     say(
       f"{printable(output)}: not written again, from earlier runs:"
-      f" {some(names)}; remove those whose images were moved or removed since"
+      f" {some(names)}; remove them unless their images were not given now"
     )
   if with_sheet and not pairs:
     say("no sheet is written: there is no face to show")
