@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Bool, Float, Int
 
-from fer_jax.data import preparation_progress
+from fer_jax.data import image_listing, preparation_progress
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError, choose, require
 
@@ -131,7 +132,8 @@ def hold_out(
   """Takes evaluation splits from the training examples, stratified by class.
 
   The same fraction of every class is taken, to the nearest example, so that
-  the splits have the classes in the same proportions.
+  the splits have the classes in the same proportions. A warning names classes
+  that are too small for one example.
 
   Args:
     dataset: any with a split `train`.
@@ -173,8 +175,35 @@ def hold_out(
         " examples is less than one of any class: raise it"
       )
     splits[split] = train.pick(places, name=split)
+    _warn_of_missing(dataset, splits[split], fractions[split])
   splits["train"] = train.pick(np.sort(np.concatenate(rest)))
   return dataset.replace(splits=splits)
+
+
+def _warn_of_missing(dataset: Dataset, held: Split, fraction: float) -> None:
+  """Warns of classes of the training examples that a holdout has none of.
+
+  Args:
+    dataset: that it was taken from.
+    held: the holdout.
+    fraction: of the training examples.
+  """
+  before, taken = (
+    np.bincount(labels_of(split.targets()), minlength=dataset.num_classes)
+    for split in (dataset.split("train"), held)
+  )
+  missing = [
+    f"{dataset.class_names[label]} ({before[label]} training examples)"
+    for label in np.flatnonzero((before > 0) & (taken == 0))
+  ]
+  if missing:
+    logging.warning(
+      "dataset.holdout_%s=%g takes no example of %s: the split's scores do not"
+      " include these classes",
+      held.name,
+      fraction,
+      image_listing.some(missing),
+    )
 
 
 def drop_duplicates(dataset: Dataset) -> Dataset:

@@ -1,5 +1,7 @@
 """Subsets, holdouts and duplicates, through `load` as a user gets them."""
 
+import logging
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -134,6 +136,15 @@ def test_holdouts_part_the_training_rows_class_by_class(load):
   assert again.split("test").arrays()["row"].tolist() == rows["test"]
   other = load(holdout_validation=0.1, holdout_test=0.2, holdout_seed=1)
   assert other.split("test").arrays()["row"].tolist() != rows["test"]
+
+
+def test_a_class_too_small_for_a_holdout_is_named(load, caplog):
+  caplog.set_level(logging.WARNING, logger="absl")
+  assert np.bincount(load(holdout_test=0.04).split("test").targets()).size == 3
+  (warning,) = [record.getMessage() for record in caplog.records]
+  assert "holdout_test=0.04 takes no example of calm (10 training" in warning
+  load(holdout_test=0.1, classes="happy,angry")
+  assert len(caplog.records) == 1
 
 
 def test_a_holdout_leaves_the_other_split_alone(load):
