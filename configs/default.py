@@ -31,7 +31,8 @@ def get_config() -> ConfigDict:
   # The dataset's options, in the same way: config.dataset.num_classes = 8.
 
   # Options of every dataset, applied after it is prepared.
-  # Only these classes, in this order: "happy,neutral,sad". "" is all.
+  # Only these classes, in this order: "happy,neutral,sad". "" is all. A name
+  # that has a comma is in double quotes.
   config.dataset.classes = ""
   # Fractions of the training examples that become this split, stratified.
   config.dataset.holdout_validation = 0.0

@@ -70,9 +70,18 @@ def choose(kind: str, name: str, choices: Iterable[str]) -> str:
   if name not in known:
     raise UserError(
       f"unknown {kind} {name!r}{did_you_mean(name, known)}: choose one of"
-      f" {', '.join(known)}"
+      f" {listed(known)}"
     )
   return name
+
+
+def listed(names: Iterable[str]) -> str:
+  """Returns names, comma-separated; one that has a comma itself is quoted.
+
+  >>> listed(["joy, big", "sad"])
+  '"joy, big", sad'
+  """
+  return ", ".join(f'"{name}"' if "," in name else name for name in names)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from fer_jax.errors import UserError
 
 def define_flags() -> None:
   """Defines the command's flags."""
-  flags.DEFINE_list(
+  flags.DEFINE_string(
     "workdir", None, "Runs or released models, comma-separated.", required=True
   )
   model_flags.define_checkpoint()
@@ -33,15 +33,17 @@ def main(argv: Sequence[str]) -> None:
   """Evaluates as the flags say."""
   del argv
   given = flags.FLAGS
-  if not given.workdir:
-    raise UserError("workdir= names no run: give a folder of `fer-jax train`")
   model_flags.start()
   from fer_jax.api import evaluate_model
   from fer_jax.object_stores import urls
+  from fer_jax.pretrained import released
 
-  folder = urls.to_path(given.output or default_output(given.workdir))
+  workdirs = released.split_names(given.workdir)
+  if not workdirs:
+    raise UserError("workdir= names no run: give a folder of `fer-jax train`")
+  folder = urls.to_path(given.output or default_output(workdirs))
   evaluate_model(
-    given.workdir,
+    workdirs,
     given.split,
     given.tta,
     checkpoint=given.checkpoint,

@@ -79,7 +79,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   (folder / "images" / "empty.png").touch()
   (folder / "images" / "notes.txt").write_text("no image, by its name")
   (folder / "file").write_text("neither a run nor an image")
-  (folder / "hollow" / "checkpoints").mkdir(parents=True)
+  for name in ("hollow", "hol,low"):
+    (folder / name / "checkpoints").mkdir(parents=True)
   (folder / "links").mkdir()
   (folder / "links" / "gone.png").symlink_to("nowhere.png")
   (folder / "recipe.py").write_text(
@@ -297,6 +298,7 @@ MISTAKES = [
   ),
   ("evaluate --workdir=nowhere", "in nowhere: give", "of a run"),
   ("evaluate --workdir=run,file", "in file: give", "of a run"),
+  ("evaluate --workdir=hol,low", "no best checkpoint", "hol,low", "train"),
   ("export --workdir=hollow", "no best checkpoint", "hollow", "train"),
   ("evaluate x.png", "--workdir is missing", "--help"),
   (

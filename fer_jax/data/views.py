@@ -5,6 +5,7 @@ order is fixed: classes are selected first, then holdouts are taken from the
 remaining training examples, then duplicates are dropped.
 """
 
+import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from fer_jax.data import image_listing, preparation_progress
 from fer_jax.data.splits import Dataset, Split
-from fer_jax.errors import UserError, choose, require
+from fer_jax.errors import UserError, choose, listed, require
 
 # Option -> default; every dataset has these in addition to its own options.
 OPTIONS: dict[str, Any] = {
@@ -36,7 +37,8 @@ def apply(dataset: Dataset, **options: Any) -> Dataset:
     dataset: as prepared.
     **options: values of `OPTIONS`:
       `classes`: names of the classes to keep, in their new order, as a sequence
-      or comma-separated; "" keeps all. `holdout_validation`, `holdout_test`:
+      or comma-separated, where a name that has a comma is in double quotes; ""
+      keeps all. `holdout_validation`, `holdout_test`:
       fraction of the training examples, 0 to 1, that becomes this split,
       replacing an existing one. `holdout_seed`: seed of the holdouts.
       `drop_duplicates`: drops training examples whose image is also in an
@@ -49,7 +51,7 @@ def apply(dataset: Dataset, **options: Any) -> Dataset:
   options = {**OPTIONS, **options}
   check_types(options)
   if classes := options["classes"]:
-    names = classes.split(",") if isinstance(classes, str) else classes
+    names = _split(classes) if isinstance(classes, str) else classes
     dataset = select_classes(dataset, [name.strip() for name in names])
   fractions = {split: options[f"holdout_{split}"] for split in _EVALUATION}
   total = sum(fractions.values())
@@ -97,6 +99,18 @@ def check_types(options: Mapping[str, Any]) -> None:
   require(ok, "dataset.drop_duplicates", drops, "be True or False")
 
 
+def _split(classes: str) -> list[str]:
+  """Returns comma-separated names, which may be in double quotes.
+
+  >>> _split('sad, "joy, big"')
+  ['sad', 'joy, big']
+  """
+  try:
+    return next(csv.reader([classes], skipinitialspace=True))
+  except csv.Error as e:
+    raise UserError(f"dataset.classes={classes!r}: {e}") from e
+
+
 def select_classes(dataset: Dataset, names: list[str]) -> Dataset:
   """Keeps the examples of some classes, and renumbers these.
 
@@ -115,7 +129,7 @@ def select_classes(dataset: Dataset, names: list[str]) -> Dataset:
   if len(set(names)) != len(names) or len(names) < 2:
     raise UserError(
       f"dataset.classes={','.join(names)}: give two or more different"
-      f" classes of {', '.join(dataset.class_names)}"
+      f" classes of {listed(dataset.class_names)}"
     )
   kept = np.array([dataset.class_names.index(name) for name in names])
   splits = {}

@@ -79,6 +79,18 @@ def load_model(
     raise UserError(f"{e}, or {released}") from e
 
 
+def split_names(text: str) -> list[str]:
+  """Returns the models of a comma-separated list.
+
+  Args:
+    text: names as `load_model` takes them, or the workdir of one run, whose
+      path may have commas.
+  """
+  if "," in text and _is_workdir(text):
+    return [text]
+  return [name for part in text.split(",") if (name := part.strip())]
+
+
 def is_released(source: str | os.PathLike[str]) -> bool:
   """Returns whether this names a released model, and not a run's workdir."""
   return str(source) in list_released() and not _is_workdir(source)

@@ -98,7 +98,7 @@ def load_teacher(config: ConfigDict) -> Teacher | None:
     UserError: a teacher cannot be read.
   """
   models = {}
-  for name in filter(None, config.teacher.split(",")):
+  for name in released.split_names(config.teacher):
     try:
       models[name] = released.load_model(name, batch_size=_BATCH_SIZE)
     except UserError as e:

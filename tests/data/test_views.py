@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_jax.data import views
@@ -118,6 +118,18 @@ def test_wrong_classes(load, classes, message):
     load(classes=classes)
 
 
+def test_a_class_whose_name_has_a_comma_is_quoted(load):
+  dataset = load().replace(class_names=("angry", "joy, big", "sad", "calm"))
+  picked = views.apply(dataset, classes='"joy, big", sad')
+  assert picked.class_names == ("joy, big", "sad")
+  with pytest.raises(UserError, match='one of angry, calm, "joy, big", sad$'):
+    views.apply(dataset, classes="joy, big,sad")
+  with pytest.raises(UserError, match='of angry, "joy, big", sad, calm$'):
+    views.apply(dataset, classes="sad")
+  with pytest.raises(UserError, match=r"classes='sad\\rcalm': new-line"):
+    views.apply(dataset, classes="sad\rcalm")
+
+
 def test_holdouts_part_the_training_rows_class_by_class(load):
   dataset = load(holdout_validation=0.1, holdout_test=0.2)
   rows, labels = {}, {}
@@ -153,6 +165,7 @@ def test_a_holdout_leaves_the_other_split_alone(load):
   assert len(dataset.split("test")) == 50 == len(dataset.split("train"))
 
 
+@settings(deadline=None)
 @given(
   fraction=st.floats(0.02, 0.9),
   seed=st.integers(0, 2**31),

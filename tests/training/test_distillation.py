@@ -67,6 +67,13 @@ def test_several_teachers_teach_the_mean_of_their_probabilities(
     distillation.load_teacher(loss)
 
 
+def test_a_teacher_whose_path_has_a_comma_is_one_teacher(tmp_path, prepared):
+  (tmp_path / "a,b" / "checkpoints").mkdir(parents=True)
+  loss = tiny_run.config(prepared, loss__teacher=f"{tmp_path}/a,b").loss
+  with pytest.raises(UserError, match="a,b cannot be used: no best checkpoint"):
+    distillation.load_teacher(loss)
+
+
 def test_probabilities_are_computed_once_and_again_when_damaged(
   prepared, teacher, caches, monkeypatch
 ):
