@@ -71,7 +71,8 @@ def run_study(
     all_folds: whether to train a run for each fold, of a dataset with folds.
 
   Raises:
-    UserError: a recipe, a field or the split is wrong, or a run failed.
+    UserError: a recipe, a field or the split is wrong, a run failed, or runs
+      have other data than others.
     Interrupted: SIGINT or SIGTERM was received; the state is saved.
 
   Example:

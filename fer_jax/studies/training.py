@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax.errors import UserError
+from fer_jax.studies import same_data
 from fer_jax.studies.plan import Run
 from fer_jax.sweeps import processes as child_processes
 from fer_jax.training import train_loop
@@ -34,20 +35,23 @@ def train(runs: Sequence[Run], processes: int = 0) -> None:
       run after the other in this process.
 
   Raises:
-    UserError: a run failed, or its workdir holds another configuration. With
-      `processes`, the other runs are finished first.
+    UserError: a run failed, its workdir holds another configuration, or runs
+      have other data than others. With `processes`, the other runs are finished
+      first.
     Interrupted: SIGINT or SIGTERM was received, or `max_minutes` are over; what
       was trained is saved.
   """
   left = [run for run in runs if not is_done(run.workdir, run.config)]
   done = len(runs) - len(left)
   print(f"{len(runs)} runs, {done} finished before", flush=True)
+  same_data.check(runs, left)
   if processes:
     _raise_if_any(_train_in_processes(left, processes), len(left))
-    return
-  for i, run in enumerate(left, done + 1):
-    print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
-    train_loop.train_and_evaluate(run.config, run.workdir)
+  else:
+    for i, run in enumerate(left, done + 1):
+      print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
+      train_loop.train_and_evaluate(run.config, run.workdir)
+  same_data.check(runs)  # They may have changed meanwhile.
 
 
 def is_done(workdir: pathlib.Path, config: ConfigDict) -> bool:

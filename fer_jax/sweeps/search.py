@@ -28,7 +28,7 @@ def search(
     All trials, and the page of the report.
 
   Raises:
-    UserError: bad input, or every trial failed.
+    UserError: bad input, data that have changed, or every trial failed.
     Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
   """
   with contextlib.closing(TrialStore(planned)) as store:

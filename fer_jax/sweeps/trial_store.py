@@ -8,14 +8,17 @@ from typing import Any
 
 import filelock
 import optuna
+from ml_collections import ConfigDict
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fer_jax import config as configs
+from fer_jax.data.splits import differences
 from fer_jax.errors import UserError
 from fer_jax.sweeps import sampling, storage
 from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.trials import FAILED, STATES, Trial, read_trials
+from fer_jax.training import run_data
 
 _LOCK = ".lock"  # of the sweep, in its workdir
 _TRIAL_LOCK = ".worker.lock"  # of each trial, in its folder
@@ -111,6 +114,44 @@ class TrialStore:
       lock = self._lock(trial)
       lock.acquire()
       return Claim(trial, live, lock)
+
+  def check_data_of_trials(self) -> None:
+    """Compares the data that trials had with the data there are now.
+
+    Raises:
+      UserError: they differ.
+    """
+    known = self.study.user_attrs.get("data", {})
+    configurations = {}
+    for trial in self.trials():
+      config = self.plan.configure(trial.point)
+      configurations[run_data.selection(config)] = config
+    for key in configurations.keys() & known.keys():
+      if data := run_data.describe(configurations[key]):
+        self.check_data(configurations[key], data)
+
+  @storage.survives_outages
+  def check_data(self, config: ConfigDict, data: run_data.Description) -> None:
+    """Compares the data of a trial with those of others; the first records it.
+
+    Args:
+      config: the trial's configuration.
+      data: what it is about to be trained on.
+
+    Raises:
+      UserError: a trial that selects the same data had other data.
+    """
+    key = run_data.selection(config)
+    with self._one_at_a_time():
+      known = self.study.user_attrs.get("data", {})
+      if key not in known:
+        self.study.set_user_attr("data", known | {key: data})
+      elif changed := differences(known[key], data):
+        raise UserError(
+          f"the data of dataset {config.dataset.name} are not those that the"
+          f" sweep started with ({'; '.join(changed)}): use the same data, or"
+          " another workdir"
+        )
 
   @contextlib.contextmanager
   def heartbeats(self, claim: Claim) -> Iterator[None]:

@@ -43,10 +43,12 @@ def work(plan: Plan, log_to_file: bool = False) -> None:
     log_to_file: whether each trial's output goes to `log.txt` in its folder.
 
   Raises:
-    UserError: something that every trial would meet, such as a full disk.
+    UserError: something that every trial would meet, such as a full disk, or
+      data that have changed.
     Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
   """
   with contextlib.closing(TrialStore(plan)) as store:
+    store.check_data_of_trials()
     while (claim := store.claim()) is not None:
       folder = plan.folder(claim.trial.number)
       try:
@@ -87,9 +89,10 @@ def _train(store: TrialStore, claim: Claim) -> Trial:
     return finish(FAILED, reason=reason)
 
   try:
-    create_experiment(config)
+    data = create_experiment(config).dataset.description()
   except UserError as e:  # These values are incompatible.
     return fail(e)
+  store.check_data(config, data)
   try:
     trained = [r for r in metric_writer.read(workdir) if r["kind"] == "epoch"]
     for record in trained:  # A killed worker may not have reported them.

@@ -45,7 +45,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
   parallel.check_batch("batch_size", config.batch_size)
   parallel.check_batch("eval_batch_size", config.eval_batch_size)
   teacher = distillation.load_teacher(config.loss)  # Before data are prepared.
-  dataset = _load_dataset(config)
+  dataset = load_dataset(config)
   if teacher:
     teacher.check_fits(dataset)
   config = configs.with_dataset_input(config, dataset.image_shape)
@@ -102,7 +102,13 @@ def create_experiment(config: ConfigDict) -> Experiment:
   )
 
 
-def _load_dataset(config: ConfigDict) -> Dataset:
+def load_dataset(config: ConfigDict) -> Dataset:
+  """Opens the dataset of a configuration, as a run is trained on it.
+
+  Raises:
+    MissingRelease: it is not prepared, and there is nothing to prepare it from.
+    UserError: something in the section `dataset` or in the data is wrong.
+  """
   options = config.dataset.to_dict()
   try:
     dataset = registry.load(options.pop("name"), **options)

@@ -21,6 +21,7 @@ from fer_jax.studies import (
   plan,
   run_results,
   run_study,
+  same_data,
   study_report,
   training,
 )
@@ -168,6 +169,36 @@ def test_a_run_of_another_configuration_is_refused(runs, folder, recipe):
   )
   with pytest.raises(UserError, match="ema_decay: 0.0 -> 0.9"):
     training.train(changed)
+
+
+def test_a_seed_is_not_added_on_other_data(
+  runs, folder, recipe, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(
+    train_loop, "train_and_evaluate", lambda *_: pytest.fail("trained")
+  )
+  monkeypatch.setattr(tiny_run, "NUM_TRAIN", 128)  # in another folder
+  fields = {"num_epochs": 1, "dataset.data_dir": str(tmp_path)}
+  more = plan.plan([recipe], [0, 1], fields, folder)
+  with pytest.raises(UserError) as error:
+    training.train(more)
+  assert str(error.value).startswith(
+    "tiny, seed 0 was trained on other data than there are now (train: 160 ->"
+    " 128 examples): use the same data,"
+  )
+  training.train(more[:1])  # Nothing is left to train, so nothing is opened.
+
+
+def test_runs_on_other_data_are_not_compared(runs, folder, recipe):
+  other = plan.plan([recipe], [1], {"num_epochs": 1}, folder / "other")[0]
+  shutil.copytree(runs[0].workdir, other.workdir)
+  (info,) = other.workdir.glob("checkpoints/[0-9]*/info/metadata")
+  changed = json.loads(info.read_text())
+  changed["data"]["num_examples"]["validation"] -= 1
+  info.write_text(json.dumps(changed))
+  with pytest.raises(UserError, match="1 was .* other data than tiny, seed 0"):
+    same_data.check([*runs, other])
+  same_data.check(runs)
 
 
 def test_outcomes_are_those_of_the_runs(runs):
