@@ -33,7 +33,7 @@ from fer_jax.data.datasets import registry
 from fer_jax.data.datasets.builder import Example, FaceBuilder
 from fer_jax.training.compiled_steps import compile_programs
 from fer_jax.training.create_experiment import create_experiment
-from fer_jax.training.loop_state import no_metrics
+from fer_jax.training.metrics import Metrics
 from fer_jax.training.runtime import startup
 from fer_jax.training.runtime.compilation import ParallelCompiler
 from fer_jax.training.train_batches import TrainBatches
@@ -163,7 +163,7 @@ def _training_step(config: ConfigDict) -> Callable[[], Any]:
   experiment = create_experiment(config)
   batches = TrainBatches(experiment)
   state = experiment.place(experiment.init_state(), 0)
-  metrics = experiment.parallel.replicate(no_metrics())
+  metrics = experiment.parallel.replicate(Metrics.zeros())
   with ParallelCompiler(reporting.progress) as compiler:
     finished = compile_programs(experiment, 0, state, compiler)
     compiler.wait()

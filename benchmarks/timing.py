@@ -82,15 +82,14 @@ def once(call: Callable[[], Any]) -> float:
   return time.perf_counter() - started
 
 
-def matmul_peak(dtype: str, size: int = 0) -> float:
+def matmul_peak(dtype: str) -> float:
   """Returns the FLOP/s of a matrix product, the practical peak.
 
   Args:
     dtype: of the matrices.
-    size: rows and columns of each; 0 chooses them for the platform.
   """
-  if not size:  # On an accelerator a small one takes as long as its dispatch.
-    size = 2048 if jax.default_backend() == "cpu" else 8192
+  # On an accelerator a small one takes as long as its dispatch.
+  size = 2048 if jax.default_backend() == "cpu" else 8192
   a = jnp.ones((size, size), dtype)
   product = jax.jit(lambda a: a @ a)
   timing = interleave(

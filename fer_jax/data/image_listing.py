@@ -7,7 +7,7 @@ here, so that the same folder always means the same images.
 import dataclasses
 import os
 import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from fer_jax import output_folder
@@ -66,11 +66,7 @@ class ImageListing:
     )
 
 
-def list_images(
-  folder: str | os.PathLike[str],
-  *,
-  exclude: Collection[str | os.PathLike[str]] = (),
-) -> ImageListing:
+def list_images(folder: str | os.PathLike[str]) -> ImageListing:
   """Lists the images in a folder and in the folders below it.
 
   Hidden files, `__MACOSX` and what operating systems leave in folders are
@@ -78,7 +74,6 @@ def list_images(
 
   Args:
     folder: the folder.
-    exclude: folders to leave out, such as the one that results go to.
 
   Raises:
     OSError: `folder` itself cannot be read.
@@ -95,7 +90,7 @@ def list_images(
   os.listdir(root)  # Raises where the folder itself cannot be read.
   images: list[Path] = []
   skipped: list[Skipped] = []
-  seen = {_identity(path) for path in exclude if os.path.isdir(path)}
+  seen = set[tuple[int, int]]()
   # Folders before links to folders, so that a folder keeps its own name.
   folders, links = [root], list[Path]()
   while folders or links:

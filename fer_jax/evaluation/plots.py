@@ -124,13 +124,12 @@ def draw_confusion(
 
 
 def reliability_diagram(
-  calibration: Calibration, title: str = "", *, dark: bool = False
+  calibration: Calibration, *, dark: bool = False
 ) -> Figure:
   """Draws the accuracy over the confidence, above a histogram of the latter.
 
   Args:
     calibration: `Scores.calibration`.
-    title: title of the figure; "" for none.
     dark: whether to draw for a dark page.
   """
   theme = theme_of(dark)
@@ -155,7 +154,6 @@ def reliability_diagram(
     f"Confidence (highest probability), {len(calibration.bins)} bins"
   )
   figure.align_ylabels()
-  theme.title(figure, title)
   return figure
 
 
@@ -217,14 +215,11 @@ def _counts(axes: Axes, bins: Sequence[Bin], theme: Theme) -> None:
   axes.xaxis.set_major_formatter(percent)
 
 
-def per_class_bars(
-  scores: Scores, title: str = "", *, dark: bool = False
-) -> Figure:
+def per_class_bars(scores: Scores, *, dark: bool = False) -> Figure:
   """Draws recall, precision and F1 of each class, and their macro averages.
 
   Args:
     scores: scores of a split.
-    title: title of the figure; "" for none.
     dark: whether to draw for a dark page.
   """
   theme = theme_of(dark)
@@ -268,7 +263,6 @@ def per_class_bars(
   axes.xaxis.set_major_formatter(percent)
   axes.spines["left"].set_visible(False)
   theme.legend(axes)
-  theme.title(figure, title)
   return figure
 
 

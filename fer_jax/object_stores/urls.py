@@ -48,18 +48,17 @@ def to_path(path: PathLike) -> Path:
   return epath.Path(_URL.sub(lambda m: f"{m[1].lower()}://", text, count=1))
 
 
-def require_named(path: PathLike, name: str) -> None:
-  """Refuses an empty path, which would be the current folder.
+def require_named(workdir: PathLike) -> None:
+  """Refuses an empty workdir, which would be the current folder.
 
   Args:
-    path: what was given.
-    name: the argument that it was given for.
+    workdir: what was given.
 
   Raises:
     UserError: it is empty.
   """
-  if not os.fspath(path):
-    raise UserError(f"{name}='' must name a folder; '.' is the current one")
+  if not os.fspath(workdir):
+    raise UserError("workdir='' must name a folder; '.' is the current one")
 
 
 def require_local(path: PathLike, name: str, *, is_input: bool = False) -> Path:

@@ -61,7 +61,7 @@ def load_model(
   """
   choose("checkpoint", checkpoint, CHECKPOINTS)
   source = default_name() if source is None else source
-  urls.require_named(source, "workdir")
+  urls.require_named(source)
   if is_released(source):
     if checkpoint != "best":
       raise UserError(

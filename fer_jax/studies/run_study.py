@@ -80,7 +80,7 @@ def run_study(
     study = fer_jax.run_study(["resnet18", "pan:resnet34"], [0], "s", fields)
     print(study)
   """
-  urls.require_named(workdir, "workdir")
+  urls.require_named(workdir)
   folder = urls.require_local(workdir, "workdir")
   if isinstance(recipes, str):
     recipes = [recipes]

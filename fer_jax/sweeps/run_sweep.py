@@ -88,7 +88,7 @@ def run_sweep(
       f"a sweep needs the package {package}: pip install 'fer_jax[sweep]'"
     ) from e
   configs.require_config(config)
-  urls.require_named(workdir, "workdir")
+  urls.require_named(workdir)
   folder = urls.require_local(workdir, "workdir")
   require(workers >= 1, "workers", workers, "be at least 1")
   require(num_trials >= 0, "num_trials", num_trials, "be at least 0")

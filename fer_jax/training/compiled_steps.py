@@ -16,7 +16,7 @@ import numpy as np
 from fer_jax.ops import dispatch
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.experiment import Experiment
-from fer_jax.training.loop_state import no_metrics
+from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import optimizers
 from fer_jax.training.runtime import cpu
 from fer_jax.training.runtime.compilation import ParallelCompiler
@@ -66,7 +66,7 @@ def compile_programs(
   """
   parallel, step = experiment.parallel, experiment.train_step(epoch)
   data, inputs = experiment.train_data, experiment.device_inputs
-  metrics = parallel.replicate(no_metrics())
+  metrics = parallel.replicate(Metrics.zeros())
   batch = example_batch(experiment)
   arguments = state, metrics, data, parallel.shard(batch), inputs
   one_step = _compile_step(parallel, step, arguments, compiler)

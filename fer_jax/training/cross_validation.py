@@ -92,7 +92,7 @@ def cross_validate(
     print(folds.accuracy, folds)
   """
   configs.require_config(config)
-  urls.require_named(workdir, "workdir")
+  urls.require_named(workdir)
   must = "be 0 in cross-validation, which needs held-out examples"
   require(not config.overfit, "overfit", config.overfit, must)
   workdir = urls.require_local(workdir, "workdir")

@@ -31,7 +31,7 @@ class LoopState:
   step: int = 0
   step_offset: int = 0
   epoch: int = 0
-  metrics: Metrics = dataclasses.field(default_factory=lambda: no_metrics())
+  metrics: Metrics = dataclasses.field(default_factory=Metrics.zeros)
   seconds: float = 0.0
 
   @classmethod
@@ -103,11 +103,6 @@ def saved_fields(info: Mapping[str, Any]) -> dict[str, Any]:
   )
   early_stopping = fields.pop("stopping")
   return fields | {"metrics": sums, "early_stopping": early_stopping}
-
-
-def no_metrics() -> Metrics:
-  """Returns metrics of no images, on the host."""
-  return Metrics(np.float32(0), np.int32(0), np.int32(0))
 
 
 def crosses_multiple(before: int, after: int, every: int) -> bool:

@@ -6,6 +6,8 @@ smoothing this equals `torch.nn.CrossEntropyLoss(weight=...)`. Class weights are
 relative: scaling all of them does not change the loss.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,7 +133,7 @@ def balanced_class_weights(
 
 def example_weights(
   targets: Int[Array, "b"] | Float[Array, "b k"],
-  class_weights: Float[Array, "k"] | None = None,
+  class_weights: Float[Array, "k"] | Sequence[float] | None = None,
   mask: Bool[Array, "b"] | Float[Array, "b"] | None = None,
 ) -> Float32[Array, "b"]:
   """Returns the weight of each example of a batch.

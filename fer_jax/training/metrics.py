@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -28,12 +29,8 @@ class Metrics(struct.PyTreeNode):
 
   @classmethod
   def zeros(cls) -> "Metrics":
-    """Returns metrics of no images, to start from."""
-    return cls(
-      loss=jnp.zeros((), jnp.float32),
-      correct=jnp.zeros((), jnp.int32),
-      count=jnp.zeros((), jnp.int32),
-    )
+    """Returns metrics of no images, to start from, on the host."""
+    return cls(loss=np.float32(0), correct=np.int32(0), count=np.int32(0))
 
   @classmethod
   def from_batch(

@@ -17,7 +17,6 @@ from fer_jax.training import flat_params, losses
 from fer_jax.training.batch_preparation import Batch, gather
 from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.experiment import Experiment
-from fer_jax.training.loop_state import no_metrics
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.runtime.compilation import ParallelCompiler
 from fer_jax.training.train_state import Tree
@@ -120,7 +119,7 @@ class Evaluator:
     """
     parallel, data = self._experiment.parallel, self._device_data(split_name)
     batch = parallel.shard(next(self._batches(split_name)))
-    metrics = parallel.replicate(no_metrics())
+    metrics = parallel.replicate(Metrics.zeros())
     lowered = self._step.lower(variables, metrics, data, batch)
     self._programs[_shapes(data)] = compiler.add("evaluation", lowered)
 
@@ -143,7 +142,7 @@ class Evaluator:
       with ParallelCompiler() as compiler:
         self.compile(compiler, variables, split_name)
     program = self._programs[_shapes(data)].result()
-    metrics = parallel.replicate(no_metrics())
+    metrics = parallel.replicate(Metrics.zeros())
     for batch in self._batches(split_name):
       metrics = program(variables, metrics, data, parallel.shard(batch))
     return parallel.fetch(metrics).compute()

@@ -15,7 +15,8 @@ from fer_jax.object_stores import run_mirror, urls
 from fer_jax.training import flat_params, rescue
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
 from fer_jax.training.logging import summary
-from fer_jax.training.loop_state import crosses_multiple, no_metrics
+from fer_jax.training.loop_state import crosses_multiple
+from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import optimizers
 from fer_jax.training.run_setup import Run, first_state, meet, set_up
 from fer_jax.training.runtime.compilation import ParallelCompiler
@@ -66,7 +67,7 @@ def train_and_evaluate(
   1
   """
   configs.require_config(config)
-  urls.require_named(workdir, "workdir")
+  urls.require_named(workdir)
   place = urls.to_path(workdir)
   with contextlib.ExitStack() as stack:
     group = stack.enter_context(ProcessGroup())
@@ -202,7 +203,7 @@ def end_epoch(
   variables = state.eval_variables()
   validation = run.evaluator(variables, "validation")
   logger.check_finite(loop, validation["loss"], "validation loss")
-  observed = programs.observe(state, parallel.replicate(no_metrics()))
+  observed = programs.observe(state, parallel.replicate(Metrics.zeros()))
   learning_rate = float(parallel.fetch(observed)["learning_rate"])
   metrics = {
     "train_loss": train["loss"],
@@ -211,7 +212,7 @@ def end_epoch(
     "validation_accuracy": validation["accuracy"],
   }
   loop.epoch += 1
-  loop.metrics = no_metrics()
+  loop.metrics = Metrics.zeros()
   loop.seconds += time.monotonic() - started
   every = experiment.config.eval_every_epochs
   num_epochs = (loop.epoch - 1) % every + 1  # since the last evaluation
@@ -243,7 +244,7 @@ def skip_evaluation(run: Run, state: TrainState) -> TrainState:
   """Ends an epoch without an evaluation or a checkpoint."""
   run.logger.means(run.loop, run.loop.metrics)  # Raises if it is not finite.
   run.loop.epoch += 1
-  run.loop.metrics = no_metrics()
+  run.loop.metrics = Metrics.zeros()
   return run.experiment.unfreeze(state, run.loop.epoch)
 
 

@@ -52,6 +52,8 @@ class TrainState(struct.PyTreeNode):
   def packed(self, group_of: Callable[[str, Any], Hashable]) -> "TrainState":
     """Packs every tree into vectors, as `Flat.from_tree` does the parameters.
 
+    `flat_params.to_tree` undoes it.
+
     Args:
       group_of: maps the path of a parameter, and it, to its group.
     """
@@ -69,12 +71,6 @@ class TrainState(struct.PyTreeNode):
       opt_state=flat_params.pack_like(variables["params"], self.opt_state),
       ema=packed(self.ema) if self.ema else {},
     )
-
-  def unpacked(self) -> "TrainState":
-    """Undoes `packed`; a state that is not packed is returned as it is."""
-    state = flat_params.to_tree(self)
-    assert isinstance(state, TrainState)
-    return state
 
 
 class RunInputs(NamedTuple):

@@ -123,10 +123,7 @@ class TrainStep:
     images, targets = prepare_training_batch(
       rng, images, labels, self.config, self.num_classes, self.axis_name
     )
-    class_weights = None
-    if self.class_weights is not None:
-      class_weights = jnp.asarray(self.class_weights, jnp.float32)
-    weights = losses.example_weights(labels, class_weights)
+    weights = losses.example_weights(labels, self.class_weights)
     params = flat_params.layer_params(state.params, self.config.dtype)
     trained, frozen = freezing.split(params, self.frozen)
     loss_fn = functools.partial(

@@ -72,12 +72,6 @@ def test_broken_links_and_fifos_do_not_hang(tmp_path):
   assert images == ["gone.png", "pipe.png"]
 
 
-def test_an_output_folder_is_left_out(tmp_path):
-  touch(tmp_path, "a.png", "out/a.png")
-  listing = list_images(tmp_path, exclude=[tmp_path / "out"])
-  assert names(listing, tmp_path) == ["a.png"] and not listing.skipped
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
 def test_names_that_are_not_utf8_are_listed_and_printable(tmp_path):
   name = os.fsdecode(b"caf\xe9.png")

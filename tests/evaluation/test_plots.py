@@ -121,7 +121,7 @@ def test_few_and_many_classes_fit(names):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_reliability_shows_the_bins_and_the_error(scores, dark):
-  figure: Any = plots.reliability_diagram(scores.calibration, "test", dark=dark)
+  figure: Any = plots.reliability_diagram(scores.calibration, dark=dark)
   upper, lower = figure.axes
   bins = [one for one in scores.calibration.bins if one.count]
   few = [one for one in bins if one.count < plots.FEW]
@@ -149,7 +149,7 @@ def test_reliability_shows_the_bins_and_the_error(scores, dark):
 
 
 def test_bars_are_the_scores_of_classes(scores):
-  figure: Any = plots.per_class_bars(scores, "test")
+  figure: Any = plots.per_class_bars(scores)
   axes = figure.axes[0]
   rows = [label.get_text() for label in axes.get_yticklabels()]
   expected = [f"{one.name} ({one.support})" for one in scores.per_class]
