@@ -18,11 +18,11 @@ from ml_collections import ConfigDict
 from fer_jax.configs import default
 from fer_jax.errors import choose
 
-SIZES = ("full", "half")
+VARIANTS = ("full", "half", "tuned")
 
 
-def get_config(size: str = "full") -> ConfigDict:
-  choose("size of fer2013_resnet18", size, SIZES)
+def get_config(variant: str = "full") -> ConfigDict:
+  choose("variant of fer2013_resnet18", variant, VARIANTS)
   config = default.get_config()
   config.model.name = "resnet18"
   config.model.stem = "small"
@@ -51,11 +51,21 @@ def get_config(size: str = "full") -> ConfigDict:
   config.num_epochs = 90
   config.eval_every_epochs = 3
   config.best_metric = "validation_accuracy"
-  if size == "half":
+  if variant == "half":
     config.model.stem = "small_stride2"
     config.model.width = 0.5
     config.augment.mixup = 0.0  # Fewer parameters need less regularization.
     config.augment.random_erasing = 0.25
     config.dtype = "float32"
     config.eval_every_epochs = 5
+  elif variant == "tuned":
+    config.init_from = "ferplus-resnet18"
+    config.freeze.patterns = "conv1,bn1,layer1"
+    config.optimizer.learning_rate = 0.02
+    config.schedule.warmup_epochs = 0.5
+    config.augment.mixup = 0.1
+    config.augment.random_erasing = 0.3
+    config.dtype = "float32"
+    config.num_epochs = 12
+    config.eval_every_epochs = 2
   return config

@@ -17,9 +17,13 @@ in its first stages, 6 % of the compute. It learns from the released model, too
 from ml_collections import ConfigDict
 
 from fer_jax.configs import fer2013_resnet18
+from fer_jax.errors import choose
+
+SIZES = ("full", "half")
 
 
 def get_config(size: str = "full") -> ConfigDict:
+  choose("size of ferplus_resnet18", size, SIZES)
   config = fer2013_resnet18.get_config(size)
   config.dataset.name = "ferplus"
   config.dataset.target = "distribution"

@@ -178,24 +178,28 @@ def test_a_place_without_weights_is_refused(tmp_path):
     initial_weights.read(str(tmp_path))
 
 
-def released_model(**options):
+def released_model(variant="half", **options):
   """Returns a model of which the released ones are, and its configuration."""
-  config = recipes.get_config("fer2013_resnet18:half")
+  config = recipes.get_config(f"fer2013_resnet18:{variant}")
   config = configs.with_dataset_input(config, (48, 48, 1))
   model = config.model.to_dict() | options
   return models.create(model.pop("name"), 7, **model), config
 
 
-def test_a_released_model_is_a_source():
-  model, config = released_model()
-  weights = initial_weights.read("ferplus-small")
-  names = tuple("abcdefg")
-  fitted = initial_weights.fit(weights, model, config, names)
+@pytest.mark.parametrize(
+  ("variant", "name"),
+  [("half", "ferplus-small"), ("tuned", "ferplus-resnet18")],
+)
+def test_a_released_model_is_a_source(variant, name):
+  model, config = released_model(variant)
+  assert variant != "tuned" or config.init_from == name
+  weights = initial_weights.read(name)
+  fitted = initial_weights.fit(weights, model, config, tuple("abcdefg"))
   assert fitted.description == (
-    "initial weights: ferplus-small (resnet18); fc is reinitialized (7 classes,"
+    f"initial weights: {name} (resnet18); fc is reinitialized (7 classes,"
     " not 8)"
   )
-  released_weights, _ = released.read_released("ferplus-small")
+  released_weights, _ = released.read_released(name)
   np.testing.assert_array_equal(
     fitted.arrays["params/conv1/kernel"],
     released_weights["params"]["conv1"]["kernel"],

@@ -147,7 +147,7 @@ class ImageFolder(ImageFileBuilder):
     """Warns if faces that `align` made are shrunk, or lose their color."""
     if path not in made_files(self._root, "face"):
       return
-    with Image.open(path) as image:
+    with Image.open(path, formats=["PNG"]) as image:
       side, color = image.width, image.mode != "L"
     size, in_color = self.options["image_size"], self.options["color"]
     keep = [f"dataset.image_size={side}"] if side > size else []
