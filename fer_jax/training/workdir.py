@@ -1,7 +1,9 @@
 """A workdir holds one run, and one process at a time trains in it."""
 
 import contextlib
+import errno
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -11,6 +13,7 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
+from fer_jax.object_stores.objects import read_file
 
 CONFIG = "config.json"
 _LOCK = ".lock"
@@ -43,12 +46,19 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
 def read_config(workdir: pathlib.Path) -> ConfigDict:
   """Returns the configuration that a workdir's run was started with.
 
+  Args:
+    workdir: a folder or a URL, as `urls.to_path` returns it.
+
   Raises:
     OSError: it is missing or cannot be read.
+    StoreError: the object store cannot be read.
     ValueError: the file is corrupt.
   """
   try:
-    fields = json.loads((workdir / CONFIG).read_bytes())
+    if (content := read_file(workdir / CONFIG)) is None:
+      reason = os.strerror(errno.ENOENT)
+      raise FileNotFoundError(errno.ENOENT, reason, str(workdir / CONFIG))
+    fields = json.loads(content)
     if not isinstance(fields, dict):
       raise ValueError("it is not a JSON object")
     return configs.from_json(fields)
