@@ -64,7 +64,7 @@ def get_config(variant: str = "full") -> ConfigDict:
     config.eval_every_epochs = 5
   elif variant == "tuned":
     config.init_from = "ferplus-resnet18"
-    config.freeze.patterns = "conv1,bn1,layer1"
+    config.freeze.patterns = "conv1,layer1"
     config.optimizer.learning_rate = 0.02
     config.schedule.warmup_epochs = 0.5
     config.augment.mixup = 0.1
