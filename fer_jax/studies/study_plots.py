@@ -17,6 +17,7 @@ from fer_jax.studies.comparison import Recipe
 _EARLY_EPOCHS = 5  # Their losses may be cut off.
 _LEGEND_WIDTH = 125  # characters; a line and the gaps beside it count as 7
 _QUANTITIES = ("loss", "accuracy")
+_LINE_STYLES = ("-", (0, (4, 2)), ":")
 Curves = Mapping[str, Sequence[float | None]]  # what `curves_of` returns
 
 
@@ -48,16 +49,19 @@ def curves(
     dark: for a dark page.
   """
   theme = theme_of(dark)
+  # Each color comes again in another style of line, so that no two are equal.
+  looks = list(itertools.product(_LINE_STYLES, theme.series))
   figure = theme.figure(8.2, 4.4)
   panels = figure.subplots(1, 2, sharey=True)
   for axes, split in zip(panels, ("train", "validation"), strict=True):
-    for name, color in zip(runs, itertools.cycle(theme.series)):
+    for name, (style, color) in zip(runs, itertools.cycle(looks)):
       epochs, low, mean, high = _band(runs[name], f"{split}_{quantity}")
       few = len(mean) <= 15
       axes.plot(
         epochs,
         mean,
         color=color,
+        linestyle=style,
         linewidth=1.6,
         marker="o" if few else None,
         markersize=3.5,

@@ -37,3 +37,10 @@ def test_overfitting_is_drawn():
   figure = study_plots.curves({"one": [run(rising)]}, "loss")
   validation = figure.axes[1]
   assert validation.get_ylim()[1] > 4.0 and not validation.texts
+
+
+def test_no_two_of_many_lines_look_equal():
+  runs = {str(i): [run([2.0, 1.0])] for i in range(15)}
+  lines = study_plots.curves(runs, "loss").axes[0].lines
+  looks = {(line.get_color(), str(line.get_linestyle())) for line in lines}
+  assert len(looks) == 15
