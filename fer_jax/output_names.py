@@ -71,7 +71,8 @@ def unused_name(name: PurePath, used: set[str]) -> PurePath:
 def _numbered(names: Mapping[Path, Path], suffix: str) -> dict[Path, PurePath]:
   """Returns the outputs' names; of equal ones, all but the first numbered."""
   plain = {p: name.with_name(name.stem + suffix) for p, name in names.items()}
-  used = {_key(name) for name in plain.values()}  # No number takes another's.
+  # A numbered name must differ from all of these.
+  used = {_key(name) for name in plain.values()}
   first: dict[str, Path] = {}
   for path, name in plain.items():
     first.setdefault(_key(name), path)
