@@ -15,6 +15,7 @@ from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
 from fer_jax.ops import dispatch
+from fer_jax.ops import dispatch
 from fer_jax.training import compiled_steps, packing
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel
@@ -138,7 +139,7 @@ class Run:
       case["model"],
       NUM_CLASSES,
       **case.get("options", {}),
-      dtype=jnp.dtype(case["dtype"]),
+      dtype=dispatch.compute_dtype(case["dtype"]),
       axis_name=self.parallel.axis_name,
     )
     axis_name = self.parallel.axis_name

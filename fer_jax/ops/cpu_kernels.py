@@ -22,6 +22,8 @@ CHANNEL_MULTIPLE = 32
 # With at most this many output positions (of all images together), the kernels
 # read the weights only once. kTileRows in cpu/convolution.h.
 FEW_POSITIONS = 12
+# The bfloat16 kernels take this many images at a time.
+BFLOAT16_IMAGES = 32
 
 
 def depthwise(
@@ -47,6 +49,18 @@ def convolution(
   if multiples and cpu_library.supports(x, kernel):
     return _convolve(_CONVOLUTION, strides, pads, x, kernel)
   return lowerings.shift_and_add(x, kernel, strides, pads)
+
+
+def bfloat16_convolution(
+  x: Float[Array, "b h w c"],
+  kernel: Float[Array, "kh kw c k"],
+  strides: Strides,
+  pads: Pads,
+) -> Float[Array, "b oh ow k"]:
+  """Computes `convolution` with products in bfloat16, and sums in float32."""
+  if cpu_library.multiplies_bfloat16() and cpu_library.supports(x, kernel):
+    return _convolve(_BFLOAT16_CONVOLUTION, strides, pads, x, kernel)
+  return convolution(x, kernel, strides, pads)
 
 
 def stem(
@@ -79,6 +93,9 @@ class _Targets(NamedTuple):
 
 _DEPTHWISE = _Targets("fer_jax_depthwise", "fer_jax_depthwise_kernel_gradient")
 _CONVOLUTION = _Targets("fer_jax_convolution", "fer_jax_kernel_gradient")
+_BFLOAT16_CONVOLUTION = _Targets(
+  "fer_jax_bfloat16_convolution", "fer_jax_bfloat16_kernel_gradient"
+)
 _STEM = _Targets(
   "fer_jax_stem", "fer_jax_stem_kernel_gradient", transposes=False
 )

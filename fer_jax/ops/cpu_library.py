@@ -41,6 +41,11 @@ TARGETS = (
   "fer_jax_norm_sums",
   "fer_jax_norm_gradient",
 )
+# Further functions, in libraries for processors that multiply bfloat16 tiles.
+BFLOAT16_TARGETS = (
+  "fer_jax_bfloat16_convolution",
+  "fer_jax_bfloat16_kernel_gradient",
+)
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
 _COMPILER_TIMEOUT = 300  # seconds
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
@@ -49,6 +54,7 @@ _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 _CPU_FIELDS = ("flags", "Features", "CPU ", "isa", "uarch")
 _TEMPORARY = "tmp"  # how names of temporary folders begin
 _disabled: list[bool] = []
+_bfloat16: list[bool] = []  # one entry if the loaded library has such kernels
 
 
 def supports(*arrays: jax.Array) -> bool:
@@ -81,6 +87,15 @@ def disabled() -> Iterator[None]:
     _disabled.pop()
 
 
+def multiplies_bfloat16() -> bool:
+  """Returns whether there are kernels with products in bfloat16.
+
+  The processor needs instructions for matrix products in bfloat16 (AMX, in
+  Intel's servers since 2023). In vectors they are no faster than float32.
+  """
+  return not unavailable_reason() and bool(_bfloat16)
+
+
 @functools.cache
 def unavailable_reason() -> str:
   """Returns why the kernels are not available, or "" if they are.
@@ -106,7 +121,12 @@ def unavailable_reason() -> str:
     library = ctypes.cdll.LoadLibrary(str(path))
   except OSError as e:
     return f"{compiler} built a library that cannot be loaded: {e}"
-  for target in TARGETS:
+  targets = TARGETS
+  library.fer_jax_request_bfloat16.restype = ctypes.c_bool
+  if library.fer_jax_request_bfloat16():
+    targets += BFLOAT16_TARGETS
+    _bfloat16.append(True)
+  for target in targets:
     handler = jax.ffi.pycapsule(getattr(library, target))
     jax.ffi.register_ffi_target(target, handler, platform="cpu")
   return ""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from fer_jax.ops import cpu_kernels, cpu_library, lowerings, xla_norm
@@ -78,6 +79,33 @@ def platform() -> str:
   return _platforms[-1] if _platforms else jax.default_backend()
 
 
+def compute_dtype(dtype: str) -> jnp.dtype:
+  """Returns the dtype of feature maps for a configuration's `dtype`.
+
+  On CPU that is always float32, since XLA emulates bfloat16 there.
+  """
+  return jnp.dtype("float32" if platform() == "cpu" else dtype)
+
+
+@contextlib.contextmanager
+def product_dtype(dtype: str) -> Iterator[None]:
+  """Traces functions whose matrix products round their operands to `dtype`.
+
+  It matters on CPU only, where feature maps are float32: convolutions whose
+  products are in bfloat16 are several times as fast on processors that have
+  instructions for them (`cpu_library.multiplies_bfloat16`), and are computed in
+  float32 on others.
+
+  Args:
+    dtype: "bfloat16" or "float32", as in configurations.
+  """
+  if platform() == "cpu" and dtype == "bfloat16":
+    with jax.default_matmul_precision("bfloat16"):
+      yield
+  else:
+    yield
+
+
 def use_kernels(*arrays: Array) -> bool:
   """Returns whether to compute on some arrays by the C++ CPU kernels."""
   return (
@@ -140,6 +168,8 @@ def rule_for(
       lowering = lowerings.xla
     return Rule(lowering, lowerings.space_to_depth, lowering)
   kernels = kernels and inputs % multiple == outputs % multiple == 0
+  if kernels and _products_in_bfloat16(batch):
+    return Rule.all(cpu_kernels.bfloat16_convolution)
   if (kh, kw) == (1, 1) and pads == ((0, 0), (0, 0)):
     positions = batch * math.prod(output_size(image, kernel, strides, pads))
     if kernels and positions <= cpu_kernels.FEW_POSITIONS:
@@ -159,6 +189,19 @@ def rule_for(
   if height * width >= 144 and strides == (1, 1):
     return Rule(lowerings.xla, lowerings.shift_and_add, lowerings.shift_and_add)
   return Rule.all(lowerings.shift_and_add)
+
+
+def _products_in_bfloat16(batch: int) -> bool:
+  """Returns whether to round the operands of products on CPU.
+
+  Args:
+    batch: of few images, most of a kernel's 32 rows would be empty.
+  """
+  return (
+    jax.config.jax_default_matmul_precision == "bfloat16"
+    and cpu_library.multiplies_bfloat16()
+    and 2 * batch >= cpu_kernels.BFLOAT16_IMAGES
+  )
 
 
 def _gpu_rule(

@@ -12,6 +12,7 @@ from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
 from fer_jax.errors import MissingRelease
 from fer_jax.models.layer_groups import layer_groups
+from fer_jax.ops import dispatch
 from fer_jax.training import (
   config_check,
   distillation,
@@ -74,7 +75,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
     options.pop("name"),
     dataset.num_classes,
     **options,
-    dtype=jnp.dtype(config.dtype),
+    dtype=dispatch.compute_dtype(config.dtype),
     axis_name=parallel.axis_name,
   )
   freeze_plan, multipliers = _layer_options(config, model)

@@ -19,7 +19,14 @@ Tree = Any  # a tree of arrays
 
 # The sections of a configuration that are compiled into a step, except for
 # the fields of the optimizer that are arguments (`RunInputs`).
-_COMPILED_SECTIONS = ("input", "augment", "optimizer", "loss", "ema_decay")
+_COMPILED_SECTIONS = (
+  "input",
+  "augment",
+  "optimizer",
+  "loss",
+  "ema_decay",
+  "dtype",
+)
 _OPTIMIZER_ARGUMENTS = ("learning_rate", "weight_decay")
 
 

@@ -181,7 +181,8 @@ class TrainStep:
     """
     options = self.config.loss
     params = freezing.merge(trained, frozen)
-    with freezing.fixed_norms(self.frozen):
+    products = dispatch.product_dtype(self.config.dtype)
+    with freezing.fixed_norms(self.frozen), products:
       logits, updated = self.model.apply(
         {"params": params, "batch_stats": batch_stats},
         images,

@@ -40,6 +40,20 @@ inline void OuterProducts(const float* left, const float* right, int64_t depth,
   }
 }
 
+// sum[i] = sum over j of partial[j * size + i], in order.
+inline void AddSplits(ffi::ThreadPool& pool, const float* partial,
+                      int64_t splits, int64_t size, float* sum) {
+  constexpr int64_t kPiece = 4096;
+  ParallelFor(pool, (size + kPiece - 1) / kPiece, [&](int64_t block) {
+    const int64_t end = std::min(size, (block + 1) * kPiece);
+    for (int64_t i = block * kPiece; i < end; ++i) {
+      float total = partial[i];
+      for (int64_t j = 1; j < splits; ++j) total += partial[j * size + i];
+      sum[i] = total;
+    }
+  });
+}
+
 // Computes the gradient of a convolution's kernel.
 inline ffi::Error KernelGradient(ffi::ThreadPool pool, Images x,
                                  Images gradient, ffi::Result<Images> result,
@@ -106,17 +120,7 @@ inline ffi::Error KernelGradient(ffi::ThreadPool pool, Images x,
       }
     }
   });
-  if (splits > 1) {
-    constexpr int64_t kPiece = 4096;
-    ParallelFor(pool, (size + kPiece - 1) / kPiece, [&](int64_t block) {
-      const int64_t end = std::min(size, (block + 1) * kPiece);
-      for (int64_t i = block * kPiece; i < end; ++i) {
-        float sum = partial[i];
-        for (int64_t j = 1; j < splits; ++j) sum += partial[j * size + i];
-        whole[i] = sum;
-      }
-    });
-  }
+  if (splits > 1) AddSplits(pool, partial.data(), splits, size, whole);
   return ffi::Error::Success();
 }
 

@@ -5,6 +5,7 @@
 // Each kernel divides its work into blocks whose number depends on shapes only,
 // and adds partial sums in a fixed order: results do not depend on the threads.
 
+#include "bfloat16.h"
 #include "convolution.h"
 #include "depthwise.h"
 #include "kernel_gradient.h"
@@ -38,6 +39,24 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_convolution, Convolution,
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_kernel_gradient, KernelGradient,
                               Windowed());
+
+// Whether the processor multiplies bfloat16; to be called before the two kernels
+// that do.
+extern "C" bool fer_jax_request_bfloat16() {
+#ifdef FER_JAX_BFLOAT16
+  return RequestTiles();
+#else
+  return false;
+#endif
+}
+
+#ifdef FER_JAX_BFLOAT16
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_bfloat16_convolution, Bfloat16Convolution,
+                              Windowed().Attr<bool>("transposed"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_bfloat16_kernel_gradient,
+                              Bfloat16KernelGradient, Windowed());
+#endif
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem, Stem, Windowed());
 
