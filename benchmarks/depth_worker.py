@@ -15,7 +15,6 @@ from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models.summary import summarize
 from fer_jax.ops import dispatch
-from fer_jax.ops import dispatch
 from fer_jax.training import compiled_steps, packing
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel

@@ -104,7 +104,7 @@ class JaxPeer:
       self._case["model"],
       peer_worker.NUM_CLASSES,
       **(options or {}),
-      dtype=jnp.dtype(dtype),
+      dtype=dispatch.compute_dtype(dtype),
     )
 
   def _random_weights(self) -> dict[str, np.ndarray]:

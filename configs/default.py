@@ -131,7 +131,8 @@ def get_config() -> ConfigDict:
   # Evaluates and saves a checkpoint every this many epochs, and after the last.
   config.eval_every_epochs = 1
   config.seed = 0  # of initialization, data order, augmentation, dropout
-  config.dtype = "float32"  # of activations: float32 | bfloat16
+  # Of activations; on a CPU, of the operands of products: float32 | bfloat16.
+  config.dtype = "float32"
   # Decay of the moving averages of parameters and BatchNorm statistics, which
   # are evaluated instead; (1 + step) / (10 + step) if that is less. 0 is off.
   config.ema_decay = 0.0

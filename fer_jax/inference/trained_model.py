@@ -21,6 +21,7 @@ from fer_jax.data import normalization
 from fer_jax.errors import UserError, choose, require
 from fer_jax.evaluation import tta as views
 from fer_jax.object_stores import local_copies, urls
+from fer_jax.ops import dispatch
 from fer_jax.training import losses
 from fer_jax.training.loop_state import saved_fields
 from fer_jax.training.train_state import Tree
@@ -111,12 +112,11 @@ class TrainedModel:
     _check_finite(variables, f"checkpoint={checkpoint} in {workdir}")
     config = configs.from_json(info["config"])
     options = config.model.to_dict()
-    on_cpu = jax.default_backend() == "cpu"  # There XLA emulates bfloat16.
     model = models.create(
       options.pop("name"),
       len(info["class_names"]),
       **options,
-      dtype=jnp.dtype("float32" if on_cpu else config.dtype),
+      dtype=dispatch.compute_dtype(config.dtype),
     )
     height, width, channels = info["image_shape"]
     size = batch_size or config.eval_batch_size

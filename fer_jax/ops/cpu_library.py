@@ -90,8 +90,8 @@ def disabled() -> Iterator[None]:
 def multiplies_bfloat16() -> bool:
   """Returns whether there are kernels with products in bfloat16.
 
-  The processor needs instructions for matrix products in bfloat16 (AMX, in
-  Intel's servers since 2023). In vectors they are no faster than float32.
+  The processor needs instructions for matrix products in bfloat16: Intel's
+  AMX, in its servers since 2023.
   """
   return not unavailable_reason() and bool(_bfloat16)
 
@@ -121,12 +121,10 @@ def unavailable_reason() -> str:
     library = ctypes.cdll.LoadLibrary(str(path))
   except OSError as e:
     return f"{compiler} built a library that cannot be loaded: {e}"
-  targets = TARGETS
   library.fer_jax_request_bfloat16.restype = ctypes.c_bool
   if library.fer_jax_request_bfloat16():
-    targets += BFLOAT16_TARGETS
     _bfloat16.append(True)
-  for target in targets:
+  for target in TARGETS + (BFLOAT16_TARGETS if _bfloat16 else ()):
     handler = jax.ffi.pycapsule(getattr(library, target))
     jax.ffi.register_ffi_target(target, handler, platform="cpu")
   return ""

@@ -58,6 +58,7 @@ def use_xla() -> contextlib.AbstractContextManager[None]:
 
 
 _platforms: list[str] = []
+_product_dtypes: list[str] = []
 
 
 @contextlib.contextmanager
@@ -82,35 +83,37 @@ def platform() -> str:
 def compute_dtype(dtype: str) -> jnp.dtype:
   """Returns the dtype of feature maps for a configuration's `dtype`.
 
-  On CPU that is always float32, since XLA emulates bfloat16 there.
+  On CPU, where XLA emulates bfloat16, that is float32; see `product_dtype`.
   """
-  return jnp.dtype("float32" if platform() == "cpu" else dtype)
+  return jnp.dtype("float32" if _for_cpu() else dtype)
 
 
 @contextlib.contextmanager
 def product_dtype(dtype: str) -> Iterator[None]:
-  """Traces functions whose matrix products round their operands to `dtype`.
+  """Traces functions whose convolutions on CPU multiply in some dtype.
 
-  It matters on CPU only, where feature maps are float32: convolutions whose
-  products are in bfloat16 are several times as fast on processors that have
-  instructions for them (`cpu_library.multiplies_bfloat16`), and are computed in
-  float32 on others.
+  Feature maps on a CPU are float32. On processors that have instructions for
+  it (`cpu_library.multiplies_bfloat16`), rounding both operands of products to
+  bfloat16 makes convolutions several times as fast. Sums are in float32. Other
+  processors compute in float32.
 
   Args:
     dtype: "bfloat16" or "float32", as in configurations.
   """
-  if platform() == "cpu" and dtype == "bfloat16":
-    with jax.default_matmul_precision("bfloat16"):
-      yield
-  else:
+  _product_dtypes.append(dtype)
+  try:
     yield
+  finally:
+    _product_dtypes.pop()
 
 
 def use_kernels(*arrays: Array) -> bool:
   """Returns whether to compute on some arrays by the C++ CPU kernels."""
-  return (
-    platform() == "cpu" and not xla_only() and cpu_library.supports(*arrays)
-  )
+  return _for_cpu() and cpu_library.supports(*arrays)
+
+
+def _for_cpu() -> bool:
+  return platform() == "cpu" and not xla_only()
 
 
 def on_accelerator() -> bool:
@@ -198,7 +201,7 @@ def _products_in_bfloat16(batch: int) -> bool:
     batch: of few images, most of a kernel's 32 rows would be empty.
   """
   return (
-    jax.config.jax_default_matmul_precision == "bfloat16"
+    _product_dtypes[-1:] == ["bfloat16"]
     and cpu_library.multiplies_bfloat16()
     and 2 * batch >= cpu_kernels.BFLOAT16_IMAGES
   )

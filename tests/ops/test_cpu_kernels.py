@@ -25,20 +25,28 @@ needs_kernels = pytest.mark.skipif(
   bool(cpu_library.unavailable_reason()),
   reason=f"no kernels: {cpu_library.unavailable_reason()}",
 )
+needs_bfloat16 = pytest.mark.skipif(
+  not cpu_library.multiplies_bfloat16(),
+  reason="the processor has no instructions for products in bfloat16",
+)
 
 
 def random(seed, *shape):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape), "float32")
 
 
-def value_and_gradients(function, x, kernel, strides, pads):
-  """The output, and both gradients of a random direction in it."""
+def value_and_gradients(function, x, kernel, strides, pads, dtype="float32"):
+  """The output, and both gradients of a random direction in it.
+
+  All operands are first rounded to a dtype.
+  """
+  rounded = lambda x: x.astype(dtype).astype("float32")  # noqa: E731
 
   def run(x, kernel):
     y, pull = jax.vjp(lambda x, k: function(x, k, strides, pads), x, kernel)
-    return y, *pull(random(2, *y.shape))
+    return y, *pull(rounded(random(2, *y.shape)))
 
-  return jax.jit(run)(x, kernel)
+  return jax.jit(run)(rounded(x), rounded(kernel))
 
 
 def assert_agree(own, reference):
@@ -100,6 +108,55 @@ def test_convolution(shape, outputs, side, strides, pads):
     value_and_gradients(cpu_kernels.convolution, x, kernel, strides, pads),
     value_and_gradients(lowerings.shift_and_add, x, kernel, strides, pads),
   )
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(
+  ("shape", "outputs", "side", "strides", "pads"),
+  [
+    ((32, 6, 6, 32), 64, 3, (1, 1), SAME),
+    ((64, 2, 2, 64), 32, 3, (1, 1), SAME),
+    ((17, 7, 6, 96), 32, 3, (2, 2), SAME),  # some of the 32 rows are empty
+    ((45, 8, 5, 32), 32, 3, (2, 1), UNEVEN),
+    ((70, 12, 12, 64), 128, 3, (1, 1), SAME),  # several sums of the gradient
+    ((33, 5, 5, 288), 320, 1, (2, 2), ((0, 0), (0, 0))),
+    ((35, 41, 41, 32), 64, 3, (1, 1), SAME),  # positions far apart
+    ((32, 2, 2, 32), 32, 1, (1, 1), ((1, 0), (0, 1))),  # padding only
+  ],
+)
+def test_bfloat16_products(shape, outputs, side, strides, pads):
+  x, kernel = random(0, *shape), random(1, side, side, shape[-1], outputs)
+  own = lambda x, k: cpu_kernels.bfloat16_convolution(x, k, strides, pads)  # noqa: E731
+  assert uses("fer_jax_bfloat16_convolution", own, x, kernel)
+  sizes = strides, pads
+  assert_agree(
+    value_and_gradients(cpu_kernels.bfloat16_convolution, x, kernel, *sizes),
+    value_and_gradients(cpu_kernels.convolution, x, kernel, *sizes, "bfloat16"),
+  )
+
+
+@needs_bfloat16
+def test_products_are_in_bfloat16_where_that_pays():
+  def lowered(images, dtype="bfloat16"):
+    def run(x, kernel):
+      with dispatch.product_dtype(dtype):
+        return jnp.sum(convolution.convolve(x, kernel))
+
+    x, kernel = random(0, images, 6, 6, 32), random(1, 3, 3, 32, 64)
+    return jax.jit(jax.grad(run, (0, 1))).lower(x, kernel).as_text()
+
+  assert "bfloat16_kernel_gradient" in lowered(32)
+  assert "bfloat16" not in lowered(8)
+  assert "bfloat16" not in lowered(32, "float32")
+
+
+def test_without_instructions_products_are_in_float32(monkeypatch):
+  monkeypatch.setattr(cpu_library, "_bfloat16", [])
+  x, kernel = random(0, 32, 6, 6, 32), random(1, 3, 3, 32, 64)
+  exact = convolution.convolve(x, kernel)
+  with dispatch.product_dtype("bfloat16"):
+    y = convolution.convolve(x, kernel)
+  np.testing.assert_array_equal(y, exact)
 
 
 @needs_kernels

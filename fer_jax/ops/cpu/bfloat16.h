@@ -1,5 +1,5 @@
-// Convolutions and the gradients of their kernels, with products in bfloat16 and
-// sums in float32, by the processor's instructions for such products.
+// Convolutions and the gradients of their kernels, with products in bfloat16
+// and sums in float32, by the processor's instructions for such products.
 //
 // Both operands are first rounded and packed: 32 images at a time, so that
 // every pixel is whole tiles. Padding is never multiplied.
@@ -17,9 +17,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <utility>
+#include <new>
 #include <vector>
 
 #include "convolution.h"
@@ -29,16 +28,20 @@
 
 namespace fer_jax {
 
-// A tile is 16 rows of 32 numbers: rows of the left operand, or pairs of rows of
-// the right one, [depth / 2][16 columns][2]. A chunk is two tiles: 32 rows, or 32
-// columns, of 32 terms.
+// A tile is 16 rows of 32 numbers: rows of the left operand, or pairs of rows
+// of the right one, [depth / 2][16 columns][2]. A chunk is two tiles: 32 rows,
+// or 32 columns, of 32 terms.
 constexpr int kTileSide = 16;
 constexpr int kChunkSide = 32;
 constexpr int64_t kTileSize = 512;
 constexpr int64_t kChunkSize = 1024;
-constexpr int64_t kLargeMap = 65536;  // floats
-constexpr int64_t kSideBySide = 24;  // positions
-constexpr int64_t kGradientBytes = 1 << 20;  // operands per block of work
+// Positions of maps of this many floats are far apart in memory: some of them
+// are computed side by side before they are stored.
+constexpr int64_t kLargeMap = 65536;
+constexpr int64_t kSideBySide = 24;
+// Of the operands of a gradient that one block of work reads: they stay cached.
+constexpr int64_t kGradientBytes = 1 << 21;
+constexpr int64_t kMaxSplits = 64;
 
 // Consecutive chunks of the left and the right operand, to be multiplied.
 struct Chunks {
@@ -50,27 +53,32 @@ struct Chunks {
 class Packed {
  public:
   explicit Packed(int64_t size)
-      : data_(static_cast<uint16_t*>(
-            std::aligned_alloc(64, (2 * size + 63) / 64 * 64))) {}
+      : data_(static_cast<uint16_t*>(::operator new(2 * size, kLine))) {}
   uint16_t* at(int64_t index) const { return data_.get() + index; }
 
  private:
+  static constexpr std::align_val_t kLine{64};
   struct Free {
-    void operator()(uint16_t* p) const { std::free(p); }
+    void operator()(uint16_t* p) const { ::operator delete(p, kLine); }
   };
   std::unique_ptr<uint16_t, Free> data_;
 };
 
-// Returns `low` in the lower and `high` in the upper half, rounded.
+// Returns `low` in the lower and `high` in the upper half, rounded to bfloat16.
 inline __m512i Round(__m512 low, __m512 high) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
+// Returns 32 floats, rounded.
+inline __m512i RoundLine(const float* line) {
+  return Round(_mm512_loadu_ps(line), _mm512_loadu_ps(line + kTileSide));
+}
+
 // Returns pairs (low[i], high[i]), rounded.
 inline __m512i RoundPairs(__m512 low, __m512 high) {
-  const __m512i order = _mm512_set_epi16(
-      31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
-      6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11,
+                                         26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                         5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return _mm512_permutexvar_epi16(order, Round(low, high));
 }
 
@@ -147,7 +155,8 @@ class Tiles {
     _tile_stored(3, below + kTileSide, 4 * stride);
   }
 };
-// Feature maps as an operand: [group of 32 images][pixel][channels / 32][chunk].
+
+// Feature maps as an operand: [32 images][pixel][channels / 32][chunk].
 class PackedMaps {
  public:
   // What the rows of the operand are, and whether it is the left one.
@@ -160,29 +169,27 @@ class PackedMaps {
   PackedMaps(ffi::ThreadPool& pool, const Images& maps, Layout layout)
       : pixels_(maps.dimensions()[1] * maps.dimensions()[2]),
         channels_(maps.dimensions()[3]),
-        groups((maps.dimensions()[0] + kChunkSide - 1) / kChunkSide),
-        packed_(groups * kChunkSide * pixels_ * channels_) {
+        groups_((maps.dimensions()[0] + kChunkSide - 1) / kChunkSide),
+        packed_(groups_ * kChunkSide * pixels_ * channels_) {
     constexpr int64_t kPixels = 16;  // per block of work
     const int64_t batch = maps.dimensions()[0];
     const int64_t runs = (pixels_ + kPixels - 1) / kPixels;
     const std::vector<float> zeros(channels_);
-    ParallelFor(pool, groups * runs, [&](int64_t block) {
+    ParallelFor(pool, groups_ * runs, [&](int64_t block) {
       const int64_t group = block / runs, first = block % runs * kPixels;
       for (int64_t p = first; p < std::min(first + kPixels, pixels_); ++p) {
         const float* lines[kChunkSide];
         for (int i = 0; i < kChunkSide; ++i) {
           const int64_t image = group * kChunkSide + i;
-          lines[i] = image < batch ? maps.typed_data() +
-                                         (image * pixels_ + p) * channels_
-                                   : zeros.data();
+          lines[i] = image < batch
+                         ? maps.typed_data() + (image * pixels_ + p) * channels_
+                         : zeros.data();
         }
         for (int64_t c = 0; c < channels_; c += kChunkSide) {
           uint16_t* to = At(group, p, c);
           if (layout == kImagesByChannels) {
             for (int i = 0; i < kChunkSide; ++i)
-              _mm512_store_si512(to + i * kChunkSide,
-                                 Round(_mm512_loadu_ps(lines[i] + c),
-                                       _mm512_loadu_ps(lines[i] + c + 16)));
+              _mm512_store_si512(to + i * kChunkSide, RoundLine(lines[i] + c));
           } else {
             Pair(lines, c, layout == kChannelsByImages, to);
             Pair(lines, c + kTileSide, layout == kChannelsByImages,
@@ -193,7 +200,10 @@ class PackedMaps {
     });
   }
 
-  // Returns the chunk of 32 images and 32 channels.
+  // The number of groups of 32 images; the last one may have fewer.
+  int64_t groups() const { return groups_; }
+
+  // Returns the chunk of a group, a pixel and 32 channels.
   uint16_t* At(int64_t group, int64_t pixel, int64_t channel) const {
     return packed_.at(((group * pixels_ + pixel) * channels_ + channel) *
                       kChunkSide);
@@ -212,12 +222,7 @@ class PackedMaps {
       _mm512_store_si512(to + i * kChunkSide, rows[i]);
   }
 
-  const int64_t pixels_, channels_;
-
- public:
-  const int64_t groups;
-
- private:
+  const int64_t pixels_, channels_, groups_;
   const Packed packed_;
 };
 
@@ -234,10 +239,8 @@ inline Packed PackKernel(ffi::ThreadPool& pool, const float* kernel,
       for (int64_t n = panel; n < panel + kChunkSide; n += kTileSide) {
         __m512i rows[kTileSide];
         if (transposed) {  // It lies as [width][depth].
-          for (int i = 0; i < kTileSide; ++i) {
-            const float* line = from + (n + i) * depth + d;
-            rows[i] = Round(_mm512_loadu_ps(line), _mm512_loadu_ps(line + 16));
-          }
+          for (int i = 0; i < kTileSide; ++i)
+            rows[i] = RoundLine(from + (n + i) * depth + d);
           Transpose(rows);
         } else {
           for (int i = 0; i < kTileSide; ++i) {
@@ -253,6 +256,7 @@ inline Packed PackKernel(ffi::ThreadPool& pool, const float* kernel,
   return packed;
 }
 
+// Computes a convolution or its transpose.
 inline ffi::Error Bfloat16Convolution(ffi::ThreadPool pool, Images source,
                                       Images kernel, ffi::Result<Images> result,
                                       int64_t stride_h, int64_t stride_w,
@@ -260,23 +264,22 @@ inline ffi::Error Bfloat16Convolution(ffi::ThreadPool pool, Images source,
                                       bool transposed) {
   const auto s = source.dimensions(), k = kernel.dimensions(),
              r = result->dimensions();
-  const std::vector<int> source_pixels = SourcePixels(
-      SourceIndices(r[1], s[1], k[0], stride_h, top, transposed),
-      SourceIndices(r[2], s[2], k[1], stride_w, left, transposed), s[2], k[0],
-      k[1]);
+  const std::vector<int> source_pixels =
+      SourcePixels(SourceIndices(r[1], s[1], k[0], stride_h, top, transposed),
+                   SourceIndices(r[2], s[2], k[1], stride_w, left, transposed),
+                   s[2], k[0], k[1]);
   const int64_t batch = s[0], depth = s[3], width = r[3];
   const int64_t taps = k[0] * k[1], positions = r[1] * r[2];
   const PackedMaps maps(pool, source, PackedMaps::kImagesByChannels);
-  const Packed weights = PackKernel(pool, kernel.typed_data(), taps, depth,
-                                    width, transposed);
+  const Packed weights =
+      PackKernel(pool, kernel.typed_data(), taps, depth, width, transposed);
   const int64_t panels = width / kChunkSide;
-  // Positions of large maps are far apart, so some of them are computed side by
-  // side before they are stored; those of small maps are stored at once.
   const bool large = positions * width >= kLargeMap;
-  const int64_t run = large ? kSideBySide : std::max<int64_t>(positions / 16, 32);
+  const int64_t run =
+      large ? kSideBySide : std::max<int64_t>(positions / 16, 32);
   const int64_t runs = (positions + run - 1) / run;
   const int64_t spans = large ? 1 : panels;
-  ParallelFor(pool, maps.groups * runs * spans, [&](int64_t block) {
+  ParallelFor(pool, maps.groups() * runs * spans, [&](int64_t block) {
     const int64_t span = block % spans, first = block / spans % runs * run;
     const int64_t group = block / spans / runs, image = group * kChunkSide;
     const int64_t images = std::min<int64_t>(batch - image, kChunkSide);
@@ -296,8 +299,9 @@ inline ffi::Error Bfloat16Convolution(ffi::ThreadPool pool, Images source,
         for (int64_t tap = 0; tap < taps; ++tap)
           if (const int pixel = source_pixels[(first + i) * taps + tap];
               pixel >= 0)
-            operands[used++] = {maps.At(group, pixel, 0),
-                                weights.at((n * taps + tap * kChunkSide) * depth)};
+            operands[used++] = {
+                maps.At(group, pixel, 0),
+                weights.at((n * taps + tap * kChunkSide) * depth)};
         tiles.Multiply(operands.data(), used, depth / kChunkSide,
                        out + i * width + n, stride);
       }
@@ -311,6 +315,7 @@ inline ffi::Error Bfloat16Convolution(ffi::ThreadPool pool, Images source,
   return ffi::Error::Success();
 }
 
+// Computes the gradient of a convolution's kernel.
 inline ffi::Error Bfloat16KernelGradient(ffi::ThreadPool pool, Images x,
                                          Images gradient,
                                          ffi::Result<Images> result,
@@ -318,20 +323,19 @@ inline ffi::Error Bfloat16KernelGradient(ffi::ThreadPool pool, Images x,
                                          int64_t top, int64_t left) {
   const auto s = x.dimensions(), g = gradient.dimensions(),
              k = result->dimensions();
-  const std::vector<int> source_pixels =
-      SourcePixels(SourceIndices(g[1], s[1], k[0], stride_h, top, false),
-                   SourceIndices(g[2], s[2], k[1], stride_w, left, false), s[2],
-                   k[0], k[1]);
+  const std::vector<int> source_pixels = SourcePixels(
+      SourceIndices(g[1], s[1], k[0], stride_h, top, false),
+      SourceIndices(g[2], s[2], k[1], stride_w, left, false), s[2], k[0], k[1]);
   const int64_t inputs = s[3], outputs = g[3], taps = k[0] * k[1];
   const int64_t positions = g[1] * g[2], size = taps * inputs * outputs;
   const PackedMaps lefts(pool, x, PackedMaps::kChannelsByImages);
   const PackedMaps rights(pool, gradient, PackedMaps::kImagePairs);
 
   // Terms are (group of images, position); each split adds some of them.
-  const int64_t terms = lefts.groups * positions;
+  const int64_t terms = lefts.groups() * positions;
   const int64_t bytes = terms * (inputs + outputs) * kChunkSide * 2;
-  const int64_t splits =
-      std::clamp<int64_t>(bytes / kGradientBytes, 1, std::min<int64_t>(16, terms));
+  const int64_t splits = std::clamp<int64_t>(
+      bytes / kGradientBytes, 1, std::min<int64_t>(kMaxSplits, terms));
   const int64_t heights = inputs / kChunkSide, panels = outputs / kChunkSide;
   const int64_t tiles = taps * heights * panels;
   std::vector<float> partial(splits > 1 ? splits * size : 0);
@@ -360,6 +364,6 @@ inline ffi::Error Bfloat16KernelGradient(ffi::ThreadPool pool, Images x,
 
 }  // namespace fer_jax
 
-#endif  // __AMX_BF16__
+#endif  // FER_JAX_BFLOAT16
 
 #endif  // FER_JAX_BFLOAT16_H_

@@ -1,5 +1,5 @@
 // CPU kernels for convolutions, depthwise convolutions and batch normalization,
-// for which XLA's CPU backend is slow. Float32, NHWC. cpu_library.py compiles
+// for which XLA's CPU backend is slow. Arrays are float32, NHWC; cpu_library.py compiles
 // them, cpu_kernels.py and cpu_norm_kernels.py call them.
 //
 // Each kernel divides its work into blocks whose number depends on shapes only,
@@ -40,8 +40,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_convolution, Convolution,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_kernel_gradient, KernelGradient,
                               Windowed());
 
-// Whether the processor multiplies bfloat16; to be called before the two kernels
-// that do.
+// Returns whether the two kernels below exist, and lets this process use them.
 extern "C" bool fer_jax_request_bfloat16() {
 #ifdef FER_JAX_BFLOAT16
   return RequestTiles();

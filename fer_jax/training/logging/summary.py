@@ -87,11 +87,16 @@ def _processes() -> str:
 
 
 def _kernels(dtype: str) -> str:
-  """Says which kernels a CPU uses, since they decide the speed."""
-  if jax.default_backend() != "cpu" or dtype != "float32":
+  """Says what a CPU computes `dtype` with, since that decides the speed."""
+  if jax.default_backend() != "cpu":
     return ""
   missing = cpu_library.unavailable_reason()
-  return f", XLA's kernels only: {missing}" if missing else ", own kernels"
+  kernels = f"XLA's kernels only: {missing}" if missing else "own kernels"
+  if dtype == "float32":
+    return f", {kernels}"
+  if cpu_library.multiplies_bfloat16():
+    return f" products of float32, {kernels}"
+  return f" computed as float32, for which this processor is faster, {kernels}"
 
 
 def interrupted(loop: LoopState, workdir: pathlib.Path) -> str:
