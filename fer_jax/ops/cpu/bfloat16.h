@@ -49,20 +49,22 @@ struct Chunks {
   const uint16_t* right;
 };
 
-// Memory for packed operands, aligned to cache lines and not initialized.
-class Packed {
+// Memory that is aligned to cache lines and not initialized.
+template <typename T>
+class Memory {
  public:
-  explicit Packed(int64_t size)
-      : data_(static_cast<uint16_t*>(::operator new(2 * size, kLine))) {}
-  uint16_t* at(int64_t index) const { return data_.get() + index; }
+  explicit Memory(int64_t size)
+      : data_(static_cast<T*>(::operator new(size * sizeof(T), kLine))) {}
+  T* at(int64_t index) const { return data_.get() + index; }
 
  private:
   static constexpr std::align_val_t kLine{64};
   struct Free {
-    void operator()(uint16_t* p) const { ::operator delete(p, kLine); }
+    void operator()(T* p) const { ::operator delete(p, kLine); }
   };
-  std::unique_ptr<uint16_t, Free> data_;
+  std::unique_ptr<T, Free> data_;
 };
+using Packed = Memory<uint16_t>;
 
 // Returns `low` in the lower and `high` in the upper half, rounded to bfloat16.
 inline __m512i Round(__m512 low, __m512 high) {
@@ -288,8 +290,8 @@ inline ffi::Error Bfloat16Convolution(ffi::ThreadPool pool, Images source,
     const int64_t end = (span + 1) * panels / spans * kChunkSide;
     const bool direct = !large && images == kChunkSide;
     float* whole = result->typed_data() + (image * positions + first) * width;
-    std::vector<float> side_by_side(direct ? 0 : kChunkSide * count * width);
-    float* out = direct ? whole : side_by_side.data();
+    const Memory<float> side_by_side(direct ? 0 : kChunkSide * count * width);
+    float* out = direct ? whole : side_by_side.at(0);
     const int64_t stride = (direct ? positions : count) * width;
     std::vector<Chunks> operands(taps);
     const Tiles tiles;
@@ -338,7 +340,7 @@ inline ffi::Error Bfloat16KernelGradient(ffi::ThreadPool pool, Images x,
       bytes / kGradientBytes, 1, std::min<int64_t>(kMaxSplits, terms));
   const int64_t heights = inputs / kChunkSide, panels = outputs / kChunkSide;
   const int64_t tiles = taps * heights * panels;
-  std::vector<float> partial(splits > 1 ? splits * size : 0);
+  const Memory<float> partial(splits > 1 ? splits * size : 0);
   float* whole = result->typed_data();
   ParallelFor(pool, tiles * splits, [&](int64_t block) {
     const int64_t split = block / tiles, tap = block % tiles / panels / heights;
@@ -346,19 +348,19 @@ inline ffi::Error Bfloat16KernelGradient(ffi::ThreadPool pool, Images x,
     const int64_t n = block % panels * kChunkSide;
     const int64_t first = split * terms / splits;
     const int64_t last = (split + 1) * terms / splits;
-    std::vector<Chunks> operands;
-    operands.reserve(last - first);
+    std::vector<Chunks> operands(last - first);
+    int64_t used = 0, group = first / positions, position = first % positions;
     for (int64_t term = first; term < last; ++term) {
-      const int64_t group = term / positions, position = term % positions;
       if (const int pixel = source_pixels[position * taps + tap]; pixel >= 0)
-        operands.push_back(
-            {lefts.At(group, pixel, m), rights.At(group, position, n)});
+        operands[used++] = {lefts.At(group, pixel, m),
+                            rights.At(group, position, n)};
+      if (++position == positions) position = 0, ++group;
     }
-    float* sums = (splits > 1 ? partial.data() + split * size : whole) +
+    float* sums = (splits > 1 ? partial.at(split * size) : whole) +
                   (tap * inputs + m) * outputs + n;
-    Tiles().Multiply(operands.data(), operands.size(), 1, sums, outputs);
+    Tiles().Multiply(operands.data(), used, 1, sums, outputs);
   });
-  if (splits > 1) AddSplits(pool, partial.data(), splits, size, whole);
+  if (splits > 1) AddSplits(pool, partial.at(0), splits, size, whole);
   return ffi::Error::Success();
 }
 
