@@ -220,10 +220,17 @@ def _runs(by_row: Mapping[str, Sequence[Result]]) -> str:
         f"{mean('best_epoch'):.0f}",
         str(len(results)),
         f"{mean('minutes'):.1f}",
-        ", ".join(sorted({result["machine"] for result in results})),
+        ", ".join(sorted({_machine(result) for result in results})),
       ]
     )
   return "\n".join(format_markdown(header, rows))
+
+
+def _machine(result: Result) -> str:
+  """Returns the machine, and the dtype of the compute if it is not float32."""
+  dtype = result.get("dtype", "float32")  # Older files lack it.
+  machine: str = result["machine"]
+  return machine if dtype == "float32" else f"{machine}, {dtype}"
 
 
 def _epochs(results: Sequence[Result]) -> str:

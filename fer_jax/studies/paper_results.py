@@ -49,6 +49,7 @@ def result_of(run: Path, config: ConfigDict) -> Result:
   return {
     "seed": config.seed,
     "planned_epochs": config.num_epochs,
+    "dtype": config.dtype,
     **scores_of_run(
       metric_writer.read(run),
       found.class_names,

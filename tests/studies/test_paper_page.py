@@ -144,6 +144,12 @@ def test_seeds_are_averaged():
   assert cells(page, "ResNet-18", 4)[6] == "2"  # seeds
 
 
+def test_the_machine_is_named_with_its_dtype():
+  half = result("pan", "ResNet-18", dtype="bfloat16", machine="an Intel")
+  page = paper_page.render([half, result("pan", "ResNet-18", 1)])
+  assert cells(page, "ResNet-18", 4)[-1] == "a GPU, an Intel, bfloat16"
+
+
 def test_classes_are_in_alphabetical_order():
   row = result("sutton", "AlexNet, run C")
   page = paper_page.render([row])
