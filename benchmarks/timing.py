@@ -91,7 +91,10 @@ def matmul_peak(dtype: str) -> float:
   # On an accelerator a small one takes as long as its dispatch.
   size = 2048 if jax.default_backend() == "cpu" else 8192
   a = jnp.ones((size, size), dtype)
-  product = jax.jit(lambda a: a @ a)
+  # Sums in float32, without which XLA emulates bfloat16 on a CPU.
+  product = jax.jit(
+    lambda a: jnp.matmul(a, a, preferred_element_type="float32")
+  )
   timing = interleave(
     {"product": lambda: product(a)}, num_turns=7, calls_per_turn=5
   )["product"]
