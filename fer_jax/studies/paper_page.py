@@ -171,19 +171,19 @@ def _class_table(
   names: list[str] = []
   rows = []
   for name in table.rows:
-    row = paper.row(name)
-    pair = []
+    if name not in by_row:
+      continue
+    names = sorted(by_row[name][0]["class_names"])
+    ours = paper_scores.our_scores(by_row[name])[metric]
+    row, printed = paper.row(name), len(names) * ["-"]
     if row.matrix:
-      pair.append(paper_scores.printed_scores(row)[metric])
-    if name in by_row:
-      names = sorted(by_row[name][0]["class_names"])
-      pair.append(paper_scores.our_scores(by_row[name])[metric])
-    if name in by_row:
-      cells = (
-        " / ".join(f"{100 * value:.0f}" for value in values)
-        for values in np.transpose(pair)
-      )
-      rows.append([name, *cells, _epochs(by_row[name])])
+      scores = paper_scores.printed_scores(row)[metric]
+      printed = [f"{100 * value:.0f}" for value in scores]
+    cells = (
+      f"{of_paper} / {100 * value:.0f}"
+      for of_paper, value in zip(printed, ours, strict=True)
+    )
+    rows.append([name, *cells, _epochs(by_row[name])])
   if not rows:
     return ""
   head = format_markdown(["run", *names, "epochs"], rows)

@@ -6,6 +6,7 @@ machines can be put together.
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ def machine() -> str:
     name = next(x.split(":")[1] for x in lines if x.startswith("model name"))
   except (OSError, StopIteration):  # Not Linux on x86.
     name = kind
-  return f"{parallel.num_cores()} cores of {name.strip()}"
+  name = re.sub(r"\((R|TM)\)|\bProcessor\b", "", name).strip()
+  return f"{parallel.num_cores()} cores of {name}"
 
 
 def read(files: Iterable[Path], *, missing_ok: bool = False) -> list[Result]:
