@@ -1,6 +1,6 @@
 // CPU kernels for convolutions, depthwise convolutions and batch normalization,
-// for which XLA's CPU backend is slow. Arrays are float32, NHWC; cpu_library.py compiles
-// them, cpu_kernels.py and cpu_norm_kernels.py call them.
+// for which XLA's CPU backend is slow. Arrays are float32, NHWC. cpu_library.py
+// compiles them, cpu_kernels.py and cpu_norm_kernels.py call them.
 //
 // Each kernel divides its work into blocks whose number depends on shapes only,
 // and adds partial sums in a fixed order: results do not depend on the threads.
