@@ -157,7 +157,7 @@ PAPER = Paper(
   notes=(
     "Ours are 3 to 8 points lower. The paper states neither an optimizer nor"
     " augmentation; ours are SGD with momentum, and none. Trained like this,"
-    " both networks memorize the training images (99.7 % at the end of run A),"
+    " the networks memorize the training images (99.7 % at the end of run A),"
     " and their validation losses are lowest after 4 to 10 epochs: what the"
     " text states is not enough to reach the paper's accuracies."
   ),
