@@ -155,7 +155,7 @@ PAPER = Paper(
   curves=tuple(curves for run in "ABC" for curves in _curves(run)),
   confusions=names(_ROWS),
   notes=(
-    "Ours are 3 to 8 points lower. The paper states neither an optimizer nor"
+    "Ours are 2 to 8 points lower. The paper states neither an optimizer nor"
     " augmentation; ours are SGD with momentum, and none. Trained like this,"
     " the networks memorize the training images (99.7 % at the end of run A),"
     " and their validation losses are lowest after 4 to 10 epochs: what the"
