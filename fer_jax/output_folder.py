@@ -9,16 +9,20 @@ import contextlib
 import hashlib
 import json
 import os
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePath
+from typing import NamedTuple, TypeVar
 
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
-from fer_jax.output_names import output_names
+from fer_jax.output_names import name_key, unused_name
+from fer_jax.text_output import printable
 
 # Lists what the package made in a folder: one JSON object per line.
 MANIFEST = ".fer_jax_files.jsonl"
+
+_Source = TypeVar("_Source", bound=str | Path)
 
 _TIME_TOLERANCE_NS = 2_000_000_000  # FAT stores times in steps of 2 s
 
@@ -46,6 +50,7 @@ class OutputFolder:
     self.folder = Path(folder)
     self._inputs = {os.path.realpath(path) for path in inputs}
     self._manifest = _Manifest(self.folder, kind)
+    self._sources: dict[Path, str] = {}  # of the outputs of one input each
 
   def path(self, name: str | os.PathLike[str]) -> Path:
     """Returns the path of an output after checking that it may be written.
@@ -69,6 +74,47 @@ class OutputFolder:
           " remove it, or give another output"
         )
     return path
+
+  def paths_for(
+    self, names: Mapping[_Source, str | os.PathLike[str]]
+  ) -> dict[_Source, Path]:
+    """Returns the paths of outputs of one input each, checked as `path` does.
+
+    Args:
+      names: input, a file or a URL -> the name of its output, relative to the
+        folder.
+
+    Raises:
+      UserError: as `path` does, or an output was made of another file, which is
+        not among these inputs.
+    """
+    paths = {source: self.path(name) for source, name in names.items()}
+    inputs = {source: _name_source(source, self.folder) for source in names}
+    known = {"", *inputs.values()}
+    for source, path in paths.items():
+      made_of = self._manifest.source(path)
+      if os.path.lexists(path) and made_of not in known:
+        if "://" not in made_of:
+          made_of = os.path.normpath(self.folder / made_of)
+        raise UserError(
+          f"{printable(path)} was made of {printable(made_of)}, and"
+          f" {printable(source)} would replace it: give another output, or"
+          " remove it"
+        )
+    self._sources |= {paths[source]: inputs[source] for source in names}
+    return paths
+
+  def unused(self, name: str) -> str:
+    """Returns a name that no file has: this one, or one with a number.
+
+    Args:
+      name: of a file directly in the folder.
+    """
+    try:
+      used = {name_key(there) for there in os.listdir(self.folder)}
+    except OSError:
+      used = set()
+    return str(unused_name(PurePath(name), used))
 
   def check(self) -> None:
     """Checks every file made here before, of this kind, as `path` does.
@@ -98,7 +144,9 @@ class OutputFolder:
         path,
         parents=True,
         flush=flush,
-        before_rename=lambda made: self._manifest.add(path, made),
+        before_rename=lambda made: self._manifest.add(
+          path, made, self._sources.get(path, "")
+        ),
       ) as temporary:
         yield temporary
     except OSError as e:
@@ -106,31 +154,6 @@ class OutputFolder:
         f"cannot write {e.filename or path}: {e.strerror or e}; give another"
         " output or free space"
       ) from e
-
-  def targets(
-    self,
-    sources: Mapping[Path, Path],
-    suffix: str,
-    *,
-    keep_folders: bool = False,
-  ) -> dict[Path, Path]:
-    """Returns the file that each source's output goes to, checked.
-
-    Two sources never share a file.
-
-    Args:
-      sources: file -> the input it was found by: itself or a folder above.
-      suffix: of the outputs: ".png", or "_annotated.mp4".
-      keep_folders: as for `output_names`.
-
-    Returns:
-      Source -> path of the output.
-
-    Raises:
-      UserError: as `path` does.
-    """
-    names = output_names(sources, suffix, keep_folders=keep_folders)
-    return {source: self.path(name) for source, name in names.items()}
 
 
 @contextlib.contextmanager
@@ -172,21 +195,26 @@ def check_output(
   return OutputFolder(path.parent, inputs).path(path.name)
 
 
-def made_files(folder: Path, kind: str = "") -> set[Path]:
+def made_files(folder: Path, kind: str = "", *, but: str = "") -> set[Path]:
   """Returns the files that the package made in a folder and below.
 
   Args:
     folder: an output folder; other folders have none.
     kind: only those of this kind, such as "drawing".
+    but: without those of this kind.
   """
   try:
     listed = (folder / MANIFEST).read_bytes()
   except OSError:
     return set()
-  if kind.encode() not in listed:  # Long lists of faces need not be parsed.
+  # Long lists of faces need not be parsed.
+  if kind and _of_kind(kind) not in listed:
+    return set()
+  if but and listed.count(_of_kind(but)) == listed.count(b"\n"):
     return set()
   manifest = _Manifest(folder, kind)
-  return {path for path in manifest.paths(kind) if manifest.made(path)}
+  paths = set(manifest.paths(kind)) - set(manifest.paths(but) if but else ())
+  return {path for path in paths if manifest.made(path)}
 
 
 def restore_times(folder: Path) -> None:
@@ -204,12 +232,13 @@ def restore_times(folder: Path) -> None:
 
 
 class _Entry(NamedTuple):
-  """A file as the package made it; older manifests have no digests."""
+  """A file as the package made it; older manifests say less."""
 
   kind: str
   size: int
   mtime_ns: int
   sha256: str
+  source: str  # relative to the folder, or a URL; "" if there is no single one
 
 
 class _Manifest:
@@ -233,6 +262,7 @@ class _Manifest:
             int(entry["size"]),
             int(entry["mtime_ns"]),
             str(entry.get("sha256")),
+            str(entry.get("source", "")),
           )
           entries.setdefault(entry["file"], []).append(of)
     self._entries = entries  # At once: other threads ask for it meanwhile.
@@ -262,6 +292,11 @@ class _Manifest:
     except OSError:
       return False
 
+  def source(self, path: Path) -> str:
+    """Returns what a file was made of last; "" if that is not known."""
+    name = path.relative_to(self._folder).as_posix()
+    return self._entries[name][-1].source if name in self._entries else ""
+
   def restore_time(self, path: Path) -> None:
     """Sets a file's time to that of the last entry, if its size is the same."""
     name = path.relative_to(self._folder).as_posix()
@@ -270,15 +305,36 @@ class _Manifest:
       if path.stat().st_size == last.size:
         os.utime(path, ns=(last.mtime_ns, last.mtime_ns))
 
-  def add(self, path: Path, made: Path) -> None:
+  def add(self, path: Path, made: Path, source: str) -> None:
     """Notes a complete file, `made`, before it is renamed to `path`."""
     name, stat = path.relative_to(self._folder).as_posix(), made.stat()
-    of = _Entry(self.kind, stat.st_size, stat.st_mtime_ns, _sha256(made))
+    of = _Entry(
+      self.kind, stat.st_size, stat.st_mtime_ns, _sha256(made), source
+    )
     entry = {"file": name, **of._asdict()}
     # Escaped, so that names that are no UTF-8 come through as well.
     with open(self._path, "ab") as file:
       file.write(json.dumps(entry).encode("ascii") + b"\n")
     self._entries.setdefault(name, []).append(of)
+
+
+def _name_source(source: str | os.PathLike[str], folder: Path) -> str:
+  """Returns how a folder's manifest names an input: relative to the folder.
+
+  URLs have no user, password or query, which may be secret.
+  """
+  if "://" in str(source):
+    url = urllib.parse.urlsplit(str(source))
+    return f"{url.scheme}://{url.hostname}{url.path}"
+  try:
+    return os.path.relpath(source, folder)
+  except ValueError:  # Another drive.
+    return os.path.abspath(source)
+
+
+def _of_kind(kind: str) -> bytes:
+  """Returns what each line of a manifest has that lists such a file."""
+  return f'"kind": {json.dumps(kind)}'.encode()
 
 
 def _sha256(path: Path) -> str:

@@ -61,7 +61,7 @@ def unused_name(name: PurePath, used: set[str]) -> PurePath:
   ['a.png', 'A-2.png']
   """
   number, unused = 1, name
-  while (key := _key(unused)) in used:
+  while (key := name_key(unused)) in used:
     number += 1
     unused = name.with_name(f"{name.stem}-{number}{name.suffix}")
   used.add(key)
@@ -72,12 +72,12 @@ def _numbered(names: Mapping[Path, Path], suffix: str) -> dict[Path, PurePath]:
   """Returns the outputs' names; of equal ones, all but the first numbered."""
   plain = {p: name.with_name(name.stem + suffix) for p, name in names.items()}
   # A numbered name must differ from all of these.
-  used = {_key(name) for name in plain.values()}
+  used = {name_key(name) for name in plain.values()}
   first: dict[str, Path] = {}
   for path, name in plain.items():
-    first.setdefault(_key(name), path)
+    first.setdefault(name_key(name), path)
   return {
-    path: name if first[_key(name)] == path else unused_name(name, used)
+    path: name if first[name_key(name)] == path else unused_name(name, used)
     for path, name in plain.items()
   }
 
@@ -86,10 +86,12 @@ def _repeated(names: Mapping[Path, Path], suffix: str) -> set[Path]:
   """Returns the sources whose outputs would share a file."""
   found: dict[str, list[Path]] = {}
   for path, name in names.items():
-    found.setdefault(_key(name.with_name(name.stem + suffix)), []).append(path)
+    found.setdefault(name_key(name.with_name(name.stem + suffix)), []).append(
+      path
+    )
   return {path for group in found.values() if len(group) > 1 for path in group}
 
 
-def _key(name: PurePath) -> str:
+def name_key(name: str | PurePath) -> str:
   """Returns a name as systems compare it that ignore case."""
   return unicodedata.normalize("NFC", str(name)).casefold()

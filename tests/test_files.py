@@ -139,6 +139,43 @@ def test_two_processes_may_replace_each_others_files(tmp_path):
   assert (tmp_path / "a.png").read_text() == "second"
 
 
+def test_an_output_of_another_input_is_not_replaced(tmp_path):
+  def make(source):
+    folder = OutputFolder(tmp_path / "out")
+    folder.paths_for({source: "1.png"})
+    put(folder, "1.png", str(source))
+
+  first, second = tmp_path / "a/1.jpg", tmp_path / "b/1.jpg"
+  make(first)
+  make(first)
+  with pytest.raises(UserError, match="a/1.jpg, and .*b/1.jpg would replace"):
+    make(second)
+  assert (tmp_path / "out/1.png").read_text() == str(first)
+  (tmp_path / "out/1.png").unlink()
+  make(second)
+  OutputFolder(tmp_path / "out").paths_for({first: "1.png", second: "2.png"})
+  put(OutputFolder(tmp_path / "out"), "1.png")  # of no single input
+  make(first)
+
+
+def test_inputs_are_known_where_both_folders_were_moved(tmp_path):
+  for name in ("here", "there"):
+    folder = OutputFolder(tmp_path / name / "out")
+    folder.paths_for({tmp_path / name / "1.jpg": "1.png"})
+    put(folder, "1.png")
+    if name == "here":
+      shutil.copytree(tmp_path / "here", tmp_path / "there")
+
+
+def test_secrets_in_urls_are_not_noted(tmp_path):
+  folder = OutputFolder(tmp_path)
+  url = "https://me:secret@example.org/a.png?key=secret"
+  folder.paths_for({url: "url1.png"})
+  put(folder, "url1.png")
+  manifest = (tmp_path / output_folder.MANIFEST).read_text()
+  assert "https://example.org/a.png" in manifest and "secret" not in manifest
+
+
 def test_other_threads_see_the_whole_list_while_it_is_read(
   tmp_path, monkeypatch
 ):

@@ -5,9 +5,10 @@ here, so that the same folder always means the same images.
 """
 
 import dataclasses
+import functools
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fer_jax import output_folder
@@ -24,6 +25,8 @@ UNREADABLE_FOLDER = "folder cannot be read"
 MADE = "made by fer_jax"
 # Written by operating systems into folders and archives; of no use to anyone.
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+# A workdir of `train` has both.
+_RUN = frozenset({"config.json", "checkpoints"})
 _SHOWN = 10  # names in a message
 
 
@@ -90,6 +93,44 @@ def list_images(folder: str | os.PathLike[str]) -> ImageListing:
   os.listdir(root)  # Raises where the folder itself cannot be read.
   images: list[Path] = []
   skipped: list[Skipped] = []
+  for path, reason in _files(root):
+    if reason:
+      skipped.append(Skipped(path, reason))
+    else:
+      images.append(path)
+  skipped.sort(key=lambda item: item.path)
+  return ImageListing(tuple(sorted(images)), tuple(skipped))
+
+
+def holds_only_made(folder: Path) -> bool:
+  """Returns whether all images in a folder were made by the package.
+
+  These are drawings and reports, and what is in a workdir. A folder without
+  any image is not such a folder, unless the package made something in it.
+
+  Args:
+    folder: most folders of images need not be listed to the end.
+  """
+  if _is_run(folder):
+    return True
+  made = False
+  for path, reason in _files(folder):
+    if not reason or Skipped(path, reason).is_image:
+      return False
+    made |= reason == MADE
+  return made
+
+
+def _files(root: Path) -> Iterator[tuple[Path, str]]:
+  """Yields each file, and why it is not taken as an image: "" if it is.
+
+  Folders that are not taken are yielded, too.
+  """
+
+  @functools.cache
+  def made_below(folder: Path) -> set[Path]:
+    return output_folder.made_files(folder, but="face")
+
   seen = set[tuple[int, int]]()
   # Folders before links to folders, so that a folder keeps its own name.
   folders, links = [root], list[Path]()
@@ -98,39 +139,32 @@ def list_images(folder: str | os.PathLike[str]) -> ImageListing:
     identity = _identity(current)
     if identity in seen:
       if current.is_symlink():
-        skipped.append(Skipped(current, SEEN_BEFORE))
+        yield current, SEEN_BEFORE
       continue
     seen.add(identity)
+    if current != root and _is_run(current):
+      yield current, MADE
+      continue
     try:
       entries = sorted(os.scandir(current), key=lambda entry: entry.name)
     except OSError:
-      skipped.append(Skipped(current, UNREADABLE_FOLDER))
+      yield current, UNREADABLE_FOLDER
       continue
+    made = set().union(*map(made_below, (current, *current.parents)))
     for entry in entries:
       if is_hidden(entry.name):
         continue
       path = current / entry.name
       if entry.is_dir():
         (links if entry.is_symlink() else folders).append(path)
-      elif reason := why_skipped(path):
-        skipped.append(Skipped(path, reason))
+      elif path in made:
+        yield path, MADE
       else:
-        images.append(path)
-  drawn = drawn_images(images)
-  skipped += [Skipped(path, MADE) for path in drawn]
-  skipped.sort(key=lambda item: item.path)
-  return ImageListing(tuple(sorted(set(images) - drawn)), tuple(skipped))
+        yield path, why_skipped(path)
 
 
-def drawn_images(images: Iterable[Path]) -> set[Path]:
-  """Returns the images that the package drew: a folder above lists them."""
-  images = set(images)
-  parents = {path.parent for path in images}
-  folders = {folder for path in parents for folder in (path, *path.parents)}
-  made: set[Path] = set()
-  for folder in folders:
-    made |= output_folder.made_files(folder, "drawing")
-  return images & made
+def _is_run(folder: Path) -> bool:
+  return all((folder / name).exists() for name in _RUN)
 
 
 def why_skipped(path: Path) -> str:

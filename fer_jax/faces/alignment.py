@@ -16,6 +16,7 @@ from fer_jax.errors import UserError, choose
 from fer_jax.faces import crop
 from fer_jax.faces.face import Detector
 from fer_jax.output_folder import OutputFolder, made_files
+from fer_jax.output_names import output_names
 from fer_jax.text_output import printable
 
 # The sheet: pixels of an image, images (before above after) per row, rows.
@@ -77,11 +78,13 @@ def align_images(
 
   Raises:
     UserError: a file cannot be written, or would overwrite one that was not
-      made by this function; or an image has no face and `no_face` is "refuse".
+      made by this function, or was made of another image; or an image has no
+      face and `no_face` is "refuse".
   """
   choose("no_face", no_face, NO_FACE)
   folder = OutputFolder(output, inputs=images, kind="face")
-  targets = folder.targets(images, ".png", keep_folders=True)
+  names = output_names(images, ".png", keep_folders=True)
+  targets = folder.paths_for(names)
   written: list[Path] = []
 
   def align_one(path: Path) -> _Aligned:
@@ -97,7 +100,7 @@ def align_images(
     else:
       return _Aligned("no_face", "no face found")
     picture = Image.fromarray(face)
-    with folder.write(targets[path].relative_to(output)) as temporary:
+    with folder.write(names[path]) as temporary:
       (picture if color else picture.convert("L")).save(temporary, "PNG")
     written.append(targets[path])
     shown = (_thumbnail(image), _thumbnail(face)) if with_sheet else None
@@ -127,10 +130,10 @@ def align_images(
       every *= 2
   earlier = sorted(made_files(output, "face") - set(written))
   if earlier:
-    names = [printable(path.relative_to(output)) for path in earlier]
+    kept = [printable(path.relative_to(output)) for path in earlier]
     say(
       f"{printable(output)}: not written again, from earlier runs:"
-      f" {some(names)}; remove them unless their images were not given now"
+      f" {some(kept)}; remove them unless their images were not given now"
     )
   if with_sheet and not pairs:
     say("no sheet is written: there is no face to show")

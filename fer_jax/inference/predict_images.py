@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,7 +27,7 @@ from fer_jax.inference.result_writers import result_writer
 from fer_jax.inference.web_images import is_url
 from fer_jax.object_stores.urls import require_local
 from fer_jax.output_folder import OutputFolder
-from fer_jax.output_names import unused_name
+from fer_jax.output_names import output_names, unused_name
 from fer_jax.text_output import printable
 
 
@@ -208,15 +208,13 @@ class _Drawer:
     self._class_names = predictor.class_names
     self._folder = OutputFolder(folder, inputs=images)
     self._sources = sources
-    # Checked before anything is predicted.
-    targets = self._folder.targets(images, ".png")
-    names = {str(p): t.relative_to(folder) for p, t in targets.items()}
+    names = {str(p): n for p, n in output_names(images, ".png").items()}
     urls = [name for name in sources if name not in names]
-    names |= {url: Path(f"url{i + 1}.png") for i, url in enumerate(urls)}
+    names |= {url: PurePath(f"url{i + 1}.png") for i, url in enumerate(urls)}
     used: set[str] = set()
     self._targets = {s: unused_name(name, used) for s, name in names.items()}
-    for name in self._targets.values():
-      self._folder.path(name)
+    # Checked before anything is predicted.
+    self._folder.paths_for(self._targets)
     legend = fonts.drawable_labels(self._class_names).legend
     if legend:
       with self._folder.write("legend.txt") as temporary:

@@ -86,7 +86,9 @@ def predict_video(
     stack.enter_context(footage)
     output = OutputFolder(annotate, inputs) if annotate else None
     if output:
-      output.path(name)  # Checked before anything is predicted.
+      output.paths_for(
+        {str(video): name}
+      )  # Checked before anything is predicted.
     write = stack.enter_context(
       _writer(predictor, as_json=as_json, csv=csv, inputs=inputs)
     )
@@ -170,8 +172,8 @@ def _watch(
   with contextlib.ExitStack() as stack:
     stack.enter_context(footage)
     output = OutputFolder(annotate) if annotate else None
-    if output:
-      output.path(name)  # Checked before anything is predicted.
+    if output:  # What was recorded earlier cannot be recorded again.
+      name = output.unused(name)
     video = None
     write = stack.enter_context(_writer(predictor, as_json=as_json, csv=csv))
     started = time.monotonic()

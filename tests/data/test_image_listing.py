@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from fer_jax.data import image_listing, image_reader
-from fer_jax.data.image_listing import list_images
+from fer_jax.data.image_listing import holds_only_made, list_images
+from fer_jax.output_folder import OutputFolder
 
 
 def touch(root, *names):
@@ -81,6 +82,32 @@ def test_names_that_are_not_utf8_are_listed_and_printable(tmp_path):
   line = image_listing.describe_skipped(listing.skipped, tmp_path)
   assert line == r"1 not an image (r\xe9sum\xe9.txt)"
   line.encode()  # any UTF-8 terminal or file can hold it
+
+
+def make(folder, name, kind):
+  with OutputFolder(folder, kind=kind).write(name) as temporary:
+    temporary.write_bytes(b"made")
+
+
+def test_what_the_package_made_is_no_image_but_faces_are(tmp_path):
+  touch(tmp_path, "a/1.png")
+  make(tmp_path / "audit", "conflicts.png", "audit")
+  make(tmp_path / "faces", "1.png", "face")
+  make(tmp_path / "both", "drawn.png", "drawing")
+  make(tmp_path / "both", "1.png", "face")
+  for name in ("config.json", "checkpoints/1/state", "curves.png"):
+    touch(tmp_path, f"runs/resnet/{name}")
+  listing = list_images(tmp_path)
+  assert names(listing, tmp_path) == ["a/1.png", "both/1.png", "faces/1.png"]
+  made = ("audit/conflicts.png", "both/drawn.png", "runs/resnet")
+  assert reasons(listing, tmp_path) == dict.fromkeys(made, image_listing.MADE)
+  only = [f.name for f in tmp_path.iterdir() if holds_only_made(f)]
+  assert sorted(only) == ["audit", "runs"]
+  assert holds_only_made(tmp_path / "runs/resnet")
+  (tmp_path / "empty").mkdir()
+  assert not holds_only_made(tmp_path / "empty")
+  touch(tmp_path, "runs/photo.png")
+  assert not holds_only_made(tmp_path / "runs")
 
 
 def test_many_names_are_counted():

@@ -211,6 +211,20 @@ def test_two_images_of_one_name_give_two_faces(tmp_path):
   ]
 
 
+def test_a_face_of_another_photo_is_not_replaced(tmp_path):
+  first = save(tmp_path / "a/1.jpg", 200)
+  second = save(tmp_path / "b/1.jpg", 150)
+  out = tmp_path / "out"
+  run([first], out)
+  face = (out / "1.png").read_bytes()
+  with pytest.raises(
+    UserError, match="a/1.jpg.*would replace it: give another"
+  ):
+    run([second], out)
+  assert (out / "1.png").read_bytes() == face
+  run([tmp_path / "a"], out)  # The same photo, named by its folder.
+
+
 def test_missing_and_empty_inputs_are_told(tmp_path):
   with pytest.raises(UserError, match="nowhere does not exist"):
     list_inputs([tmp_path / "nowhere"])

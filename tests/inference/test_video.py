@@ -233,6 +233,9 @@ def test_a_camera_is_watched_until_ctrl_c(camera, predictor, capsys, tmp_path):
   assert {line["source"] for line in said} == {"webcam 0"}
   times, _ = decoded(tmp_path / "webcam0_annotated.mp4")
   assert times == pytest.approx([n / RATE for n in range(FRAMES)], abs=1e-4)
+  video.predict_camera(predictor, annotate=tmp_path)
+  recordings = sorted(path.name for path in tmp_path.glob("*.mp4"))
+  assert recordings == ["webcam0_annotated-2.mp4", "webcam0_annotated.mp4"]
 
 
 def test_ctrl_c_before_the_first_frame_writes_nothing(

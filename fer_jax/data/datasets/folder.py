@@ -90,7 +90,7 @@ class ImageFolder(ImageFileBuilder):
       Skipped(
         path,
         image_listing.MADE
-        if path.is_dir() and layout.only_drawings(path)
+        if path.is_dir() and image_listing.holds_only_made(path)
         else "not in a class folder",
       )
       for path in self._others

@@ -1,6 +1,5 @@
 """Class folders: the splits and classes of a release of folders."""
 
-import os
 import unicodedata
 from pathlib import Path
 
@@ -136,22 +135,6 @@ def is_image(path: Path) -> bool:
   return path.suffix.lower() in image_reader.SUFFIXES
 
 
-def only_drawings(folder: Path) -> bool:
-  """Returns whether a folder's images are all drawings made by the package."""
-  for current, _, names in os.walk(folder):
-    paths = (Path(current, n) for n in names if not image_listing.is_hidden(n))
-    first = next(filter(is_image, paths), None)
-    if first and not image_listing.drawn_images([first]):
-      return False  # Most folders need not be listed.
-  try:
-    listing = image_listing.list_images(folder)
-  except OSError:
-    return False
-  reasons = {item.reason for item in listing.skipped}
-  others = listing.images or any(item.is_image for item in listing.skipped)
-  return image_listing.MADE in reasons and not others
-
-
 def visible(folder: Path) -> list[Path]:
   """Returns what is in a folder, sorted, without hidden files."""
   return sorted(
@@ -162,13 +145,14 @@ def visible(folder: Path) -> list[Path]:
 def _classes(folder: Path) -> dict[str, Path]:
   """Returns the class folders by name, sorted.
 
-  Folders of drawings that `predict --annotate` made are no classes.
+  Workdirs, and folders of drawings or reports that the package made, are no
+  classes.
   Names are composed (NFC) where macOS has decomposed them, and bytes that are
   no UTF-8 are escaped, so that any file and terminal can hold them.
   """
   found: dict[str, Path] = {}
   for path in visible(folder):
-    if path.is_dir() and not only_drawings(path):
+    if path.is_dir() and not image_listing.holds_only_made(path):
       name = printable(unicodedata.normalize("NFC", path.name))
       if name in found:
         raise UserError(

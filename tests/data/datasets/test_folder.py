@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_jax.data import image_reader, load
+from fer_jax.data import image_listing, image_reader, load
 from fer_jax.data.datasets.folder import ImageFolder
 from fer_jax.data.datasets.source_files import SourceFiles
 from fer_jax.errors import UserError
@@ -131,6 +131,21 @@ def test_drawings_are_not_trained_on(dirs, root):
   assert skipped == ["out", "1-2.png"]
   save(root / "out/mine.png")
   assert load("folder", **dirs).class_names == ("a", "b", "out")
+
+
+def test_runs_and_reports_in_the_folder_are_no_classes(dirs, root):
+  for name in ("a/1.png", "b/1.png"):
+    save(root / name)
+  before = load("folder", **dirs).description()
+  save(root / "runs/resnet18-folder/curves.png")
+  (root / "runs/resnet18-folder/config.json").write_text("{}")
+  (root / "runs/resnet18-folder/checkpoints").mkdir()
+  with OutputFolder(root / "audit", kind="audit").write("a.csv") as temporary:
+    temporary.write_text("made")
+  assert load("folder", **dirs).description() == before
+  skipped = ImageFolder(**dirs).find_files().skipped
+  assert [item.path.name for item in skipped] == ["audit", "runs"]
+  assert {item.reason for item in skipped} == {image_listing.MADE}
 
 
 def test_aligned_faces_that_are_reduced_are_warned_of(dirs, root, warned):
