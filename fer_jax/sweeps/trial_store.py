@@ -78,8 +78,11 @@ class TrialStore:
         storage.errors_in_one_line(plan.storage),
       ):
         self._storage = storage.open_storage(plan.storage)
-        self.study = storage.open_study(self._storage, plan)
-        self._check_or_record_plan()
+        with contextlib.ExitStack() as opened:
+          opened.callback(self.close)
+          self.study = storage.open_study(self._storage, plan)
+          self._check_or_record_plan()
+          opened.pop_all()
     except OSError as e:
       raise UserError(
         f"workdir={plan.workdir}: {e.strerror or e}: give another"

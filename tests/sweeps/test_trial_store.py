@@ -9,6 +9,7 @@ import tiny_sweep
 from fer_jax.errors import UserError
 from fer_jax.sweeps import trials
 from fer_jax.sweeps.space import Choice, Integer, LogUniform
+from fer_jax.sweeps.storage import close_storage, open_storage
 from fer_jax.sweeps.trial_store import HandedOn, TrialStore
 
 LEWIS = {
@@ -222,8 +223,10 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path, content):
 
 def test_a_study_of_another_program_is_refused(tmp_path):
   storage = f"sqlite:///{tmp_path}/theirs.db"
-  theirs = optuna.create_study(storage=storage, study_name="sweep")
-  theirs.add_trial(optuna.trial.create_trial(value=1.0))
+  theirs = open_storage(storage)
+  study = optuna.create_study(storage=theirs, study_name="sweep")
+  study.add_trial(optuna.trial.create_trial(value=1.0))
+  close_storage(theirs)
   with pytest.raises(UserError, match="'sweep' that is not a sweep of fer_jax"):
     TrialStore(tiny_sweep.plan(tmp_path, LEWIS, storage=storage))
 

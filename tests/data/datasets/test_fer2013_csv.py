@@ -4,12 +4,12 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 from tiny_releases import Face, challenge_csv
 
-from fer_jax.data.datasets import fer2013_csv
+from fer_jax.data.datasets import class_names, fer2013_csv
 from fer_jax.errors import UserError
 
 
@@ -111,6 +111,7 @@ def test_any_row_survives_the_table(image, label):
 
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_other_text_is_an_error(text):
+  assume(text.decode("latin-1") not in class_names.FER2013_SPLITS)
   for parse in (fer2013_csv.parse_pixels, fer2013_csv.parse_usage):
     with pytest.raises(ValueError):
       parse(text)
