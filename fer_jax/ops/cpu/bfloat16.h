@@ -17,13 +17,12 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "convolution.h"
 #include "geometry.h"
 #include "kernel_gradient.h"
+#include "memory.h"
 #include "parallel.h"
 
 namespace fer_jax {
@@ -49,21 +48,6 @@ struct Chunks {
   const uint16_t* right;
 };
 
-// Memory that is aligned to cache lines and not initialized.
-template <typename T>
-class Memory {
- public:
-  explicit Memory(int64_t size)
-      : data_(static_cast<T*>(::operator new(size * sizeof(T), kLine))) {}
-  T* at(int64_t index) const { return data_.get() + index; }
-
- private:
-  static constexpr std::align_val_t kLine{64};
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, kLine); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
 using Packed = Memory<uint16_t>;
 
 // Returns `low` in the lower and `high` in the upper half, rounded to bfloat16.
@@ -228,32 +212,40 @@ class PackedMaps {
   const Packed packed_;
 };
 
-// Packs a kernel as right operand: [panel][tap][depth / 32][chunk].
+// Packs a kernel as right operand: [panel][tap][depth / 32][chunk]. It lies as
+// [tap][depth][width], or [tap][width][depth] if transposed; each block of work
+// reads 32 whole rows of that.
 inline Packed PackKernel(ffi::ThreadPool& pool, const float* kernel,
                          int64_t taps, int64_t depth, int64_t width,
                          bool transposed) {
   Packed packed(taps * depth * width);
-  ParallelFor(pool, width / kChunkSide * taps, [&](int64_t block) {
-    const int64_t panel = block / taps * kChunkSide, tap = block % taps;
-    const float* from = kernel + tap * depth * width;
-    uint16_t* to = packed.at(block * depth * kChunkSide);
-    for (int64_t d = 0; d < depth; d += kChunkSide)
-      for (int64_t n = panel; n < panel + kChunkSide; n += kTileSide) {
+  const int64_t length = transposed ? depth : width;
+  const int64_t blocks = depth * width / length / kChunkSide;
+  ParallelFor(pool, taps * blocks, [&](int64_t block) {
+    const int64_t tap = block / blocks, row = block % blocks * kChunkSide;
+    const float* from = kernel + block * kChunkSide * length;
+    for (int64_t column = 0; column < length; column += kChunkSide) {
+      const int64_t d = transposed ? column : row;
+      const int64_t n = transposed ? row : column;
+      uint16_t* to =
+          packed.at((n * taps + tap * kChunkSide) * depth + d * kChunkSide);
+      for (int side = 0; side < kChunkSide; side += kTileSide) {
         __m512i rows[kTileSide];
-        if (transposed) {  // It lies as [width][depth].
+        if (transposed) {
           for (int i = 0; i < kTileSide; ++i)
-            rows[i] = RoundLine(from + (n + i) * depth + d);
+            rows[i] = RoundLine(from + (side + i) * length + column);
           Transpose(rows);
         } else {
           for (int i = 0; i < kTileSide; ++i) {
-            const float* line = from + (d + 2 * i) * width + n;
+            const float* line = from + 2 * i * length + column + side;
             rows[i] = RoundPairs(_mm512_loadu_ps(line),
-                                 _mm512_loadu_ps(line + width));
+                                 _mm512_loadu_ps(line + length));
           }
         }
         for (int i = 0; i < kTileSide; ++i, to += kChunkSide)
           _mm512_store_si512(to, rows[i]);
       }
+    }
   });
   return packed;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "geometry.h"
+#include "memory.h"
 #include "parallel.h"
 
 namespace fer_jax {
@@ -95,13 +96,13 @@ struct SourceLines {
 };
 
 // Returns the kernel as [panel][tap][depth][kTileColumns].
-inline std::vector<float> Pack(ffi::ThreadPool& pool, const float* kernel,
-                               int64_t taps, int64_t depth, int64_t width,
-                               bool transposed) {
-  std::vector<float> packed(taps * depth * width);
+inline Memory<float> Pack(ffi::ThreadPool& pool, const float* kernel,
+                          int64_t taps, int64_t depth, int64_t width,
+                          bool transposed) {
+  Memory<float> packed(taps * depth * width);
   ParallelFor(pool, width / kTileColumns * taps, [&](int64_t block) {
     const int64_t panel = block / taps, tap = block % taps;
-    float* to = packed.data() + block * depth * kTileColumns;
+    float* to = packed.at(block * depth * kTileColumns);
     if (!transposed) {
       const float* p = kernel + tap * depth * width + panel * kTileColumns;
       for (int64_t d = 0; d < depth; ++d)
@@ -199,8 +200,8 @@ inline ffi::Error Convolution(ffi::ThreadPool pool, Images source,
 
   // Weights that are used a few times only are not packed.
   const bool direct = !transposed && batch * positions <= 12 * kTileRows;
-  const std::vector<float> packed =
-      direct ? std::vector<float>()
+  const Memory<float> packed =
+      direct ? Memory<float>(0)
              : Pack(pool, kernel.typed_data(), taps, depth, width, transposed);
   const int64_t stride = direct ? width : kTileColumns;
 
@@ -215,9 +216,9 @@ inline ffi::Error Convolution(ffi::ThreadPool pool, Images source,
     const int64_t group = panels_inner ? block / panels : block % groups;
     const int64_t first = group * all / groups;
     const int count = static_cast<int>((group + 1) * all / groups - first);
-    const float* weights =
-        direct ? kernel.typed_data() + panel * kTileColumns
-               : packed.data() + panel * taps * depth * kTileColumns;
+    const float* weights = direct
+                               ? kernel.typed_data() + panel * kTileColumns
+                               : packed.at(panel * taps * depth * kTileColumns);
     std::vector<Operands> operands(taps);
     for (int64_t start = 0; start < depth; start += kDepthStep) {
       const int64_t depth_step = std::min(kDepthStep, depth - start);

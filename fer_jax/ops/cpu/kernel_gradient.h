@@ -10,6 +10,7 @@
 
 #include "convolution.h"
 #include "geometry.h"
+#include "memory.h"
 #include "parallel.h"
 
 namespace fer_jax {
@@ -80,7 +81,7 @@ inline ffi::Error KernelGradient(ffi::ThreadPool pool, Images x,
   const int64_t tiles = taps * heights;
   const int64_t splits = std::clamp<int64_t>(
       std::min(32 / tiles, positions * batch / 512), 1, batch);
-  std::vector<float> partial(splits > 1 ? splits * size : 0);
+  const Memory<float> partial(splits > 1 ? splits * size : 0);
   float* whole = result->typed_data();
   ParallelFor(pool, tiles * splits, [&](int64_t block) {
     const int64_t split = block / tiles, tap = block % tiles / heights;
@@ -88,12 +89,12 @@ inline ffi::Error KernelGradient(ffi::ThreadPool pool, Images x,
     const int64_t height = std::min(kBlockInputs, inputs - m0);
     const int64_t b0 = split * batch / splits;
     const int64_t images = (split + 1) * batch / splits - b0;
-    float* sums = (splits > 1 ? partial.data() + split * size : whole) +
+    float* sums = (splits > 1 ? partial.at(split * size) : whole) +
                   (tap * inputs + m0) * outputs;
     std::fill(sums, sums + height * outputs, 0.0f);
     const auto& pairs = pairs_of[tap];
     const int64_t terms = static_cast<int64_t>(pairs.size()) * images;
-    std::vector<float> a(kDepthStep * height), b(kDepthStep * kTileColumns);
+    const Memory<float> a(kDepthStep * height), b(kDepthStep * kTileColumns);
     std::vector<const float*> from(kDepthStep), with(kDepthStep);
     for (int64_t start = 0; start < terms; start += kDepthStep) {
       const int64_t depth = std::min(kDepthStep, terms - start);
@@ -107,20 +108,19 @@ inline ffi::Error KernelGradient(ffi::ThreadPool pool, Images x,
       for (int64_t m = 0; m < height; m += kGradientRows)
         for (int64_t i = 0; i < depth; ++i)
           std::copy_n(from[i] + m, kGradientRows,
-                      a.data() + m * depth + i * kGradientRows);
+                      a.at(m * depth + i * kGradientRows));
       for (int64_t n = 0; n < outputs; n += kTileColumns) {
         for (int64_t i = 0; i < depth; ++i) {
-          Store(b.data() + i * kTileColumns, Load(with[i] + n));
-          Store(b.data() + i * kTileColumns + kLanes,
-                Load(with[i] + n + kLanes));
+          Store(b.at(i * kTileColumns), Load(with[i] + n));
+          Store(b.at(i * kTileColumns + kLanes), Load(with[i] + n + kLanes));
         }
         for (int64_t m = 0; m < height; m += kGradientRows)
-          OuterProducts(a.data() + m * depth, b.data(), depth,
-                        sums + m * outputs + n, outputs);
+          OuterProducts(a.at(m * depth), b.at(0), depth, sums + m * outputs + n,
+                        outputs);
       }
     }
   });
-  if (splits > 1) AddSplits(pool, partial.data(), splits, size, whole);
+  if (splits > 1) AddSplits(pool, partial.at(0), splits, size, whole);
   return ffi::Error::Success();
 }
 

@@ -25,14 +25,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
-from tensorboardX.summary import scalar
-
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
 from fer_jax.object_stores.objects import read_file
 from fer_jax.object_stores.urls import to_path
+from fer_jax.training.logging.tensorboard_events import (
+  Event,
+  SessionLog,
+  masked_crc32c,
+  scalar,
+)
 
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
