@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
 
   from fer_jax.data.inspect import image_sheets
   from fer_jax.object_stores import urls
+  from fer_jax.text_output import counted
 
   output = urls.require_local(given.output, "output")
   kind = Image.registered_extensions().get(output.suffix.lower())
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     dataset.class_names,
     columns=given.columns,
     seed=given.seed,
-    title=f"{dataset.name}, {given.split}: {image_sheets.counted(n)} "
+    title=f"{dataset.name}, {given.split}: {counted(n, 'image')} "
     f"of {w} x {h} pixels",
   )
   image_sheets.save(sheet, output)

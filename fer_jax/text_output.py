@@ -29,6 +29,15 @@ def printable(text: object) -> str:
   return "".join(map(_printable_character, str(text)))
 
 
+def counted(number: int, noun: str) -> str:
+  """Returns a number of things in words.
+
+  >>> counted(1, "image"), counted(3589, "image")
+  ('1 image', '3,589 images')
+  """
+  return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def _printable_character(character: str) -> str:
   code = ord(character)
   if 0xDC80 <= code <= 0xDCFF:  # a byte that os.fsdecode could not decode

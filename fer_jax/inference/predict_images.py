@@ -28,7 +28,7 @@ from fer_jax.inference.web_images import is_url
 from fer_jax.object_stores.urls import require_local
 from fer_jax.output_folder import OutputFolder
 from fer_jax.output_names import output_names, unused_name
-from fer_jax.text_output import printable
+from fer_jax.text_output import counted, printable
 
 
 @dataclasses.dataclass
@@ -58,7 +58,7 @@ class ImageCounts:
     not_drawn = f", not drawn {self.not_drawn:,}" if self.not_drawn else ""
     skipped = f", skipped {self.skipped:,}" if self.skipped else ""
     return (
-      f"{self.faces:,} faces in {self.images:,} images"
+      f"{counted(self.faces, 'face')} in {counted(self.images, 'image')}"
       f" ({self.images / seconds:,.1f} images/s,"
       f" {self.faces / seconds:,.1f} faces/s), no face"
       f" {self.without_face:,}, unreadable {self.unreadable:,}{not_drawn}"

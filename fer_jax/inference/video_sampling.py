@@ -8,6 +8,7 @@ from typing import NamedTuple
 from fer_jax.errors import UserError
 from fer_jax.inference.prediction import ImageResult
 from fer_jax.inference.video_io import Frame
+from fer_jax.text_output import counted
 
 
 @dataclasses.dataclass
@@ -31,7 +32,8 @@ class VideoCounts:
   def __str__(self) -> str:
     rate = self.seen / self.seconds if self.seconds else 0
     return (
-      f"{self.faces:,} faces in {self.seen:,} of {self.frames:,} frames"
+      f"{counted(self.faces, 'face')} in {self.seen:,} of"
+      f" {counted(self.frames, 'frame')}"
       f" ({rate:,.1f} frames/s), no face {self.without_face:,}"
     )
 

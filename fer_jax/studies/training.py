@@ -16,6 +16,7 @@ from fer_jax.errors import UserError
 from fer_jax.studies import same_data
 from fer_jax.studies.plan import Run
 from fer_jax.sweeps import processes as child_processes
+from fer_jax.text_output import counted
 from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime import startup
@@ -43,7 +44,7 @@ def train(runs: Sequence[Run], processes: int = 0) -> None:
   """
   left = [run for run in runs if not is_done(run.workdir, run.config)]
   done = len(runs) - len(left)
-  print(f"{len(runs)} runs, {done} finished before", flush=True)
+  print(f"{counted(len(runs), 'run')}, {done} finished before", flush=True)
   same_data.check(runs, left)
   if processes:
     _raise_if_any(_train_in_processes(left, processes), len(left))

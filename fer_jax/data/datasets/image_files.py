@@ -12,7 +12,7 @@ from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
 from fer_jax.data.image_listing import Skipped, some
 from fer_jax.data.parallel import map_in_order
 from fer_jax.errors import UserError, choose, require
-from fer_jax.text_output import printable
+from fer_jax.text_output import counted, printable
 
 
 class ImageFile(NamedTuple):
@@ -261,8 +261,7 @@ class ImageFileBuilder(FaceBuilder):
 
   def _complaint(self) -> str:
     names = self.unreadable()
-    plural = "s" if len(names) > 1 else ""
-    return f"{len(names):,} unreadable image{plural}: {some(names)}"
+    return f"{counted(len(names), 'unreadable image')}: {some(names)}"
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -14,7 +14,7 @@ from fer_jax.data.inspect.label_agreement import Agreement
 from fer_jax.data.splits import Dataset
 from fer_jax.output_folder import OutputFolder, made_files
 from fer_jax.tables import format_table
-from fer_jax.text_output import printable
+from fer_jax.text_output import counted, printable
 
 _CHANCE = (
   "  This is chance level: the votes are not in the order of the images (about"
@@ -28,7 +28,7 @@ _COPIES_SHOWN = 6  # of a group there
 def describe(dataset: Dataset, found: Audit) -> str:
   """Returns a summary of one page."""
   h, w, _ = dataset.image_shape
-  total = image_sheets.counted(sum(found.sizes.values()))
+  total = counted(sum(found.sizes.values()), "image")
   lines = [f"{dataset.name}: {total} of {w} x {h} pixels", "", "Classes"]
   rows = [["", *(cell for split in found.sizes for cell in (split, ""))]]
   for k, name in enumerate(found.class_names):

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fer_jax import fonts
 from fer_jax.output_folder import write_output
+from fer_jax.text_output import counted
 
 # A group's title, and its images with the caption of each, of any lines.
 Group = tuple[str, Sequence[tuple[UInt8[np.ndarray, "h w c"], str]]]
@@ -54,7 +55,7 @@ def contact_sheet(
   tile_h, tile_w = _tile_shape(*images.shape[1:3])
   top = _below(title)
   members = [np.flatnonzero(labels == k) for k in range(len(class_names))]
-  counts = [counted(len(rows)) for rows in members]
+  counts = [counted(len(rows), "image") for rows in members]
   text_width = max(_width(name_font, class_names), _width(small_font, counts))
   left = 2 * _MARGIN + text_width
   width = left + columns * (tile_w + _GAP) - _GAP + _MARGIN
@@ -144,15 +145,6 @@ def save(sheet: Image.Image, output: Path) -> None:
   with write_output(output) as temporary:
     sheet.save(temporary)
   print(f"wrote {output}: {sheet.width} x {sheet.height} pixels")
-
-
-def counted(number: int) -> str:
-  """Returns a number of images in words.
-
-  >>> counted(1), counted(3589)
-  ('1 image', '3,589 images')
-  """
-  return f"{number:,} image" + ("" if number == 1 else "s")
 
 
 def _font(

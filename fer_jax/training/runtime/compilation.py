@@ -19,6 +19,8 @@ from typing import Any
 
 import jax
 
+from fer_jax.text_output import counted
+
 _SAVED_EVENT = "/jax/compilation_cache/compile_time_saved_sec"
 _POLL_SECONDS = 0.2
 _TPU_THREADS = 16
@@ -98,8 +100,8 @@ class ParallelCompiler:
     saved = _cache_hits()[len(self._hits_before) :]
     if saved:
       line += (
-        f"; {len(saved)} programs from the cache, {max(sum(saved), 0):.1f} s"
-        " saved"
+        f"; {counted(len(saved), 'program')} from the cache,"
+        f" {max(sum(saved), 0):.1f} s saved"
       )
     return line
 
