@@ -40,13 +40,21 @@ TARGETS = (
   "fer_jax_normalize",
   "fer_jax_norm_sums",
   "fer_jax_norm_gradient",
+  "fer_jax_adam",
 )
 # Further functions, in libraries for processors that multiply bfloat16 tiles.
 BFLOAT16_TARGETS = (
   "fer_jax_bfloat16_convolution",
   "fer_jax_bfloat16_kernel_gradient",
 )
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
+_FLAGS = (
+  "-O3",
+  "-march=native",
+  "-fno-math-errno",  # else square roots are not vectorized
+  "-std=c++17",
+  "-shared",
+  "-fPIC",
+)
 _COMPILER_TIMEOUT = 300  # seconds
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 # How its lines begin that name the processor and its instructions: on x86, on

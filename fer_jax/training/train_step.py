@@ -205,10 +205,9 @@ class TrainStep:
   ) -> TrainState:
     """Applies gradients: the optimizer's update and the moving averages."""
     params, frozen = freezing.split(state.params, self.frozen)
-    updates, opt_state = self.optimizer(inputs, params).update(
-      gradients, state.opt_state, params
+    params, opt_state = self._optimize(
+      params, state.opt_state, gradients, inputs
     )
-    params = optax.apply_updates(params, updates)
     params = freezing.merge(params, frozen)
     new = TrainState(state.step + 1, params, batch_stats, opt_state, state.ema)
     if self.config.ema_decay:
@@ -217,6 +216,25 @@ class TrainStep:
       )
       new = new.replace(ema=averages)
     return new
+
+  def _optimize(
+    self, params: Tree, opt_state: Tree, gradients: Tree, inputs: RunInputs
+  ) -> tuple[Tree, Tree]:
+    """Returns the trained parameters and the optimizer's state, updated."""
+    differ = self.lr_multipliers or self.moment_groups
+    if not differ and optimizers.has_kernel(self.config.optimizer, params):
+      return optimizers.apply_kernel(
+        self.config.optimizer,
+        inputs.schedule,
+        inputs.weight_decay,
+        gradients,
+        opt_state,
+        params,
+      )
+    updates, opt_state = self.optimizer(inputs, params).update(
+      gradients, opt_state, params
+    )
+    return optax.apply_updates(params, updates), opt_state
 
   def unfreeze(self, state: TrainState, inputs: RunInputs) -> TrainState:
     """Converts the state of a step that trained fewer parameters to this one.

@@ -1,10 +1,12 @@
-// CPU kernels for convolutions, depthwise convolutions and batch normalization,
-// for which XLA's CPU backend is slow. Arrays are float32, NHWC. cpu_library.py
-// compiles them, cpu_kernels.py and cpu_norm_kernels.py call them.
+// CPU kernels for convolutions, depthwise convolutions, batch normalization and
+// Adam, for which XLA's CPU backend is slow. Arrays are float32, NHWC.
+// cpu_library.py compiles them; cpu_kernels.py, cpu_norm_kernels.py and
+// cpu_adam.py call them.
 //
 // Each kernel divides its work into blocks whose number depends on shapes only,
 // and adds partial sums in a fixed order: results do not depend on the threads.
 
+#include "adam.h"
 #include "bfloat16.h"
 #include "convolution.h"
 #include "depthwise.h"
@@ -100,3 +102,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_gradient, NormGradient,
                                   .Ret<Rows>()
                                   .Attr<float>("low")
                                   .Attr<float>("high"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_adam, Adam,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Channels>()
+                                  .RemainingArgs()
+                                  .RemainingRets()
+                                  .Attr<ffi::Span<const int64_t>>("decayed")
+                                  .Attr<double>("b1")
+                                  .Attr<double>("b2")
+                                  .Attr<double>("epsilon")
+                                  .Attr<bool>("decoupled"));

@@ -1,5 +1,7 @@
 """Steps of each optimizer against numpy and optax, and the state's contract."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from fer_jax.configs import default
 from fer_jax.errors import UserError
+from fer_jax.ops import cpu_library, dispatch
 from fer_jax.training.optim import optimizers, schedules
 
 
@@ -83,6 +86,61 @@ def test_sgd_against_numpy(momentum, nesterov, weight_decay):
         p = p - 0.1 * (1 - step / 10) * direction
       arrays[name] = p
   _assert_close(params, expected)
+
+
+@pytest.mark.skipif(
+  bool(cpu_library.unavailable_reason()), reason="needs a C++ compiler"
+)
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adam_on_a_cpu_equals_optax(name, weight_decay):
+  schedule = optax.linear_schedule(0.1, 0.0, 10)
+  config = _config(name, weight_decay=weight_decay, b1=0.8, eps=1e-3)
+  optimizer = optimizers.create(config, schedule)
+  expected, expected_state = _train(optimizer)
+  params = _params()
+  assert optimizers.has_kernel(config, params)
+  state = optimizers.set_lr_factor(optimizer.init(params), 1.0)
+
+  @functools.partial(jax.jit, donate_argnums=(1, 2))
+  def update(gradients, state, params):
+    return optimizers.apply_kernel(
+      config, schedule, jnp.float32(weight_decay), gradients, state, params
+    )
+
+  for step in range(5):
+    params, state = update(_grads(step), state, params)
+  _assert_close((params, state), (expected, expected_state))
+
+
+def test_large_arrays_are_updated_to_the_last_element():
+  config, n = _config("adam", b1=0.0, b2=0.0, eps=1e-8), 3 * 16384 + 21
+  params = {"kernel": jnp.zeros(n)}
+  schedule = optax.constant_schedule(0.5)
+  if not optimizers.has_kernel(config, params):
+    pytest.skip("needs a C++ compiler")
+  state = optimizers.create(config, schedule).init(params)
+  gradients = {"kernel": jnp.arange(1.0, n + 1)}  # A step of 0.5 each.
+  params, state = optimizers.apply_kernel(
+    config, schedule, 0.0, gradients, state, params
+  )
+  _assert_close(params, {"kernel": jnp.full(n, -0.5)})
+  _assert_close(state[1].mu, gradients)
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"name": "sgd"},
+    {"name": "adafactor"},
+    {"name": "adam", "clip_norm": 1.0},
+    {"name": "adam", "accumulate_steps": 2},
+  ],
+)
+def test_other_updates_are_left_to_optax(fields):
+  assert not optimizers.has_kernel(_config(**fields), _params())
+  with dispatch.use_xla():
+    assert not optimizers.has_kernel(_config("adam"), _params())
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
