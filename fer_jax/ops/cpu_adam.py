@@ -50,9 +50,9 @@ def update(
     decoupled: whether weight decay acts on the parameters, as in AdamW, not on
       the gradients.
   """
-  leaves, structure = jax.tree.flatten(params)
-  results = [jax.tree.leaves(tree) for tree in (params, *moments)]
-  arrays = sum(results, [])
+  trees = (params, *moments)
+  structure = jax.tree.structure(params)
+  arrays = [leaf for tree in trees for leaf in jax.tree.leaves(tree)]
   shapes = [jax.ShapeDtypeStruct(x.shape, np.float32) for x in arrays]
   call = jax.ffi.ffi_call(
     "fer_jax_adam",
@@ -70,8 +70,8 @@ def update(
     epsilon=np.float64(epsilon),
     decoupled=decoupled,
   )
-  n = len(leaves)
-  first, second, third = (
-    jax.tree.unflatten(structure, new[i : i + n]) for i in (0, n, 2 * n)
+  n = len(arrays) // 3
+  new_params, first, second = (
+    jax.tree.unflatten(structure, new[i * n : (i + 1) * n]) for i in range(3)
   )
-  return first, second, third
+  return new_params, first, second

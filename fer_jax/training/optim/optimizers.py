@@ -162,8 +162,10 @@ def apply_kernel(
     epsilon=config.eps,
     decoupled=config.name == "adamw",
   )
-  new = {optax.ScaleByAdamState: optax.ScaleByAdamState(count, mu, nu)}
-  new[LearningRateState] = rate
+  new: dict[type, Any] = {
+    optax.ScaleByAdamState: optax.ScaleByAdamState(count, mu, nu),
+    LearningRateState: rate,
+  }
   return params, jax.tree.map(
     lambda node: new.get(type(node), node), opt_state, is_leaf=_is_adam_or_rate
   )
