@@ -6,25 +6,19 @@ for one file, `write_output`.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
+from fer_jax.output_manifest import MANIFEST, Manifest, of_kind
 from fer_jax.output_names import name_key, unused_name
 from fer_jax.text_output import printable
 
-# Lists what the package made in a folder: one JSON object per line.
-MANIFEST = ".fer_jax_files.jsonl"
-
 _Source = TypeVar("_Source", bound=str | Path)
-
-_TIME_TOLERANCE_NS = 2_000_000_000  # FAT stores times in steps of 2 s
 
 
 class OutputFolder:
@@ -49,7 +43,7 @@ class OutputFolder:
   ):
     self.folder = Path(folder)
     self._inputs = {os.path.realpath(path) for path in inputs}
-    self._manifest = _Manifest(self.folder, kind)
+    self._manifest = Manifest(self.folder, kind)
     self._sources: dict[Path, str] = {}  # of the outputs of one input each
 
   def path(self, name: str | os.PathLike[str]) -> Path:
@@ -208,11 +202,11 @@ def made_files(folder: Path, kind: str = "", *, but: str = "") -> set[Path]:
   except OSError:
     return set()
   # Long lists of faces need not be parsed.
-  if kind and _of_kind(kind) not in listed:
+  if kind and of_kind(kind) not in listed:
     return set()
-  if but and listed.count(_of_kind(but)) == listed.count(b"\n"):
+  if but and listed.count(of_kind(but)) == listed.count(b"\n"):
     return set()
-  manifest = _Manifest(folder, kind)
+  manifest = Manifest(folder, kind)
   paths = set(manifest.paths(kind)) - set(manifest.paths(but) if but else ())
   return {path for path in paths if manifest.made(path)}
 
@@ -226,96 +220,9 @@ def restore_times(folder: Path) -> None:
   Args:
     folder: a copy of an output folder.
   """
-  manifest = _Manifest(folder, "")
+  manifest = Manifest(folder, "")
   for path in manifest.paths(""):
     manifest.restore_time(path)
-
-
-class _Entry(NamedTuple):
-  """A file as the package made it; older manifests say less."""
-
-  kind: str
-  size: int
-  mtime_ns: int
-  sha256: str
-  source: str  # relative to the folder, or a URL; "" if there is no single one
-
-
-class _Manifest:
-  """The list of what the package made in a folder; see `MANIFEST`."""
-
-  def __init__(self, folder: Path, kind: str):
-    self._folder = folder
-    self.kind = kind
-    self._path = folder / MANIFEST
-    self.read()
-
-  def read(self) -> None:
-    """Reads the list; what is damaged in it is left out."""
-    entries: dict[str, list[_Entry]] = {}
-    with contextlib.suppress(OSError):
-      for line in self._path.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-          entry = json.loads(line)
-          of = _Entry(
-            entry["kind"],
-            int(entry["size"]),
-            int(entry["mtime_ns"]),
-            str(entry.get("sha256")),
-            str(entry.get("source", "")),
-          )
-          entries.setdefault(entry["file"], []).append(of)
-    self._entries = entries  # At once: other threads ask for it meanwhile.
-
-  def paths(self, kind: str) -> list[Path]:
-    """Returns the files that are listed, last of a kind unless it is ""."""
-    return [
-      self._folder / name
-      for name, entries in self._entries.items()
-      if not kind or kind == entries[-1].kind
-    ]
-
-  def made(self, path: Path) -> bool:
-    """Returns whether a file is as the package made it."""
-    name = path.relative_to(self._folder).as_posix()
-    try:
-      stat = path.stat()
-      alike = [
-        of for of in self._entries.get(name, ()) if of.size == stat.st_size
-      ]
-      if any(
-        abs(of.mtime_ns - stat.st_mtime_ns) <= _TIME_TOLERANCE_NS
-        for of in alike
-      ):
-        return True
-      return bool(alike) and _sha256(path) in {of.sha256 for of in alike}
-    except OSError:
-      return False
-
-  def source(self, path: Path) -> str:
-    """Returns what a file was made of last; "" if that is not known."""
-    name = path.relative_to(self._folder).as_posix()
-    return self._entries[name][-1].source if name in self._entries else ""
-
-  def restore_time(self, path: Path) -> None:
-    """Sets a file's time to that of the last entry, if its size is the same."""
-    name = path.relative_to(self._folder).as_posix()
-    last = self._entries[name][-1]
-    with contextlib.suppress(OSError):
-      if path.stat().st_size == last.size:
-        os.utime(path, ns=(last.mtime_ns, last.mtime_ns))
-
-  def add(self, path: Path, made: Path, source: str) -> None:
-    """Notes a complete file, `made`, before it is renamed to `path`."""
-    name, stat = path.relative_to(self._folder).as_posix(), made.stat()
-    of = _Entry(
-      self.kind, stat.st_size, stat.st_mtime_ns, _sha256(made), source
-    )
-    entry = {"file": name, **of._asdict()}
-    # Escaped, so that names that are no UTF-8 come through as well.
-    with open(self._path, "ab") as file:
-      file.write(json.dumps(entry).encode("ascii") + b"\n")
-    self._entries.setdefault(name, []).append(of)
 
 
 def _name_source(source: str | os.PathLike[str], folder: Path) -> str:
@@ -330,13 +237,3 @@ def _name_source(source: str | os.PathLike[str], folder: Path) -> str:
     return os.path.relpath(source, folder)
   except ValueError:  # Another drive.
     return os.path.abspath(source)
-
-
-def _of_kind(kind: str) -> bytes:
-  """Returns what each line of a manifest has that lists such a file."""
-  return f'"kind": {json.dumps(kind)}'.encode()
-
-
-def _sha256(path: Path) -> str:
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ LAYERS = [
     "fonts",
     "object_stores",
     "output_folder",
+    "output_manifest",
     "output_names",
     "renamed_fields",
     "tables",

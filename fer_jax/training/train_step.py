@@ -25,7 +25,7 @@ from fer_jax.training.batch_preparation import (
 )
 from fer_jax.training.flat_params import Flat
 from fer_jax.training.metrics import Metrics
-from fer_jax.training.optim import ema, freezing, optimizers
+from fer_jax.training.optim import adam_kernel, ema, freezing, optimizers
 from fer_jax.training.optim.lr_multipliers import ByPath
 from fer_jax.training.train_state import (
   RunInputs,
@@ -222,8 +222,8 @@ class TrainStep:
   ) -> tuple[Tree, Tree]:
     """Returns the trained parameters and the optimizer's state, updated."""
     differ = self.lr_multipliers or self.moment_groups
-    if not differ and optimizers.has_kernel(self.config.optimizer, params):
-      return optimizers.apply_kernel(
+    if not differ and adam_kernel.supports(self.config.optimizer, params):
+      return adam_kernel.apply(
         self.config.optimizer,
         inputs.schedule,
         inputs.weight_decay,

@@ -28,7 +28,6 @@ from jaxtyping import Array, Float32, Int32, PyTree
 from ml_collections import ConfigDict
 
 from fer_jax.errors import choose, require
-from fer_jax.ops import cpu_adam
 from fer_jax.training.flat_params import Flat
 from fer_jax.training.optim.lr_multipliers import ByPath, name_of, scale_by_path
 
@@ -117,72 +116,6 @@ def create(
     return optimizer
   every = optax.MultiSteps(optimizer, config.accumulate_steps)
   return every.gradient_transformation()
-
-
-def apply_kernel(
-  config: ConfigDict,
-  schedule: optax.Schedule,
-  weight_decay: Scalar,
-  gradients: PyTree,
-  opt_state: State,
-  params: PyTree,
-) -> tuple[PyTree, State]:
-  """Updates parameters as `create`'s optimizer does, by Adam's CPU kernel.
-
-  Args:
-    config: as for `create`, for which `has_kernel` is true.
-    schedule: as for `create`.
-    weight_decay: as for `create`.
-    gradients: of the parameters.
-    opt_state: the state of the optimizer.
-    params: the parameters.
-
-  Returns:
-    The new parameters and the new state.
-  """
-  nodes = jax.tree.leaves(opt_state, is_leaf=_is_adam_or_rate)
-  (adam,) = [node for node in nodes if isinstance(node, optax.ScaleByAdamState)]
-  (rate,) = [node for node in nodes if _is_rate(node)]
-  _, rate = scale_by_learning_rate(schedule).update({}, rate)
-  count = optax.safe_increment(adam.count)
-  numbers = [
-    rate.learning_rate,
-    weight_decay,
-    1 / (1 - config.b1**count),
-    1 / (1 - config.b2**count),
-  ]
-  params, mu, nu = cpu_adam.update(
-    jnp.stack([jnp.asarray(number, jnp.float32) for number in numbers]),
-    params,
-    (adam.mu, adam.nu),
-    gradients,
-    decay_mask(params),
-    b1=config.b1,
-    b2=config.b2,
-    epsilon=config.eps,
-    decoupled=config.name == "adamw",
-  )
-  new: dict[type, Any] = {
-    optax.ScaleByAdamState: optax.ScaleByAdamState(count, mu, nu),
-    LearningRateState: rate,
-  }
-  return params, jax.tree.map(
-    lambda node: new.get(type(node), node), opt_state, is_leaf=_is_adam_or_rate
-  )
-
-
-def has_kernel(config: ConfigDict, params: PyTree) -> bool:
-  """Returns whether `apply_kernel` can update parameters.
-
-  It takes all parameters alike: no `lr_multipliers`, no `moment_groups`.
-  """
-  return (
-    config.name in ("adam", "adamw")
-    and not config.clip_norm
-    and config.accumulate_steps == 1
-    and not isinstance(params, Flat)
-    and cpu_adam.supports(params)
-  )
 
 
 def _by_group(
@@ -317,7 +250,7 @@ def set_lr_factor(opt_state: State, factor: float) -> State:
       return node._replace(factor=jnp.full_like(node.factor, factor))
     return node
 
-  return jax.tree.map(set_factor, opt_state, is_leaf=_is_rate)
+  return jax.tree.map(set_factor, opt_state, is_leaf=is_rate)
 
 
 def set_num_updates(opt_state: State, num_updates: int) -> State:
@@ -329,7 +262,7 @@ def set_num_updates(opt_state: State, num_updates: int) -> State:
       return node._replace(num_updates=count)
     return node
 
-  return jax.tree.map(set_count, opt_state, is_leaf=_is_rate)
+  return jax.tree.map(set_count, opt_state, is_leaf=is_rate)
 
 
 def learning_rate(opt_state: Any) -> Float32[Array, "*devices"]:
@@ -342,14 +275,11 @@ def learning_rate(opt_state: Any) -> Float32[Array, "*devices"]:
     A float32 scalar (`[n]` for a state replicated over n devices); before the
     first update, the rate of that one if the factor stays.
   """
-  nodes = jax.tree.leaves(opt_state, is_leaf=_is_rate)
-  (state,) = [node for node in nodes if _is_rate(node)]
+  nodes = jax.tree.leaves(opt_state, is_leaf=is_rate)
+  (state,) = [node for node in nodes if is_rate(node)]
   return state.learning_rate
 
 
-def _is_rate(node: Any) -> bool:
+def is_rate(node: Any) -> bool:
+  """Returns whether a node of an optimizer's state holds the learning rate."""
   return isinstance(node, LearningRateState)
-
-
-def _is_adam_or_rate(node: Any) -> bool:
-  return isinstance(node, optax.ScaleByAdamState | LearningRateState)

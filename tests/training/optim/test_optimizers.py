@@ -12,7 +12,7 @@ import pytest
 from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.ops import cpu_library, dispatch
-from fer_jax.training.optim import optimizers, schedules
+from fer_jax.training.optim import adam_kernel, optimizers, schedules
 
 
 def _config(name, **fields):
@@ -99,12 +99,12 @@ def test_adam_on_a_cpu_equals_optax(name, weight_decay):
   optimizer = optimizers.create(config, schedule)
   expected, expected_state = _train(optimizer)
   params = _params()
-  assert optimizers.has_kernel(config, params)
+  assert adam_kernel.supports(config, params)
   state = optimizers.set_lr_factor(optimizer.init(params), 1.0)
 
   @functools.partial(jax.jit, donate_argnums=(1, 2))
   def update(gradients, state, params):
-    return optimizers.apply_kernel(
+    return adam_kernel.apply(
       config, schedule, jnp.float32(weight_decay), gradients, state, params
     )
 
@@ -117,11 +117,11 @@ def test_large_arrays_are_updated_to_the_last_element():
   config, n = _config("adam", b1=0.0, b2=0.0, eps=1e-8), 3 * 16384 + 21
   params = {"kernel": jnp.zeros(n)}
   schedule = optax.constant_schedule(0.5)
-  if not optimizers.has_kernel(config, params):
+  if not adam_kernel.supports(config, params):
     pytest.skip("needs a C++ compiler")
   state = optimizers.create(config, schedule).init(params)
   gradients = {"kernel": jnp.arange(1.0, n + 1)}  # A step of 0.5 each.
-  params, state = optimizers.apply_kernel(
+  params, state = adam_kernel.apply(
     config, schedule, 0.0, gradients, state, params
   )
   _assert_close(params, {"kernel": jnp.full(n, -0.5)})
@@ -138,9 +138,9 @@ def test_large_arrays_are_updated_to_the_last_element():
   ],
 )
 def test_other_updates_are_left_to_optax(fields):
-  assert not optimizers.has_kernel(_config(**fields), _params())
+  assert not adam_kernel.supports(_config(**fields), _params())
   with dispatch.use_xla():
-    assert not optimizers.has_kernel(_config("adam"), _params())
+    assert not adam_kernel.supports(_config("adam"), _params())
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
