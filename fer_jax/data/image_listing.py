@@ -24,7 +24,7 @@ SEEN_BEFORE = "link to a folder that is already listed"
 UNREADABLE_FOLDER = "folder cannot be read"
 MADE = "made by fer_jax"
 # Written by operating systems into folders and archives; of no use to anyone.
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "@eadir"})
 # A workdir of `train` has both.
 _RUN = frozenset({"config.json", "checkpoints"})
 _SHOWN = 10  # names in a message
@@ -155,7 +155,7 @@ def _files(root: Path) -> Iterator[tuple[Path, str]]:
       if is_hidden(entry.name):
         continue
       path = current / entry.name
-      if entry.is_dir():
+      if path.is_dir():  # An entry's own raises for a link to itself.
         (links if entry.is_symlink() else folders).append(path)
       elif path in made:
         yield path, MADE
@@ -194,7 +194,7 @@ def suffix_of(path: Path) -> str:
 def is_hidden(name: str) -> bool:
   """Returns whether a name is hidden, or left by an operating system.
 
-  >>> is_hidden(".DS_Store"), is_hidden("__MACOSX"), is_hidden("face.png")
+  >>> is_hidden(".DS_Store"), is_hidden("@eaDir"), is_hidden("face.png")
   (True, True, False)
   """
   return name.startswith((".", "__MACOSX")) or name.lower() in _SYSTEM_FILES

@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import stat
+import struct
 from typing import IO, Any, cast
 
 import numpy as np
@@ -35,6 +36,18 @@ HEIC_MISSING = "HEIC needs the package pillow-heif: pip install 'fer_jax[heic]'"
 MAX_PIXELS = 2**27
 MAX_BYTES = 2**29
 _BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+
+# The tag of EXIF, and what makes an image of each orientation upright.
+_ORIENTATION = 0x0112
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 
 _STRIP = 1024  # rows that are copied at a time
 
@@ -197,9 +210,10 @@ def _decoded(file: IO[bytes], mode: str, max_pixels: int) -> Image.Image:
 
 def _converted(image: Image.Image, mode: str, max_pixels: int) -> Image.Image:
   _check_size(image, max_pixels)
+  image.load()  # Pillow turns TIFF here.
   # A copy only where EXIF asks for a turn: images may be large.
-  if image.getexif().get(0x0112, 1) != 1:
-    image = ImageOps.exif_transpose(image)
+  if (turn := _TURNS.get(_orientation(image))) is not None:
+    image = image.transpose(turn)
   if image.mode.startswith("I"):  # 16 bits, in one of several modes
     image = image_arrays.gray_from_16_bits(image)
   elif image.mode == "F":
@@ -208,8 +222,14 @@ def _converted(image: Image.Image, mode: str, max_pixels: int) -> Image.Image:
     visible = image.convert("RGBA")
     image = Image.new("RGBA", image.size, "white")
     image.alpha_composite(visible)
-  image.load()
   return image if image.mode == mode else image.convert(mode)
+
+
+def _orientation(image: Image.Image) -> int:
+  try:
+    return image.getexif().get(_ORIENTATION, 1)
+  except (SyntaxError, ValueError, struct.error, OSError):  # damaged EXIF
+    return 1
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from fer_jax.errors import UserError
+from fer_jax.text_output import printable
 
 if TYPE_CHECKING:  # Slow to import, and not needed to load a trained model.
   import tensorflow_datasets as tfds
@@ -71,7 +72,8 @@ class RecordFiles:
 
     Raises:
       IndexError: there is no such record.
-      UserError: other data have been prepared in the place of these.
+      UserError: a file is damaged, or other data have been prepared in the
+        place of these.
     """
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -116,21 +118,41 @@ class RecordFiles:
     return places, records
 
   def _read_file(self, file: int, positions: list[int]) -> Sequence[bytes]:
-    from array_record.python import array_record_module
-
     if self._readers[file] is None:
       with self._lock:
         if self._readers[file] is None:
-          try:
-            reader = array_record_module.ArrayRecordReader(
-              self._paths[file],
-              options=_OPTIONS,
-              file_reader_buffer_size=_BUFFER_BYTES,
-            )
-          finally:  # Once it is open, nothing replaces it.
-            self._check_not_replaced()
-          self._readers[file] = reader
-    return self._readers[file].read(positions)
+          self._readers[file] = self._open(file)
+    try:
+      return self._readers[file].read(positions)
+    except RuntimeError as e:
+      raise self._damaged(file, str(e)) from e
+
+  def _open(self, file: int) -> Any:
+    from array_record.python import array_record_module
+
+    try:
+      reader = array_record_module.ArrayRecordReader(
+        self._paths[file],
+        options=_OPTIONS,
+        file_reader_buffer_size=_BUFFER_BYTES,
+      )
+    except RuntimeError as e:
+      self._check_not_replaced()
+      raise self._damaged(file, str(e)) from e
+    self._check_not_replaced()  # Once it is open, nothing replaces it.
+    start = self._ends[file - 1] if file else 0
+    expected, found = int(self._ends[file] - start), reader.num_records()
+    if found != expected:
+      what = f"{found:,} of {expected:,} records can be read"
+      raise self._damaged(file, what)
+    return reader
+
+  def _damaged(self, file: int, what: str) -> UserError:
+    path = printable(self._paths[file])
+    return UserError(
+      f"{path}: damaged ({what.partition(';')[0]}): delete"
+      f" {printable(Path(self._paths[file]).parent)}, and it is prepared again"
+    )
 
   def _check_not_replaced(self) -> None:
     """Raises UserError if the folder holds other data than when it was opened.

@@ -52,7 +52,7 @@ def apply(dataset: Dataset, **options: Any) -> Dataset:
   check_types(options)
   if classes := options["classes"]:
     names = _split(classes) if isinstance(classes, str) else classes
-    dataset = select_classes(dataset, [name.strip() for name in names])
+    dataset = select_classes(dataset, names)
   fractions = {split: options[f"holdout_{split}"] for split in _EVALUATION}
   total = sum(fractions.values())
   if not total < 1:
@@ -106,12 +106,13 @@ def _split(classes: str) -> list[str]:
   ['sad', 'joy, big']
   """
   try:
-    return next(csv.reader([classes], skipinitialspace=True))
+    names = next(csv.reader([classes], skipinitialspace=True))
   except csv.Error as e:
     raise UserError(f"dataset.classes={classes!r}: {e}") from e
+  return [name.strip() for name in names]
 
 
-def select_classes(dataset: Dataset, names: list[str]) -> Dataset:
+def select_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
   """Keeps the examples of some classes, and renumbers these.
 
   An example whose target is a distribution is kept if its most probable class
@@ -186,7 +187,8 @@ def hold_out(
     if not places.size:
       raise UserError(
         f"dataset.holdout_{split}={fractions[split]} of {len(train)} training"
-        " examples is less than one of any class: raise it"
+        " examples is less than one of any class: raise it, or add examples to"
+        " classes, which need two or more"
       )
     splits[split] = train.pick(places, name=split)
     _warn_of_missing(dataset, splits[split], fractions[split])

@@ -60,6 +60,7 @@ def test_links_are_followed_once(tmp_path):
 def test_broken_links_and_fifos_do_not_hang(tmp_path):
   (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
   (tmp_path / "happy").symlink_to(tmp_path / "no_folder")
+  (tmp_path / "loop").symlink_to("loop")
   os.mkfifo(tmp_path / "pipe.png")
   touch(tmp_path, "a.png")
   listing = list_images(tmp_path)
@@ -67,6 +68,7 @@ def test_broken_links_and_fifos_do_not_hang(tmp_path):
   assert reasons(listing, tmp_path) == {
     "gone.png": image_listing.BROKEN_LINK,
     "happy": image_listing.BROKEN_LINK,
+    "loop": image_listing.BROKEN_LINK,
     "pipe.png": image_listing.NOT_REGULAR,
   }
   images = [item.path.name for item in listing.skipped if item.is_image]

@@ -45,12 +45,13 @@ def forms(content, tmp_path, suffix="png"):
   ]
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation_counts_in_every_form(tmp_path, orientation):
+def test_exif_rotation_counts_in_every_form(tmp_path, orientation, kind):
   image = Image.fromarray(picture())
   exif = Image.Exif()
   exif[0x0112] = orientation
-  content = stored(image, "PNG", exif=exif)
+  content = stored(image, kind, exif=exif)
   turns: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
     2: np.fliplr,
@@ -62,6 +63,30 @@ def test_exif_rotation_counts_in_every_form(tmp_path, orientation):
     8: np.rot90,
   }
   expected = turns[orientation](picture())
+  for form in forms(content, tmp_path):
+    found = image_reader.read(form, color=True)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_turn_counts_beside_odd_tags(tmp_path):
+  # Little-endian, a table at byte 8 of two tags: orientation 6 as a number,
+  # and the resolution as text.
+  exif = struct.pack("<2sHIH", b"II", 42, 8, 2)
+  exif += struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+  exif += struct.pack("<HHI4sI", 0x011A, 2, 2, b"x", 0)
+  content = stored(Image.fromarray(picture()), "PNG", exif=b"Exif\0\0" + exif)
+  for form in forms(content, tmp_path):
+    found = image_reader.read(form, color=True)
+    np.testing.assert_array_equal(found, np.rot90(picture(), -1))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # of opening it in the test
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("exif", [b"garbage", b"MM\0*\0\0\0\x08\xff\xff"])
+def test_damaged_exif_turns_nothing(tmp_path, kind, exif):
+  image = Image.fromarray(picture())
+  content = stored(image, kind, exif=b"Exif\0\0" + exif)
+  expected = image_reader.read(stored(image, kind), color=True)
   for form in forms(content, tmp_path):
     found = image_reader.read(form, color=True)
     np.testing.assert_array_equal(found, expected)

@@ -1,5 +1,6 @@
 """Records are read as tensorflow-datasets reads them."""
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -88,6 +89,36 @@ def test_data_of_another_release_are_not_read(tmp_path, is_removed):
   )
   with pytest.raises(UserError, match="replaced by those of another release"):
     pickle.loads(pickle.dumps(late)).read(np.arange(9))
+
+
+def _flip(path: Path) -> None:
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 255
+  path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+  "damage", [_flip, lambda path: os.truncate(path, 100), Path.unlink]
+)
+def test_damaged_files_are_named(tmp_path, damage):
+  prepared = Labels(data_dir=str(tmp_path)).prepare()
+  files = RecordFiles(prepared.info, "train")
+  (path,) = Path(prepared.data_dir).glob("*array_record*")
+  damage(path)
+  with pytest.raises(UserError, match="delete .*and it is prepared again") as e:
+    files.read(np.arange(9))
+  assert str(e.value).startswith(f"{path}: damaged (")
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "*array_record*"])
+def test_missing_files_are_prepared_again(tmp_path, name):
+  prepared = Labels(data_dir=str(tmp_path)).prepare()
+  before = RecordFiles(prepared.info, "train").read(np.arange(9))
+  (path,) = Path(prepared.data_dir).glob(name)
+  path.unlink()
+  again = Labels(data_dir=str(tmp_path)).prepare()
+  after = RecordFiles(again.info, "train").read(np.arange(9))
+  np.testing.assert_array_equal(after["image"], before["image"])
 
 
 def test_a_whole_split_is_read_in_parts(tmp_path, monkeypatch):

@@ -122,6 +122,9 @@ def test_a_class_whose_name_has_a_comma_is_quoted(load):
   dataset = load().replace(class_names=("angry", "joy, big", "sad", "calm"))
   picked = views.apply(dataset, classes='"joy, big", sad')
   assert picked.class_names == ("joy, big", "sad")
+  spaced = load().replace(class_names=("angry", " joy", "sad", "calm"))
+  names = (" joy", "sad")
+  assert views.apply(spaced, classes=names).class_names == names
   with pytest.raises(UserError, match='one of angry, calm, "joy, big", sad$'):
     views.apply(dataset, classes="joy, big,sad")
   with pytest.raises(UserError, match='of angry, "joy, big", sad, calm$'):

@@ -31,6 +31,16 @@ _SPLITS = {"train": "train_set", "validation": "val_set"}
 _CLASSES = class_names.AFFECTNET_CLASSES
 _LAST_NUMBER = 10  # of the annotations: none, uncertain and no face are 8 to 10
 _UNLABELED = -1
+# What NumPy raises on files that are none.
+_NOT_ANNOTATIONS = (
+  OSError,
+  ValueError,
+  EOFError,
+  MemoryError,
+  SyntaxError,
+  OverflowError,  # infinity
+  AttributeError,  # an archive of arrays
+)
 
 
 class AffectNet(ImageFileBuilder):
@@ -180,7 +190,7 @@ def _read_label(path: Path) -> int:
       content = f.read(bounded_io.MAX_TEXT)
     value = np.load(io.BytesIO(content), allow_pickle=False)
     number = int(value.item())
-  except (OSError, ValueError, EOFError, MemoryError, SyntaxError) as e:
+  except _NOT_ANNOTATIONS as e:
     reason = printable(str(e).splitlines()[0] if str(e) else type(e).__name__)
     raise UserError(f"{printable(path)}: not an annotation ({reason})") from e
   if not 0 <= number <= _LAST_NUMBER:

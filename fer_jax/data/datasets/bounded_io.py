@@ -93,7 +93,7 @@ def open_regular(path: Path) -> IO[bytes]:
 
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT) -> str:
-  """Reads a small text file.
+  """Reads a small text file, without a byte-order mark.
 
   Raises:
     OSError: it is larger than `max_bytes`, no regular file, or unreadable.
@@ -102,7 +102,7 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT) -> str:
     content = f.read(max_bytes + 1)
   if len(content) > max_bytes:
     raise TooLargeError(f"more than {max_bytes:,} bytes")
-  return content.decode("utf-8", "replace")
+  return content.decode("utf-8-sig", "replace")
 
 
 def decompressed(f: IO[bytes]) -> io.BufferedReader:

@@ -161,10 +161,15 @@ def frames(release: Release, last_frames: int, neutral: bool) -> list[Frame]:
 
 
 def _image_frames(release: Release) -> list[Frame]:
-  """Returns all frames of CK+48, sorted."""
-  found = []
+  """Returns all frames of CK+48, sorted.
+
+  Some copies hold the images twice, in folders beside each other: of each, the
+  one with the shortest path is taken.
+  """
+  found: dict[tuple[str, str, int], Frame] = {}
   of_sequence: dict[tuple[str, str], str] = {}
-  for name in _names(release):
+  names = sorted(_names(release), key=lambda name: (name.count("/"), name))
+  for name in names:
     folder, file = PurePosixPath(name).parts[-2:]
     label = class_names.label_of(folder, _CLASSES)
     if label is None:
@@ -185,10 +190,11 @@ def _image_frames(release: Release) -> list[Frame]:
         f"{release.path}/{name}: sequence {subject}_{sequence} is in two "
         f"classes, {first} and {folder}"
       )
-    found.append(Frame(name, subject, sequence, int(number), label))
+    frame = Frame(name, subject, sequence, int(number), label)
+    found.setdefault((subject, sequence, frame.number), frame)
   if not found:
     raise UserError(f"{release.path}: no images named CLASS/S010_004_*.png")
-  return sorted(found, key=lambda f: (f.subject, f.sequence, f.number))
+  return [frame for _, frame in sorted(found.items())]
 
 
 def _names(release: Release) -> list[str]:

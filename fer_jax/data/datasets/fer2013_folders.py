@@ -54,9 +54,11 @@ def read(
   Raises:
     UserError: a file's name, class or content is wrong.
   """
-  order = []
+  found: dict[tuple[str, int], tuple[str, int]] = {}
   taken = members(names)
   _warn_of_skipped(release, [*names, *others], {name for _, _, name in taken})
+  # Of images that the release holds twice, the one with the shortest path.
+  taken.sort(key=lambda member: (member[2].count("/"), member[2]))
   for file, folder, name in taken:
     match = _NAME.fullmatch(file)
     label = class_names.label_of_folder(folder)
@@ -74,10 +76,19 @@ def read(
         f"{', '.join(class_names.FER2013_CLASSES)}; for other classes use"
         " dataset.name=folder"
       )
-    order.append((match[1], int(match[2]), name, label))
-  if not order:
+    first, other = found.setdefault((match[1], int(match[2])), (name, label))
+    if label != other:
+      raise UserError(
+        f"{shown}: this image is in another class, too: {printable(first)};"
+        " remove one of them"
+      )
+  if not found:
     raise UserError(f"{release}: no images named train/CLASS/Training_N.jpg")
-  for usage, number, name, label in sorted(order):
+  if copies := len(taken) - len(found):
+    logging.warning(
+      "%s: left out %d second copies of images", printable(release), copies
+    )
+  for (usage, number), (name, label) in sorted(found.items()):
     image = _decode(f"{release}/{name}", read_bytes(name))
     yield FaceRow(class_names.FER2013_SPLITS[usage], image, label, number)
 

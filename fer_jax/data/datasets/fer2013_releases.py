@@ -68,7 +68,7 @@ def search_folders(manual_dir: str, data_dir: str) -> list[Path]:
       raise UserError(
         f"dataset.manual_dir={manual_dir} does not exist: give the folder "
         "that holds fer2013.csv, fer2013.tar.gz or another release of "
-        f"FER2013, or such a file itself; {_OR_PREPARED}"
+        f"FER2013, or such a file itself{_OR_PREPARED}"
       )
     return [place]
   return release_places.manual_folders(data_dir)

@@ -110,6 +110,25 @@ class ImageFolder(ImageFileBuilder):
           row += 1
     return FoundFiles(self._root, images, skipped)
 
+  def check_data_dir(self) -> None:
+    """Refuses a `data_dir` among the class folders, where it would be a class.
+
+    Raises:
+      UserError: it lies there.
+    """
+    super().check_data_dir()
+    data = Path(self.data_dir).resolve()
+    folders = [f for split in self._folders.values() for f in split.values()]
+    for root in {folder.parent.resolve() for folder in folders}:
+      if data.is_relative_to(root) and not any(
+        map(image_listing.is_hidden, data.relative_to(root).parts)
+      ):
+        raise UserError(
+          f"dataset.data_dir={printable(self.data_root or data)} lies among the"
+          f" class folders of dataset.manual_dir={printable(self._root)}: give"
+          " a folder outside of it"
+        )
+
   def extra_metadata(self) -> dict[str, Any]:
     """Refuses a class of which no training image can be read."""
     metadata = super().extra_metadata()

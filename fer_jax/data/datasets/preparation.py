@@ -64,7 +64,7 @@ def _is_prepared(
 ) -> bool:
   metadata = Path(builder.data_dir) / "metadata.json"
   recorded = read_record(metadata)
-  if recorded is None:
+  if recorded is None or not _is_complete(builder):
     return False
   if source is None:
     return True
@@ -79,6 +79,42 @@ def _is_prepared(
       content["source"] = recorded | status
       draft.write_text(json.dumps(content))
   return True
+
+
+def _is_complete(builder: FaceBuilder) -> bool:
+  """Returns whether all files of prepared data are there."""
+  folder = Path(builder.data_dir)
+  try:
+    splits = json.loads((folder / "dataset_info.json").read_text())["splits"]
+    counts = {split["name"]: len(split["shardLengths"]) for split in splits}
+  except (OSError, ValueError, KeyError, TypeError):
+    return False
+  names = [
+    name
+    for split, count in counts.items()
+    for name in _shard_names(_template(builder, split), count)
+  ]
+  return all((folder / name).is_file() for name in names)
+
+
+def _template(
+  builder: FaceBuilder, split: str
+) -> tfds.core.ShardedFileTemplate:
+  return tfds.core.ShardedFileTemplate(
+    data_dir=Path(builder.data_dir),
+    dataset_name=builder.name,
+    split=split,
+    filetype_suffix="array_record",
+  )
+
+
+def _shard_names(
+  template: tfds.core.ShardedFileTemplate, count: int
+) -> list[str]:
+  return [
+    str(template.relative_filepath(shard_index=i, num_shards=count))
+    for i in range(count)
+  ]
 
 
 def _prepare_into_place(
@@ -96,6 +132,11 @@ def _prepare_into_place(
   started = time.monotonic()
   staged = builder.reopened(data_dir=str(staging))
   staged.data_root = builder.data_root  # also tells where releases lie
+  if source and (now := staged.source()) and now.status() != status:
+    raise UserError(
+      f"{printable(staged.origin())} changed while this run waited for another"
+      " that prepared it: run it again"
+    )
   resumes = False
   try:
     _write(staged, source)
@@ -103,10 +144,11 @@ def _prepare_into_place(
     if replaces:
       place.rename(staging / "replaced")
     Path(staged.data_dir).rename(place)
-  except Exception:
-    raise
-  except BaseException:  # Interrupted: complete shards are used next time.
-    resumes = any(Path(staged.data_dir).glob("*.progress.json"))
+  except BaseException as e:
+    # Complete shards are used by the next run, where this one was interrupted
+    # or the disk is full.
+    if isinstance(e, OSError) or not isinstance(e, Exception):
+      resumes = any(Path(staged.data_dir).glob("*.progress.json"))
     raise
   finally:
     if not resumes:
@@ -135,23 +177,16 @@ def _write(builder: FaceBuilder, source: SourceFiles | None) -> None:
       f"{builder.name}: writing {split}",
     )
     if written:
-      template = tfds.core.ShardedFileTemplate(
-        data_dir=folder,
-        dataset_name=builder.name,
-        split=split,
-        filetype_suffix="array_record",
-      )
       lengths = [shard.num_examples for shard in written.shards]
       size = sum(shard.num_bytes for shard in written.shards)
+      template = _template(builder, split)
       infos.append(tfds.core.SplitInfo(split, lengths, size, template))
       fingerprints[split] = written.fingerprint
   if not infos:
     origin = f" in {printable(builder.origin())}" if builder.origin() else ""
     raise UserError(f"there are no examples of dataset {builder.name}{origin}")
   for info in infos:
-    count = len(info.shard_lengths)
-    name = info.filename_template.relative_filepath
-    names = [str(name(shard_index=i, num_shards=count)) for i in range(count)]
+    names = _shard_names(info.filename_template, len(info.shard_lengths))
     record_writer.finish(folder, info.name, names)
   builder.info.set_splits(tfds.core.splits.SplitDict(infos))
   # Read after the examples: a wrong release is refused without reading it all.

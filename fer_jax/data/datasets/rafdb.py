@@ -95,7 +95,13 @@ def _from_list(root: Path) -> FoundFiles | None:
       " unpack Image/aligned.zip, so that there is a folder Image/aligned"
     )
   listing = image_listing.list_images(images)
-  paths = {path.name: path for path in listing.images}
+  paths = {path.name: path for path in reversed(listing.images)}
+  skipped = [*listing.skipped]
+  skipped += [
+    Skipped(path, "of the same name as another")
+    for path in listing.images
+    if paths[path.name] != path
+  ]
   found: dict[str, list[ImageFile]] = {"train": [], "test": []}
   absent = []
   for row, (name, label) in enumerate(_read_list(label_file).items()):
@@ -113,7 +119,6 @@ def _from_list(root: Path) -> FoundFiles | None:
       f" {printable(label_file.name)} are missing: {some(absent)}: unpack"
       " Image/aligned.zip again"
     )
-  skipped = [*listing.skipped]
   skipped += [
     Skipped(path, "not in the list of labels") for path in paths.values()
   ]

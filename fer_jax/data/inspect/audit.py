@@ -1,6 +1,5 @@
 """Duplicates, conflicting labels and class counts of a dataset, as a report."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from fer_jax.data.inspect.label_agreement import Agreement
 from fer_jax.data.splits import Dataset
 from fer_jax.output_folder import OutputFolder, made_files
 from fer_jax.tables import format_table
-from fer_jax.text_output import counted, printable
+from fer_jax.text_output import counted, csv_line, printable
 
 _CHANCE = (
   "  This is chance level: the votes are not in the order of the images (about"
@@ -146,11 +145,9 @@ def write(
   output = OutputFolder(folder, kind=_KIND)
   written = {output.path(name) for name in names}
   for name, rows in tables.items():
-    with (
-      output.write(name) as temporary,
-      open(temporary, "w", encoding="utf-8", newline="") as f,
-    ):
-      csv.writer(f, lineterminator="\n").writerows(rows)
+    with output.write(name) as temporary:
+      table = "".join(f"{csv_line(row)}\n" for row in rows)
+      temporary.write_text(table, encoding="utf-8")
   if sheet:
     with output.write("conflicts.png") as temporary:
       sheet.save(temporary)

@@ -259,6 +259,18 @@ def test_ck48_has_no_neutral_and_three_frames(dirs, raw):
     load("ckplus", **dirs, last_frames=4)
 
 
+def test_of_two_copies_in_a_zip_one_is_read(dirs, raw, warned, official_counts):
+  write_images(raw / "unpacked")
+  names = {
+    f"{copy}CK+48/{path.relative_to(raw / 'unpacked')}": path.read_bytes()
+    for copy in ("", "ck/")
+    for path in (raw / "unpacked").glob("*/*")
+  }
+  (raw / "archive.zip").write_bytes(zipped(names))
+  assert rows_of(load("ckplus", **dirs))[0] == expected_rows()
+  assert warned() == []
+
+
 @pytest.mark.parametrize(
   "names",
   [

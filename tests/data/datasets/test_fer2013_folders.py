@@ -54,6 +54,20 @@ def test_what_is_not_read_is_listed(caplog):
   assert warning.endswith(f" ({', '.join(sorted(others))})")
 
 
+def test_of_two_copies_one_is_read(caplog):
+  files = image_files(all_faces())
+  copies = {f"fer2013/{name}": content for name, content in files.items()}
+  numbers = [row.row for row in read(copies | files)]
+  assert numbers == [row.row for row in read(files)]
+  (warning,) = [record.getMessage() for record in caplog.records]
+  assert (
+    warning == f"archive.zip: left out {len(files)} second copies of images"
+  )
+  other = {"copy/train/happy/Training_0.jpg": files[next(iter(files))]}
+  with pytest.raises(UserError, match="image is in another class, too: train/"):
+    read(files | other)
+
+
 def test_class_folders_go_by_name():
   faces = all_faces()
   renamed = {

@@ -630,7 +630,34 @@ def test_a_layout_that_is_recognized_is_said(dirs, root, files, message):
     load("folder", **dirs)
 
 
-def test_an_interrupted_preparation_is_resumed(dirs, root, monkeypatch, capsys):
+@pytest.mark.parametrize("data_dir", ["", "prepared", "sad/prepared"])
+def test_prepared_data_do_not_become_a_class(dirs, root, data_dir):
+  save(root / "happy/1.png")
+  save(root / "sad/1.png")
+  inside = dirs | {"data_dir": str(root / data_dir)}
+  with pytest.raises(
+    UserError, match="lies among the class folders of dataset"
+  ):
+    load("folder", **inside)
+  assert sorted(path.name for path in root.iterdir()) == ["happy", "sad"]
+  assert load("folder", **dirs).class_names == ("happy", "sad")
+
+
+def test_files_that_change_while_another_run_prepares_are_said(dirs, root):
+  save(root / "happy/1.png")
+  save(root / "sad/1.png")
+  builder = ImageFolder(**dirs)
+  builder.found()  # as a run that then waits
+  save(root / "happy/0.png")
+  with pytest.raises(UserError, match="changed while this run waited"):
+    builder.prepare()
+  assert len(load("folder", **dirs).file_names) == 3
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space")])
+def test_an_interrupted_preparation_is_resumed(
+  dirs, root, monkeypatch, capsys, error
+):
   for i in range(40):
     save(root / f"{'ab'[i % 2]}/{i:02}.png", grey(i))
   (root / "a/broken.png").write_bytes(b"?")
@@ -642,12 +669,12 @@ def test_an_interrupted_preparation_is_resumed(dirs, root, monkeypatch, capsys):
   def interrupted(path, size, *, color):
     read.append(path.name)
     if len(read) == 30:
-      raise KeyboardInterrupt
+      raise error
     return read_square(path, size, color=color)
 
   with monkeypatch.context() as patch:
     patch.setattr(image_reader, "read_square", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises((KeyboardInterrupt, UserError)):
       load("folder", **dirs, unreadable="skip")
   first = set(read)
   read.clear()

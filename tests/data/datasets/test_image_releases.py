@@ -1,5 +1,6 @@
 """RAF-DB, AffectNet and JAFFE: official splits, counts and every mistake."""
 
+import io
 import logging
 import os
 import pickle
@@ -112,6 +113,16 @@ def test_images_that_rafdbs_list_lacks_are_said(dirs, root, warned):
   assert "1 not in the list of labels (Image/aligned/test_0100" in warned()[0]
 
 
+def test_what_rafdbs_folders_hold_twice_is_said(dirs, root, warned):
+  write_rafdb(root)
+  name = "train_00001_aligned.jpg"
+  save(root / "Image/aligned/copies" / name, color(0))
+  labels = root / "EmoLabel/list_patition_label.txt"
+  labels.write_text(labels.read_text(), encoding="utf-8-sig")
+  assert len(targets(load("rafdb", **dirs), "train")) == 14
+  assert "1 of the same name as another (Image/aligned/" in warned()[0]
+
+
 def test_affectnet_has_its_official_splits(dirs, root, warned):
   numbers = {"train_set": [0, 1, 7, 10, 2], "val_set": [3, 8, 7]}
   write_affectnet(root, numbers)
@@ -183,12 +194,16 @@ def test_annotations_are_never_unpickled(dirs, root, capsys):
     np.array("x"),
     np.array([1, 2]),
     np.array(11),
+    np.array(np.inf),
   ):
     np.save(path, content, allow_pickle=True)
     with pytest.raises(UserError, match="1_exp.npy: ") as error:
       load("affectnet", **dirs)
     assert "\n" not in str(error.value)
-  for raw in (pickle.dumps(Hostile()), b"", b"\x93NUMPY\x01\x00"):
+  archive = io.BytesIO()
+  np.savez(archive, 1)
+  start = b"\x93NUMPY\x01\x00"
+  for raw in (pickle.dumps(Hostile()), b"", start, archive.getvalue()):
     path.write_bytes(raw)
     with pytest.raises(UserError, match="1_exp.npy: not an annotation"):
       load("affectnet", **dirs)

@@ -159,6 +159,16 @@ def test_images_in_folders_are_named_by_their_files(tmp_path, run):
   assert list(tables["conflicts.csv"][0])[3] == "file"
 
 
+def test_no_name_is_a_formula(tmp_path, run):
+  root = tmp_path / "faces"
+  for i, name in enumerate(("=1+1/0.png", "sad/0.png", "sad/1.png")):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (48, 48), i // 2).save(root / name)
+  tables = run("--dataset=folder", f"--manual_dir={root}")
+  assert tables["balance.csv"][0]["class"] == "'=1+1"
+  assert tables["conflicts.csv"][0]["file"] == "'=1+1/0.png"
+
+
 def test_an_older_audit_leaves_nothing(run, raw, tmp_path):
   _vote(raw)
   run()
