@@ -1,6 +1,7 @@
 """Opens orbax's manager of a folder of checkpoints, and explains its errors."""
 
 import pathlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ import orbax.checkpoint as ocp
 from fer_jax import checksums
 from fer_jax.errors import UserError
 
+# How a checkpoint is called while another one of the same step is written.
+REPLACED = "replaced-"
 MAX_READS = 5  # of a checkpoint that a running training replaces
 
 # What to do, in training and when a trained model is read.
@@ -72,6 +75,16 @@ def _write_checksums(directory: pathlib.Path) -> None:
   for folder in directory.glob("*.orbax-checkpoint-tmp*"):
     if folder.name.partition(".")[0].isdigit():
       checksums.write(folder)
+
+
+def restore_replaced(directory: pathlib.Path) -> None:
+  """Puts back checkpoints whose replacements were not completed."""
+  for replaced in directory.glob(f"{REPLACED}*"):
+    place = directory / replaced.name.removeprefix(REPLACED)
+    if place.exists():
+      shutil.rmtree(replaced)
+    else:
+      replaced.rename(place)
 
 
 @contextmanager

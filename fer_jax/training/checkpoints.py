@@ -10,6 +10,7 @@ it is read.
 
 import json
 import pathlib
+import shutil
 from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Any
@@ -25,9 +26,12 @@ from fer_jax.training import older_checkpoints
 from fer_jax.training.checkpoint_manager import (
   MAX_READS,
   READ_OTHER,
+  REPLACED,
   named_errors,
   open_manager,
+  restore_replaced,
 )
+from fer_jax.training.loop_state import saved_fields
 from fer_jax.training.train_state import TrainState, Tree
 
 Info = dict[str, Any]  # can be written as JSON
@@ -54,6 +58,8 @@ class Checkpoints:
     self.directory = pathlib.Path(workdir).absolute() / "checkpoints"
     self._read_only = read_only
     with named_errors(self.directory):
+      if not read_only:
+        restore_replaced(self.directory)
       self._latest = open_manager(self.directory, keep, read_only)
       self._best = open_manager(self.directory / "best", 1, read_only)
 
@@ -76,6 +82,9 @@ class Checkpoints:
   ) -> None:
     """Saves everything needed to resume; returns while it is being written.
 
+    The checkpoint that has this step already is only replaced if the epoch was
+    evaluated since; it is deleted when the new one is complete.
+
     Args:
       step: number of batches seen.
       state: host arrays.
@@ -87,8 +96,13 @@ class Checkpoints:
     """
     with named_errors(self.directory):
       self._latest.wait_until_finished()
+      replaced = None
       if step in self._latest.all_steps():
-        return  # Interrupted again before the next step.
+        if saved_fields(self.info())["epoch"] == saved_fields(info)["epoch"]:
+          return  # Interrupted again before the next step.
+        replaced = self.directory / f"{REPLACED}{step}"
+        (self.directory / str(step)).rename(replaced)
+        self._latest.reload()
       self._latest.save(
         step,
         args=ocp.args.Composite(
@@ -98,6 +112,9 @@ class Checkpoints:
           info=ocp.args.JsonSave(info),
         ),
       )
+      if replaced:
+        self._latest.wait_until_finished()
+        shutil.rmtree(replaced)
 
   def save_best(self, step: int, variables: Tree, info: Info) -> None:
     """Saves what evaluation needs, replacing the previous best."""

@@ -24,6 +24,7 @@ class LoopState:
     epoch: number of finished epochs.
     metrics: sums over the steps of the current epoch, on the host.
     seconds: training time so far, including evaluation.
+    saved_step: `step` of the latest checkpoint; not stored itself.
   """
 
   early_stopping: early_stopping.EarlyStopping
@@ -33,6 +34,7 @@ class LoopState:
   epoch: int = 0
   metrics: Metrics = dataclasses.field(default_factory=Metrics.zeros)
   seconds: float = 0.0
+  saved_step: int = 0
 
   @classmethod
   def create(cls, config: ConfigDict) -> "LoopState":
@@ -76,7 +78,8 @@ class LoopState:
     fields = saved_fields(info)
     metrics = fields["metrics"]
     state = cls.create(config)
-    state.step, state.epoch = fields["step"], fields["epoch"]
+    state.step = state.saved_step = fields["step"]
+    state.epoch = fields["epoch"]
     state.step_offset = fields.get("step_offset", 0)
     state.seconds = fields["seconds"]
     state.metrics = Metrics(

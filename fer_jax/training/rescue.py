@@ -95,12 +95,12 @@ def _make_folder(path: pathlib.Path) -> pathlib.Path:
 def _write(run: Run, state: TrainState, folder: pathlib.Path) -> None:
   """Writes everything that resuming needs into an empty folder."""
   loop, fetch = run.loop, run.experiment.parallel.fetch
-  with atomic_write(folder / metric_writer.FILE) as draft:
-    draft.write_bytes(run.logger.metrics_so_far())
   with (
     workdirs.claim(folder, run.config),
     Checkpoints(folder, run.config.checkpoint.keep) as checkpoints,
   ):
+    with atomic_write(folder / metric_writer.FILE) as draft:
+      draft.write_bytes(run.logger.metrics_so_far())
     if not (is_best := _is_best(run)):
       loop.early_stopping.forget_best()
     info = {**run.experiment.info(), "loop_state": loop.to_json()}

@@ -16,6 +16,7 @@ from fer_jax.training.optim import optimizers
 from fer_jax.training.run_checkpoints import RunCheckpoints
 from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_state import TrainState, empty_like
+from fer_jax.training.workdir import check_extends
 
 
 def restore(
@@ -29,7 +30,8 @@ def restore(
     The states, and what the configuration changes from there; "": nothing.
 
   Raises:
-    UserError: the data are others, or the run is finished and would not change.
+    UserError: the data or the configuration are others, or the run is finished
+      and would not change.
   """
   info, config = checkpoints.info(), experiment.config
   assert info is not None
@@ -40,10 +42,13 @@ def restore(
   if not (changed := configs.differences(before, config)):
     state, _ = checkpoints.restore(like, batches.iterator)
     return loop, state, ""
-  _check(loop, config, changed)
+  check_extends(before, config, "the workdir")
+  if LoopState.restore(before, info).is_finished(before.num_epochs):
+    _check_continues(loop, config, changed)
   state, _ = checkpoints.restore(like, None)
   state = _change_batch_size(experiment, before.batch_size, loop, state)
-  batches.move_to(loop.next_batch)
+  if not loop.is_finished(config.num_epochs):
+    batches.move_to(loop.next_batch)
   return (
     loop,
     state,
@@ -52,8 +57,10 @@ def restore(
   )
 
 
-def _check(loop: LoopState, config: ConfigDict, changed: Sequence[str]) -> None:
-  """Checks that changes have an effect.
+def _check_continues(
+  loop: LoopState, config: ConfigDict, changed: Sequence[str]
+) -> None:
+  """Checks that changes let a finished run continue.
 
   Args:
     loop: as restored.
@@ -61,7 +68,7 @@ def _check(loop: LoopState, config: ConfigDict, changed: Sequence[str]) -> None:
     changed: its differences from that of the checkpoint.
 
   Raises:
-    UserError: the run is finished.
+    UserError: they do not.
   """
   if loop.is_finished(config.num_epochs):
     stopped = loop.early_stopping.should_stop

@@ -21,7 +21,7 @@ from fer_jax.training.runtime.signals import StopNow, StopRequest
 from fer_jax.training.split_evaluation import Evaluator
 from fer_jax.training.train_batches import TrainBatches
 from fer_jax.training.train_state import TrainState
-from fer_jax.training.workdir import claim, write_config
+from fer_jax.training.workdir import CONFIG, claim, write_config
 
 
 @dataclasses.dataclass
@@ -67,7 +67,7 @@ def set_up(
   config = configs.with_dataset_input(config, experiment.dataset.image_shape)
   weights, files = None, None
   if group.is_first:
-    if not (workdir / "config.json").exists():
+    if not (workdir / CONFIG).exists():
       # Read first: weights that do not fit leave no workdir behind.
       weights = experiment.read_initial_weights()
     stack.enter_context(claim(workdir, config))
@@ -85,10 +85,10 @@ def set_up(
     loop, state, changes = resuming.restore(experiment, checkpoints, batches)
     if changes:
       warnings.append(changes)
-      if group.is_first:
-        write_config(workdir, config)
+    if group.is_first and (changes or not (workdir / CONFIG).exists()):
+      write_config(workdir, config)
     state = experiment.place(state, loop.epoch)
-  logger = RunLogger(experiment, workdir, loop.step, group)
+  logger = RunLogger(experiment, workdir, loop, group)
   stack.callback(logger.close)
   logger.progress.write(summary.opening(experiment, shown, loop, weights))
   for text in warnings:

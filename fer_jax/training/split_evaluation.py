@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,6 +20,7 @@ from fer_jax.training.data_parallel import DataParallel
 from fer_jax.training.experiment import Experiment
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.runtime.compilation import ParallelCompiler
+from fer_jax.training.runtime.signals import StopNow
 from fer_jax.training.train_state import Tree
 
 
@@ -123,19 +125,26 @@ class Evaluator:
     lowered = self._step.lower(variables, metrics, data, batch)
     self._programs[_shapes(data)] = compiler.add("evaluation", lowered)
 
-  def __call__(self, variables: Tree, split_name: str) -> dict[str, float]:
+  def __call__(
+    self,
+    variables: Tree,
+    split_name: str,
+    stops: Callable[[], bool] = lambda: False,
+  ) -> dict[str, float]:
     """Evaluates a split.
 
     Args:
       variables: `params` and `batch_stats` as `DataParallel.replicate` places
         them.
       split_name: the split.
+      stops: is called before every batch, and returns whether to stop there.
 
     Returns:
       `loss` and `accuracy`; the loss without smoothing or class weights.
 
     Raises:
       UserError: the split has no examples.
+      StopNow: `stops` returned True.
     """
     parallel, data = self._experiment.parallel, self._device_data(split_name)
     if _shapes(data) not in self._programs:
@@ -144,6 +153,8 @@ class Evaluator:
     program = self._programs[_shapes(data)].result()
     metrics = parallel.replicate(Metrics.zeros())
     for batch in self._batches(split_name):
+      if stops():
+        raise StopNow
       metrics = program(variables, metrics, data, parallel.shard(batch))
     return parallel.fetch(metrics).compute()
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -14,16 +14,20 @@ from fer_jax import config as configs
 from fer_jax.object_stores import run_mirror, urls
 from fer_jax.training import flat_params, rescue
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
-from fer_jax.training.logging import summary
 from fer_jax.training.loop_state import crosses_multiple
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import optimizers
 from fer_jax.training.run_setup import Run, first_state, meet, set_up
 from fer_jax.training.runtime.compilation import ParallelCompiler
 from fer_jax.training.runtime.process_group import ProcessGroup
-from fer_jax.training.runtime.signals import Interrupted, StopNow
+from fer_jax.training.runtime.signals import StopNow
+from fer_jax.training.saving import (
+  checkpoint_info,
+  save_and_stop,
+  save_checkpoint,
+)
 from fer_jax.training.train_result import TrainResult
-from fer_jax.training.train_state import TrainState
+from fer_jax.training.train_state import TrainState, Tree
 
 # Called with the number and the metrics of an epoch that has been saved.
 AfterEpoch = Callable[[dict[str, Any]], None]
@@ -155,7 +159,8 @@ def train_epoch(
   config, parallel = run.experiment.config, run.experiment.parallel
   steps_per_epoch = run.experiment.steps_per_epoch
   epoch_end = (loop.epoch + 1) * steps_per_epoch + loop.step_offset
-  progress.start_epoch(loop.epoch + 1, loop.next_batch % steps_per_epoch)
+  first_batch = loop.epoch * steps_per_epoch
+  progress.start_epoch(loop.epoch + 1, loop.next_batch - first_batch)
   started = time.monotonic() - loop.seconds
   metrics = parallel.replicate(loop.metrics)
   while loop.step < epoch_end:
@@ -194,6 +199,8 @@ def end_epoch(
 ) -> tuple[TrainState, dict[str, Any]]:
   """Evaluates, logs and saves the epoch whose steps have been trained.
 
+  At a signal, the trained steps are saved, and resuming evaluates.
+
   Returns:
     The state for the next epoch; the number and the metrics of this one.
   """
@@ -201,7 +208,7 @@ def end_epoch(
   parallel, started = experiment.parallel, time.monotonic()
   train = logger.means(loop, loop.metrics)
   variables = state.eval_variables()
-  validation = run.evaluator(variables, "validation")
+  validation = evaluate(run, state, variables, "validation")
   logger.check_finite(loop, validation["loss"], "validation loss")
   observed = programs.observe(state, parallel.replicate(Metrics.zeros()))
   learning_rate = float(parallel.fetch(observed)["learning_rate"])
@@ -240,30 +247,29 @@ def end_epoch(
   return state, {"epoch": loop.epoch, **metrics}
 
 
+def evaluate(
+  run: Run, state: TrainState, variables: Tree, split_name: str
+) -> dict[str, float]:
+  """Evaluates a split; at a signal, saves the state and stops."""
+  try:
+    return run.evaluator(variables, split_name, run.stop.agreed)
+  except StopNow:
+    save_and_stop(run, state)
+
+
 def skip_evaluation(run: Run, state: TrainState) -> TrainState:
-  """Ends an epoch without an evaluation or a checkpoint."""
+  """Ends an epoch without an evaluation.
+
+  Saves a checkpoint if one is due by the number of steps.
+  """
   run.logger.means(run.loop, run.loop.metrics)  # Raises if it is not finite.
   run.loop.epoch += 1
   run.loop.metrics = Metrics.zeros()
-  return run.experiment.unfreeze(state, run.loop.epoch)
-
-
-def save_checkpoint(run: Run, state: TrainState) -> None:
-  """Saves everything, unless the current epoch's loss is non-finite."""
-  if run.loop.metrics.count:
-    run.logger.means(run.loop, run.loop.metrics)
-  with rescue.if_removed(run, state):
-    run.checkpoints.save(
-      run.loop.step,
-      lambda: run.experiment.parallel.fetch(state),
-      run.batches.iterator,
-      checkpoint_info(run),
-    )
-
-
-def checkpoint_info(run: Run) -> dict[str, Any]:
-  """Returns what a checkpoint says beside its arrays."""
-  return {**run.experiment.info(), "loop_state": run.loop.to_json()}
+  state = run.experiment.unfreeze(state, run.loop.epoch)
+  every = run.experiment.config.checkpoint.every_steps
+  if crosses_multiple(run.loop.saved_step, run.loop.step, every):
+    save_checkpoint(run, state)
+  return state
 
 
 def evaluate_best(
@@ -277,16 +283,7 @@ def evaluate_best(
     best = run.checkpoints.restore_best(like)
   best = flat_params.pack_as(variables, best)
   variables = experiment.parallel.replicate(best)
-  scores = {"validation": run.evaluator(variables, "validation")}
+  scores = {"validation": evaluate(run, state, variables, "validation")}
   if evaluate_test and "test" in experiment.dataset.splits:
-    scores["test"] = run.evaluator(variables, "test")
+    scores["test"] = evaluate(run, state, variables, "test")
   return run.logger.finish(run.loop, scores)
-
-
-def save_and_stop(run: Run, state: TrainState | None) -> NoReturn:
-  """Saves and raises Interrupted, after a signal or a time limit."""
-  if run.loop.step and state is not None:
-    save_checkpoint(run, state)  # Does nothing if this step is saved already.
-  run.checkpoints.close()
-  message = summary.interrupted(run.loop, run.workdir)
-  raise Interrupted(message, run.stop.cause)

@@ -17,21 +17,24 @@ from fer_jax.object_stores.objects import read_file
 
 CONFIG = "config.json"
 _LOCK = ".lock"
+_WRITTEN = ("metrics.jsonl", "curves.png")  # replaced when a run starts
 
 
 @contextlib.contextmanager
 def claim(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
   """Locks a workdir, and writes config.json or checks that it fits.
 
-  A workdir without a checkpoint takes any configuration: nothing is lost.
+  A workdir without a checkpoint takes any configuration: nothing is lost. One
+  with checkpoints but no config.json is checked when they are restored.
 
   Args:
     workdir: where the run is written.
     config: the run's configuration.
 
   Raises:
-    UserError: the workdir holds a run of another configuration, another process
-      is training in it, or it cannot be written.
+    UserError: the workdir holds a run of another configuration or files that
+      are not of a run, another process is training in it, or it cannot be
+      written.
   """
   with contextlib.ExitStack() as stack:
     try:
@@ -61,24 +64,47 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     fields = json.loads(content)
     if not isinstance(fields, dict):
       raise ValueError("it is not a JSON object")
+    if "model" not in fields:
+      raise ValueError("it is not the configuration of a run")
     return configs.from_json(fields)
   except ValueError as e:
     raise ValueError(f"{CONFIG} cannot be read: {e}") from e
 
 
 def _write_or_check(workdir: pathlib.Path, config: ConfigDict) -> None:
-  if (workdir / CONFIG).exists() and _holds_checkpoints(workdir):
-    changed = configs.differences(
-      read_config(workdir), config, configs.EXTENDABLE_FIELDS
+  if (workdir / CONFIG).exists():
+    before = read_config(workdir)  # Raises if it is another program's.
+    if _holds_checkpoints(workdir):
+      check_extends(before, config, str(workdir))
+      return
+  elif _holds_checkpoints(workdir):
+    return
+  elif others := [name for name in _WRITTEN if (workdir / name).is_file()]:
+    raise UserError(
+      f"{workdir} has {' and '.join(others)} but no {CONFIG}, so it is no run:"
+      f" use another workdir, or remove {'it' if len(others) == 1 else 'them'}"
     )
-    if changed:
-      raise UserError(
-        f"{workdir} holds a run of another configuration"
-        f" ({'; '.join(changed)}): use another workdir, or the configuration of"
-        f" that run (only {', '.join(configs.EXTENDABLE_FIELDS)} may change)"
-      )
-  else:
-    write_config(workdir, config)
+  write_config(workdir, config)
+
+
+def check_extends(before: ConfigDict, config: ConfigDict, place: str) -> None:
+  """Checks that a run may be resumed with a configuration.
+
+  Args:
+    before: the configuration of the run.
+    config: the new one.
+    place: what holds the run, for the message.
+
+  Raises:
+    UserError: a field differs that may not change.
+  """
+  changed = configs.differences(before, config, configs.EXTENDABLE_FIELDS)
+  if changed:
+    raise UserError(
+      f"{place} holds a run of another configuration"
+      f" ({'; '.join(changed)}): use another workdir, or the configuration of"
+      f" that run (only {', '.join(configs.EXTENDABLE_FIELDS)} may change)"
+    )
 
 
 def _holds_checkpoints(workdir: pathlib.Path) -> bool:

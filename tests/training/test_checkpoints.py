@@ -63,6 +63,34 @@ def test_a_best_of_a_killed_run_is_written_again(tmp_path):
   assert restored["params"]["kernel"][0, 0] == 2.0
 
 
+def ended(epoch):
+  return {"loop_state": {"epoch": epoch}}
+
+
+def test_a_step_is_replaced_when_its_epoch_has_ended(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(5, state(1), batches(), ended(0))
+  checkpoints.save(5, state(2), batches(), ended(0))  # not needed
+  assert checkpoints.restore(state(0), None)[0].params["kernel"][0, 0] == 1.0
+
+  def killed(*_, **__):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(checkpoints._latest, "save", killed)
+    checkpoints.save(5, state(3), batches(), ended(1))
+  assert Checkpoints(tmp_path, read_only=True).latest_step is None
+  checkpoints = Checkpoints(tmp_path)
+  restored, info = checkpoints.restore(state(0), None)
+  assert restored.params["kernel"][0, 0] == 1.0 and info == ended(0)
+  checkpoints.save(5, state(3), batches(), ended(1))
+  checkpoints.close()
+  restored, info = Checkpoints(tmp_path).restore(state(0), None)
+  assert restored.params["kernel"][0, 0] == 3.0 and info == ended(1)
+  folders = {p.name for p in checkpoints.directory.iterdir() if p.is_dir()}
+  assert folders == {"5", "best"}
+
+
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch):
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(1, state(1), batches(), {})

@@ -152,6 +152,34 @@ def test_early_stopping_can_be_lifted(tmp_path, prepared):
   assert train_loop.train_and_evaluate(lifted, tmp_path).num_epochs == 3
 
 
+@pytest.mark.parametrize(
+  "fields", [{"num_epochs": 2}, {"early_stopping__patience": 1}], ids=str
+)
+def test_a_run_can_be_shortened(tmp_path, prepared, monkeypatch, fields):
+  never_better = {"num_epochs": 9, "early_stopping__min_delta": 100.0}
+  before = tiny_run.config(
+    prepared, **never_better | {"early_stopping__patience": 0}
+  )
+  train_until(before, tmp_path, 3 * STEPS + 1, monkeypatch)
+  unchanged = {"early_stopping__patience": 0}
+  after = tiny_run.config(prepared, **never_better | unchanged | fields)
+  result = train_loop.train_and_evaluate(after, tmp_path)
+  assert result.num_epochs == 3 and result.test is not None
+  assert [epoch for epoch, _ in losses(tmp_path)] == [1, 2, 3]
+
+
+def test_a_batch_size_that_ends_the_epoch_records_it_once(
+  tmp_path, prepared, monkeypatch
+):
+  before = tiny_run.config(prepared, num_epochs=1)
+  train_until(before, tmp_path, STEPS - 1, monkeypatch)  # 128 images of 160
+  after = tiny_run.config(prepared, num_epochs=1, batch_size=64)
+  for _ in range(2):
+    train_loop.train_and_evaluate(after, tmp_path)
+    assert [r["epoch"] for r in records(tmp_path, "epoch")] == [1]
+  assert len(records(tmp_path, "warning")) == 1
+
+
 def test_a_workdir_without_checkpoints_takes_any_configuration(
   tmp_path, prepared, monkeypatch
 ):

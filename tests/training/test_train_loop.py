@@ -4,7 +4,8 @@ import json
 import pathlib
 import signal
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from fer_jax.training import train_loop
 from fer_jax.training.checkpoints import Checkpoints, read_variables
 from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import curves, metric_writer, progress
-from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.training.runtime.signals import Interrupted, StopNow
 from fer_jax.training.split_evaluation import Evaluator
 from fer_jax.training.workdir import claim
 
@@ -165,12 +166,120 @@ def test_an_interrupted_run_resumes_exactly(
   assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.parametrize("epoch", [2, 3])  # the last one, too
+def test_a_run_interrupted_while_it_evaluates_resumes_exactly(
+  tmp_path, prepared, monkeypatch, epoch
+):
+  config = tiny_run.config(prepared, num_epochs=3, eval_batch_size=16)
+  train_loop.train_and_evaluate(config, tmp_path / "whole")
+  batches, epochs = Evaluator._batches, []
+
+  def interrupt(self: Evaluator, split_name: str) -> Iterator[Any]:
+    first, *others = batches(self, split_name)
+    yield first
+    epochs.append(split_name)
+    if len(epochs) == epoch:
+      signal.raise_signal(signal.SIGTERM)
+    yield from others
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Evaluator, "_batches", interrupt)
+    with pytest.raises(Interrupted, match=f"in epoch {epoch} after") as stopped:
+      train_loop.train_and_evaluate(config, tmp_path / "stopped")
+  assert stopped.value.exit_code == 128 + signal.SIGTERM
+  steps = epoch * tiny_run.STEPS_PER_EPOCH
+  assert Checkpoints(tmp_path / "stopped").latest_step == steps
+  train_loop.train_and_evaluate(config, tmp_path / "stopped")
+  assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")
+  assert not [*(tmp_path / "stopped/checkpoints").glob("replaced-*")]
+
+
+def test_a_run_killed_after_an_evaluation_records_it_once(
+  tmp_path, prepared, monkeypatch
+):
+  config = tiny_run.config(prepared, num_epochs=2)
+  train_loop.train_and_evaluate(config, tmp_path / "whole")
+  with monkeypatch.context() as patch:
+    patch.setattr(Evaluator, "__call__", _stop_now)
+    with pytest.raises(Interrupted):
+      train_loop.train_and_evaluate(config, tmp_path / "killed")
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(Checkpoints, "save_best", _kill)
+    train_loop.train_and_evaluate(config, tmp_path / "killed")
+  train_loop.train_and_evaluate(config, tmp_path / "killed")
+  assert_same_run(config, tmp_path / "whole", tmp_path / "killed")
+
+
+def _stop_now(*_: object) -> NoReturn:
+  raise StopNow
+
+
+def _kill(*_: object) -> NoReturn:
+  raise KeyboardInterrupt
+
+
+def test_a_signal_in_the_final_evaluation_loses_nothing(
+  tmp_path, prepared, monkeypatch
+):
+  config = tiny_run.config(prepared, num_epochs=1)
+  call = Evaluator.__call__
+
+  def interrupt(
+    self: Evaluator, variables: Any, split_name: str, stops: Any
+  ) -> dict[str, float]:
+    if split_name == "test":
+      signal.raise_signal(signal.SIGTERM)
+    return call(self, variables, split_name, stops)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Evaluator, "__call__", interrupt)
+    with pytest.raises(Interrupted, match="after epoch 1 and 5 steps"):
+      train_loop.train_and_evaluate(config, tmp_path)
+  result = train_loop.train_and_evaluate(config, tmp_path)
+  assert result.num_epochs == 1 and result.test is not None
+
+
+def test_checkpoints_by_steps_need_no_evaluation(
+  tmp_path, prepared, monkeypatch
+):
+  steps = tiny_run.STEPS_PER_EPOCH
+  config = tiny_run.config(
+    prepared,
+    num_epochs=4,
+    eval_every_epochs=4,
+    checkpoint__every_steps=2 * steps,
+  )
+  saved = []
+  save = Checkpoints.save
+
+  def note(self: Checkpoints, step: int, *args: Any) -> None:
+    saved.append(step)
+    save(self, step, *args)
+
+  monkeypatch.setattr(Checkpoints, "save", note)
+  train_loop.train_and_evaluate(config, tmp_path)
+  assert saved == [2 * steps, 4 * steps]
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "curves.png"])
+def test_files_of_other_programs_stay(tmp_path, prepared, name):
+  (tmp_path / name).write_text('{"mine": 1}')
+  config = tiny_run.config(prepared, num_epochs=1)
+  with pytest.raises(UserError, match=f"{name} .*use another workdir"):
+    train_loop.train_and_evaluate(config, tmp_path)
+  assert (tmp_path / name).read_text() == '{"mine": 1}'
+
+
 def test_another_configuration_is_refused(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=1)
   train_loop.train_and_evaluate(config, tmp_path)
   other = tiny_run.config(prepared, num_epochs=1, seed=16)
   with pytest.raises(UserError, match="seed: 0 -> 16.*workdir"):
     train_loop.train_and_evaluate(other, tmp_path)
+  (tmp_path / "config.json").unlink()
+  with pytest.raises(UserError, match="seed: 0 -> 16.*workdir"):
+    train_loop.train_and_evaluate(other, tmp_path)
+  assert not (tmp_path / "config.json").exists()
   runtime = tiny_run.config(
     prepared, num_epochs=1, log_every_steps=1, eval_batch_size=16
   )
@@ -228,8 +337,10 @@ def test_the_best_epoch_is_kept(tmp_path, prepared, monkeypatch):
   losses = iter((2.0, 1.0, 1.5))
   evaluate = Evaluator.__call__
 
-  def judged(self, variables, split):
-    return evaluate(self, variables, split) | {"loss": next(losses, 1.0)}
+  def judged(self, variables, split, *stops):
+    return evaluate(self, variables, split, *stops) | {
+      "loss": next(losses, 1.0)
+    }
 
   config = tiny_run.config(prepared, num_epochs=3)
   with monkeypatch.context() as patch:
@@ -368,7 +479,7 @@ def test_a_run_is_interrupted_after_an_epoch_without_evaluation(
 
   with monkeypatch.context() as patch:
     patch.setattr(progress.Progress, "update", interrupt)
-    with pytest.raises(Interrupted, match="epoch 4 after 15 steps"):
+    with pytest.raises(Interrupted, match="after epoch 3 and 15 steps"):
       train_loop.train_and_evaluate(config, tmp_path / "stopped")
   train_loop.train_and_evaluate(config, tmp_path / "stopped")
   assert_same_run(config, tmp_path / "whole", tmp_path / "stopped")

@@ -66,6 +66,7 @@ class MetricWriter:
     self,
     workdir: str | os.PathLike[str],
     resume_step: int | None,
+    resume_epoch: float = math.inf,
     write: bool = True,
   ):
     """Opens the files, and removes records after the restored step.
@@ -74,6 +75,8 @@ class MetricWriter:
       workdir: created if it does not exist.
       resume_step: the step of the restored checkpoint; None removes all
         records.
+      resume_epoch: number of finished epochs in that checkpoint, which may be
+        one less than the records tell: an epoch is recorded before it is saved.
       write: whether anything is written: only by the first process.
 
     Raises:
@@ -87,7 +90,7 @@ class MetricWriter:
     last = -1 if resume_step is None else resume_step
     with _explained(path):
       path.parent.mkdir(parents=True, exist_ok=True)
-      _keep(path, last)
+      _keep(path, last, resume_epoch)
     self._lines = _File(path)
     # TensorBoard hides what older files hold of this step and later ones.
     start = SessionLog(status=SessionLog.START)
@@ -185,21 +188,20 @@ def _parse(path: Path, data: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
     yield line, record
 
 
-def _keep(path: Path, step: int) -> None:
-  """Atomically removes records after a step, summaries and incomplete lines."""
+def _keep(path: Path, step: int, epoch: float) -> None:
+  """Atomically removes later records, summaries and incomplete lines."""
   if not path.exists():
     return
+
+  def goes(record: Mapping[str, Any]) -> bool:
+    kind = record["kind"]
+    ends_later = kind == "epoch" and record["epoch"] > epoch
+    return ends_later or kind == "summary" or record["step"] > step
+
   data = path.read_bytes()
   # A new run removes everything, whatever it is.
-  kept = (
-    b""
-    if step < 0
-    else b"".join(
-      line
-      for line, record in _parse(path, data)
-      if record["step"] <= step and record["kind"] != "summary"
-    )
-  )
+  records = _parse(path, data) if step >= 0 else ()
+  kept = b"".join(line for line, record in records if not goes(record))
   if kept == data:
     return
   with atomic_write(path) as draft:

@@ -35,7 +35,7 @@ class RunLogger:
     self,
     experiment: Experiment,
     workdir: pathlib.Path,
-    restored_step: int,
+    restored: LoopState,
     group: ProcessGroup,
   ):
     """Opens the metric files.
@@ -43,8 +43,8 @@ class RunLogger:
     Args:
       experiment: the run's.
       workdir: where files are written.
-      restored_step: the step of the checkpoint the run resumes from; 0 starts
-        the files again.
+      restored: of the checkpoint that the run resumes from; a new one, at step
+        0, starts the files again.
       group: the processes of the run.
     """
     is_first_process = group.is_first
@@ -52,7 +52,7 @@ class RunLogger:
     self._experiment = experiment
     self._workdir = workdir
     self._writer = metric_writer.MetricWriter(
-      workdir, restored_step or None, write=is_first_process
+      workdir, restored.step or None, restored.epoch, is_first_process
     )
     self._pending: Tree = None  # {"metrics", "learning_rate"}, on the device
     self._pending_step = 0

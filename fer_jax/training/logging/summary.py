@@ -103,7 +103,11 @@ def interrupted(loop: LoopState, workdir: pathlib.Path) -> str:
   """Says where a run was interrupted, and how to resume it."""
   if not loop.step:
     return "interrupted before the first step: there is nothing to resume"
+  if loop.metrics.count:
+    where = f"in epoch {loop.epoch + 1} after"
+  else:
+    where = f"after epoch {loop.epoch} and"
   return (
-    f"interrupted in epoch {loop.epoch + 1} after {loop.step} steps; saved in"
+    f"interrupted {where} {loop.step} steps; saved in"
     f" {workdir}: run the same command again to resume"
   )

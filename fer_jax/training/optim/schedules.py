@@ -154,7 +154,10 @@ def _check(
     (
       "schedule.step_epochs",
       tuple(config.step_epochs),
-      all(0 < epoch < math.inf for epoch in config.step_epochs),
+      all(
+        isinstance(epoch, int | float) and 0 < epoch < math.inf
+        for epoch in config.step_epochs
+      ),
       "be numbers above 0",
     ),
     (

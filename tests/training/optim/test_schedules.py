@@ -125,6 +125,7 @@ def test_schedule_is_a_float32_under_jit_and_maps_over_counts():
     ("end_factor", -0.1),
     ("end_factor", 1.5),
     ("step_epochs", (3.0, -1.0)),
+    ("step_epochs", (3.0, None)),
     ("step_factor", 0.0),
     ("plateau_patience", 0),
     ("plateau_min_delta", -1e-4),
