@@ -52,6 +52,20 @@ class ReportedElsewhere(Exception):
     self.exit_code = exit_code
 
 
+def out_of_memory(error: BaseException) -> bool:
+  """Returns whether an error is an allocation that failed.
+
+  JAX's errors are RuntimeErrors whose text begins with XLA's status; a failed
+  allocation of the C++ kernels may have the name of C++'s exception instead.
+
+  >>> out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+  True
+  """
+  if isinstance(error, RuntimeError):
+    return any(s in str(error) for s in ("RESOURCE_EXHAUSTED", "bad_alloc"))
+  return isinstance(error, MemoryError)
+
+
 def choose(kind: str, name: str, choices: Iterable[str]) -> str:
   """Returns `name` if it is one of `choices`.
 

@@ -24,10 +24,26 @@ def test_a_user_error_is_one_line_and_status_1():
   assert (done.returncode, done.stderr) == (1, "error: no rows: give more\n")
 
 
-def test_other_errors_keep_their_traceback():
-  done = run("raise ZeroDivisionError('a bug')")
+@pytest.mark.parametrize("error", ["RuntimeError", "ZeroDivisionError"])
+def test_other_errors_keep_their_traceback(error):
+  done = run(f"raise {error}('a bug')")
   assert done.returncode == 1
   assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+  ("error", "reason"),
+  [
+    ("RuntimeError('RESOURCE_EXHAUSTED: Out of memory\\nsizes')", "Out of "),
+    ("RuntimeError('UNKNOWN: call failed: std::bad_alloc')", "std::bad_alloc"),
+    ("MemoryError", "MemoryError"),
+  ],
+)
+def test_out_of_memory_is_one_line(error, reason):
+  done = run(f"raise {error}")
+  assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+  assert done.stderr.startswith("error: out of memory (")
+  assert reason in done.stderr and "batch_size" in done.stderr
 
 
 def test_an_interruption_is_status_130():

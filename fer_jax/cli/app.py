@@ -14,7 +14,12 @@ from absl import flags
 
 from fer_jax.cli import help_text, messages, old_flags
 from fer_jax.cli.config_overrides import FLAG, take_overrides
-from fer_jax.errors import Interrupted, ReportedElsewhere, UserError
+from fer_jax.errors import (
+  Interrupted,
+  ReportedElsewhere,
+  UserError,
+  out_of_memory,
+)
 from fer_jax.text_output import SafeStream, printable
 
 _HELP = ("-h", "-?", "-help", "--help", "--helpshort")
@@ -64,8 +69,8 @@ def run(
 ) -> None:
   """Runs `main` with its flags parsed, and ends the process.
 
-  User errors are one line on stderr and status 1; an interruption is a line
-  and the status 128 + signal.
+  User errors and a lack of memory are one line on stderr and status 1; an
+  interruption is a line and the status 128 + signal.
 
   Args:
     main: takes the command's name and its arguments.
@@ -91,6 +96,15 @@ def run(
       _leave(e.exit_code)
     except ReportedElsewhere as e:
       _leave(e.exit_code)
+    except (MemoryError, RuntimeError) as e:
+      if not out_of_memory(e):
+        raise
+      reason = " ".join(str(e).split())[:200] or type(e).__name__
+      _print_error(
+        f"out of memory ({reason}): use smaller batches (batch_size,"
+        " eval_batch_size), smaller images or a smaller model"
+      )
+      _leave(1)
     except KeyboardInterrupt:
       print("interrupted", file=SafeStream(sys.stderr))
       _leave(130)

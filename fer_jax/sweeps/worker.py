@@ -6,9 +6,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
-from fer_jax.errors import Diverged, UserError
+from fer_jax.errors import Diverged, UserError, out_of_memory
 from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import format_point
 from fer_jax.sweeps.trial_store import Claim, HandedOn, TrialStore
@@ -106,10 +104,10 @@ def _train(store: TrialStore, claim: Claim) -> Trial:
     return finish(PRUNED)
   except Diverged as e:
     return fail(e)
-  except jax.errors.JaxRuntimeError as e:
-    if "RESOURCE_EXHAUSTED" not in str(e):
+  except (MemoryError, RuntimeError) as e:
+    if not out_of_memory(e):
       raise
-    return fail(f"the device has not enough memory: {e}")
+    return fail(f"not enough memory: {e}")
   return finish(COMPLETE)
 
 

@@ -5,6 +5,7 @@ import shlex
 import signal
 
 import headless
+import jax
 import pytest
 import tiny_sweep
 
@@ -235,6 +236,33 @@ def test_unreported_epochs_are_reported_when_a_trial_is_resumed(
   worker.work(plan)
   (trial,) = store.trials()
   assert trial.state == trials.PRUNED and list(trial.losses) == [1]
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    jax.errors.JaxRuntimeError("UNKNOWN: call failed: std::bad_alloc"),
+    MemoryError("Unable to allocate 1 TiB"),
+  ],
+  ids=["device", "kernel", "host"],
+)
+def test_a_trial_without_memory_fails(folder, monkeypatch, request, error):
+  plan = tiny_sweep.plan(
+    folder / request.node.callspec.id,
+    {"seed": Integer(1, 2)},
+    config=tiny_sweep.config(folder),
+    num_trials=1,
+  )
+
+  def fail(*_, **__):
+    raise error
+
+  monkeypatch.setattr(train_loop, "train_and_evaluate", fail)
+  worker.work(plan)
+  (trial,) = TrialStore(plan).trials()
+  assert trial.state == trials.FAILED
+  assert "not enough memory" in trial.reason and str(error) in trial.reason
 
 
 def test_other_errors_end_the_sweep_and_leave_the_trial_to_be_resumed(
