@@ -1,5 +1,7 @@
 """Tests of the C++ CPU kernels against XLA's operations."""
 
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -382,3 +384,55 @@ def test_convolve_uses_the_kernels_except_under_use_xla():
   np.testing.assert_allclose(
     convolution.convolve(x, kernel), expected, atol=1e-4
   )
+
+
+FAILING_KERNEL = """
+#include <chrono>
+#include <thread>
+
+namespace ffi = xla::ffi;
+
+ffi::Error Fail(ffi::ThreadPool pool, ffi::Result<ffi::AnyBuffer>) {
+  fer_jax::ParallelFor(pool, 64, [](int64_t) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    throw std::bad_alloc();
+  });
+  return ffi::Error::Success();
+}
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    fail, fer_jax::Guarded(Fail),
+    ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Ret<ffi::AnyBuffer>());
+"""
+CALL_IT = """
+import ctypes, sys, jax
+fail = jax.ffi.pycapsule(ctypes.cdll.LoadLibrary(sys.argv[1]).fail)
+jax.ffi.register_ffi_target("fail", fail, platform="cpu")
+call = jax.ffi.ffi_call("fail", jax.ShapeDtypeStruct((2,), "float32"))
+for _ in range(3):
+  try:
+    jax.jit(call)().block_until_ready()
+  except jax.errors.JaxRuntimeError as e:
+    print(e)
+"""
+
+
+@needs_kernels
+def test_allocations_that_fail_in_threads_are_errors(tmp_path):
+  folder = pathlib.Path(cpu_library.__file__).parent / "cpu"
+  headers = "".join(
+    f'#include "{folder / name}"\n' for name in ("handler.h", "parallel.h")
+  )
+  source, library = tmp_path / "fail.cc", tmp_path / "fail.so"
+  source.write_text(headers + FAILING_KERNEL)
+  compiler = os.environ.get("CXX") or "c++"
+  cpu_library._compile(compiler, source, library, str(tmp_path))
+  done = subprocess.run(
+    [sys.executable, "-c", CALL_IT, library],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  errors = done.stdout.splitlines()
+  assert len(errors) == 3
+  assert all(e.startswith("RESOURCE_EXHAUSTED: Out of memory") for e in errors)

@@ -10,6 +10,7 @@
 #include "bfloat16.h"
 #include "convolution.h"
 #include "depthwise.h"
+#include "handler.h"
 #include "kernel_gradient.h"
 #include "norm.h"
 #include "stem.h"
@@ -30,16 +31,16 @@ inline auto Windowed() {
       .Attr<int64_t>("left");
 }
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_depthwise, Depthwise,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_depthwise, Guarded(Depthwise),
                               Windowed().Attr<bool>("transposed"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_depthwise_kernel_gradient,
-                              DepthwiseKernelGradient, Windowed());
+                              Guarded(DepthwiseKernelGradient), Windowed());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_convolution, Convolution,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_convolution, Guarded(Convolution),
                               Windowed().Attr<bool>("transposed"));
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_kernel_gradient, KernelGradient,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_kernel_gradient, Guarded(KernelGradient),
                               Windowed());
 
 // Returns whether the two kernels below exist, and lets this process use them.
@@ -52,19 +53,20 @@ extern "C" bool fer_jax_request_bfloat16() {
 }
 
 #ifdef FER_JAX_BFLOAT16
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_bfloat16_convolution, Bfloat16Convolution,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_bfloat16_convolution,
+                              Guarded(Bfloat16Convolution),
                               Windowed().Attr<bool>("transposed"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_bfloat16_kernel_gradient,
-                              Bfloat16KernelGradient, Windowed());
+                              Guarded(Bfloat16KernelGradient), Windowed());
 #endif
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem, Stem, Windowed());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem, Guarded(Stem), Windowed());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem_kernel_gradient, StemKernelGradient,
-                              Windowed());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_stem_kernel_gradient,
+                              Guarded(StemKernelGradient), Windowed());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_normalize, Normalize,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_normalize, Guarded(Normalize),
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Rows>()
@@ -76,7 +78,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_normalize, Normalize,
                                   .Attr<float>("low")
                                   .Attr<float>("high"));
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_sums, NormSums,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_sums, Guarded(NormSums),
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Rows>()
@@ -89,7 +91,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_sums, NormSums,
                                   .Attr<float>("low")
                                   .Attr<float>("high"));
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_gradient, NormGradient,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_gradient, Guarded(NormGradient),
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Rows>()
@@ -103,7 +105,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_norm_gradient, NormGradient,
                                   .Attr<float>("low")
                                   .Attr<float>("high"));
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_adam, Adam,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fer_jax_adam, Guarded(Adam),
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<Channels>()

@@ -38,13 +38,15 @@ class UnusedMemory {
   }
 
   void Give(void* block, int64_t bytes) {
-    {
+    try {
       std::lock_guard<std::mutex> lock(mutex_);
       if (bytes_ + bytes <= kLimit) {
         blocks_[bytes].push_back(block);
         bytes_ += bytes;
         return;
       }
+    } catch (const std::bad_alloc&) {
+      // Destructors call this, which must not throw: the block is freed.
     }
     ::operator delete(block, kLine);
   }

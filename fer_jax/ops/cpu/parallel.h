@@ -7,8 +7,10 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -38,7 +40,7 @@ inline void Pause() {
 }
 
 // Runs work(0) ... work(count - 1) on the pool's threads and the calling
-// thread.
+// thread; throws what one of them has thrown, when all have ended.
 //
 // The calling thread takes blocks too and waits only for blocks that have
 // started, so nested or concurrent calls cannot deadlock.
@@ -49,28 +51,39 @@ void ParallelFor(ffi::ThreadPool& pool, int64_t count, const Work& work) {
     std::atomic<int64_t> done{0};
     std::mutex mutex;
     std::condition_variable all_done;
+    std::exception_ptr error;  // the first; read when all is done
   };
   auto state = std::make_shared<State>();
   // `work` is used only while blocks are left, so within its lifetime.
   const Work* borrowed = &work;
   auto take = [state, count, borrowed] {
     int64_t mine = 0;
-    for (int64_t i; (i = state->next.fetch_add(1)) < count; ++mine)
-      (*borrowed)(i);
+    for (int64_t i; (i = state->next.fetch_add(1)) < count; ++mine) {
+      try {
+        (*borrowed)(i);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        if (!state->error) state->error = std::current_exception();
+      }
+    }
     if (mine == 0) return;
     if (state->done.fetch_add(mine) + mine < count) return;
     std::lock_guard<std::mutex> lock(state->mutex);
     state->all_done.notify_one();
   };
   const int64_t helpers = std::min<int64_t>(pool.num_threads(), count) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
-  take();
-  for (int i = 0; i < kSpinIterations; ++i) {
-    if (state->done == count) return;
-    Pause();
+  try {
+    for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(take)(take));
+  } catch (const std::bad_alloc&) {
+    // Those that have been scheduled and the calling thread do all the work.
   }
-  std::unique_lock<std::mutex> lock(state->mutex);
-  state->all_done.wait(lock, [&] { return state->done == count; });
+  take();
+  for (int i = 0; i < kSpinIterations && state->done != count; ++i) Pause();
+  if (state->done != count) {
+    std::unique_lock<std::mutex> lock(state->mutex);
+    state->all_done.wait(lock, [&] { return state->done == count; });
+  }
+  if (state->error) std::rethrow_exception(state->error);
 }
 
 }  // namespace fer_jax
