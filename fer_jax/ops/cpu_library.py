@@ -2,9 +2,10 @@
 
 The kernels are compiled with the system's C++ compiler at first use, which
 takes some seconds, and kept in the user's cache folder, one library per
-processor type and set of versions. Without a compiler, or with the environment
-variable FER_JAX_KERNELS=off, the package computes with XLA's operations only:
-the results agree to float32 accuracy, but training is slower.
+processor type and set of versions (of jaxlib, the compiler and the C library).
+Without a compiler, or with the environment variable FER_JAX_KERNELS=off (or 0,
+or false), the package computes with XLA's operations only: the results agree to
+float32 accuracy, but training is slower.
 """
 
 import contextlib
@@ -26,9 +27,12 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 
+from fer_jax.errors import UserError
 from fer_jax.files import atomic_write, cache_folder
 
-ENVIRONMENT_VARIABLE = "FER_JAX_KERNELS"  # "off" disables the kernels
+ENVIRONMENT_VARIABLE = "FER_JAX_KERNELS"  # disables the kernels
+_SWITCH = {"off": False, "0": False, "false": False}
+_SWITCH |= {"": True, "on": True, "1": True, "true": True}
 # Names of the functions in the library, which are also their names in JAX.
 TARGETS = (
   "fer_jax_convolution",
@@ -109,9 +113,15 @@ def unavailable_reason() -> str:
   """Returns why the kernels are not available, or "" if they are.
 
   The first call compiles the kernels if need be, and registers them with JAX.
+
+  Raises:
+    UserError: the environment variable has another value than on or off.
   """
-  if os.environ.get(ENVIRONMENT_VARIABLE, "") == "off":
-    return f"{ENVIRONMENT_VARIABLE}=off"
+  setting = os.environ.get(ENVIRONMENT_VARIABLE, "")
+  if setting.lower() not in _SWITCH:
+    raise UserError(f"{ENVIRONMENT_VARIABLE}={setting} must be on or off")
+  if not _SWITCH[setting.lower()]:
+    return f"{ENVIRONMENT_VARIABLE}={setting}"
   compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
   if not compiler:
     return "no C++ compiler was found (c++, g++, or CXX=...)"
@@ -139,10 +149,16 @@ def unavailable_reason() -> str:
 
 
 def _build(compiler: str) -> pathlib.Path:
-  """Returns the library for this machine, compiled unless it is cached."""
+  """Returns the library for this machine, compiled unless it is cached.
+
+  A home may be shared by machines and containers whose libraries of C and C++
+  differ: the latter's version is the compiler's.
+  """
   source = importlib.resources.files("fer_jax.ops") / "cpu"
   with importlib.resources.as_file(source) as code:
-    inputs = (compiler, *_FLAGS, jaxlib.__version__, _processor())
+    version, *_ = _run(compiler, "--version").splitlines() or [""]
+    versions = (jaxlib.__version__, *platform.libc_ver(), version)
+    inputs = (compiler, *_FLAGS, *versions, _processor())
     digest = hashlib.sha256("\n".join(inputs).encode())
     for path in sorted(code.glob("*.[ch]*")):
       digest.update(path.read_bytes())
@@ -173,22 +189,32 @@ def _compile(
   """
   headers = ("-isystem", jax.ffi.include_dir())
   built = pathlib.Path(folder, library.name)
-  try:
-    command = [compiler] if shutil.which(compiler) else shlex.split(compiler)
-    subprocess.run(
-      [*command, *_FLAGS, *headers, source, "-o", built],
-      check=True,
-      capture_output=True,
-      text=True,
-      timeout=_COMPILER_TIMEOUT,
-      env={**os.environ, "TMPDIR": folder},
-    )
-  except (OSError, ValueError) as e:  # Not found, or unbalanced quotes.
-    raise subprocess.SubprocessError(str(e)) from e
+  arguments = (*_FLAGS, *headers, str(source), "-o", str(built))
+  _run(compiler, *arguments, TMPDIR=folder)
   with atomic_write(library) as temporary:
     built.rename(temporary)
   with atomic_write(_digest_file(library)) as temporary:
     temporary.write_text(_digest(library))
+
+
+def _run(compiler: str, *arguments: str, **environment: str) -> str:
+  """Runs a compiler, and returns what it prints.
+
+  Raises:
+    SubprocessError: it cannot be run, or it failed.
+  """
+  try:
+    command = [compiler] if shutil.which(compiler) else shlex.split(compiler)
+    return subprocess.run(
+      [*command, *arguments],
+      check=True,
+      capture_output=True,
+      text=True,
+      timeout=_COMPILER_TIMEOUT,
+      env={**os.environ, **environment},
+    ).stdout
+  except (OSError, ValueError) as e:  # Not found, or unbalanced quotes.
+    raise subprocess.SubprocessError(str(e)) from e
 
 
 @contextlib.contextmanager

@@ -68,6 +68,16 @@ def test_a_compiler_may_have_options(tmp_path, monkeypatch):
   assert built[1][:2] == [str(spaced), "-O3"]
 
 
+def test_other_versions_have_libraries_of_their_own(tmp_path, monkeypatch):
+  compile_quickly(monkeypatch, tmp_path)
+  first = cpu_library._build("c++")
+  with monkeypatch.context() as patch:
+    patch.setattr(cpu_library.platform, "libc_ver", lambda: ("glibc", "2.17"))
+    assert cpu_library._build("c++") != first
+  compile_quickly(monkeypatch, tmp_path, version="c++ 9.4.0\n")
+  assert cpu_library._build("c++") != first
+
+
 def no_kernels_reason(monkeypatch, compiler: str) -> str:
   monkeypatch.setenv("CXX", compiler)
   monkeypatch.delenv(cpu_library.ENVIRONMENT_VARIABLE, raising=False)
@@ -91,18 +101,25 @@ def test_compilers_that_say_nothing_or_cannot_be_run(tmp_path, monkeypatch):
   assert "exit status 1" in no_kernels_reason(monkeypatch, str(silent))
   assert "No closing quotation" in no_kernels_reason(monkeypatch, "c++ '")
   junk = tmp_path / "junk"
-  junk.write_text('#!/bin/sh\nfor last; do :; done\necho junk > "$last"\n')
+  junk.write_text(
+    "#!/bin/sh\nfor last; do :; done\n"
+    '[ "$last" = --version ] || echo junk > "$last"\n'
+  )
   junk.chmod(0o755)
   reason = no_kernels_reason(monkeypatch, str(junk))
   assert reason.startswith(f"{junk} built a library that cannot be loaded: ")
 
 
-def compile_quickly(monkeypatch, cache) -> list[list[str]]:
+def compile_quickly(
+  monkeypatch, cache, version="c++ 12.2.0\n"
+) -> list[list[str]]:
   """Replaces the compiler; returns the commands that it is given."""
 
   def run(command, **_):
-    pathlib.Path(command[-1]).write_bytes(b"library")
-    built.append(command)
+    if command[-1] != "--version":
+      pathlib.Path(command[-1]).write_bytes(b"library")
+      built.append(command)
+    return subprocess.CompletedProcess(command, 0, stdout=version)
 
   built: list[list[str]] = []
   monkeypatch.setenv("XDG_CACHE_HOME", str(cache))

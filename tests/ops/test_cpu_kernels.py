@@ -13,6 +13,7 @@ import pytest
 from jax import lax
 
 from fer_jax import models
+from fer_jax.errors import UserError
 from fer_jax.ops import (
   batch_norm,
   convolution,
@@ -364,6 +365,29 @@ def test_without_kernels_xla_computes_everything(
   )
   why, used = done.stdout.strip().splitlines()
   assert reason in why and used == "False"
+
+
+def reason_with(monkeypatch, setting: str) -> str:
+  monkeypatch.setenv("FER_JAX_KERNELS", setting)
+  return cpu_library.unavailable_reason.__wrapped__()
+
+
+@pytest.mark.parametrize("setting", ["off", "OFF", "0", "False"])
+def test_the_kernels_are_switched_off(monkeypatch, setting):
+  assert reason_with(monkeypatch, setting) == f"FER_JAX_KERNELS={setting}"
+
+
+@pytest.mark.parametrize("setting", ["", "on", "1", "TRUE"])
+def test_the_kernels_are_switched_on(monkeypatch, setting):
+  monkeypatch.setattr(cpu_library.shutil, "which", lambda name: None)
+  monkeypatch.delenv("CXX", raising=False)
+  assert "no C++ compiler" in reason_with(monkeypatch, setting)
+
+
+def test_other_settings_of_the_kernels_are_errors(monkeypatch):
+  message = "FER_JAX_KERNELS=none must be on or off"
+  with pytest.raises(UserError, match=message):
+    reason_with(monkeypatch, "none")
 
 
 @needs_kernels
