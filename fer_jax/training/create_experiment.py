@@ -1,5 +1,7 @@
 """Builds and checks the parts of a run from its configuration."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,8 +12,9 @@ from fer_jax import models
 from fer_jax.data import pipeline
 from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
-from fer_jax.errors import MissingRelease
+from fer_jax.errors import MissingRelease, UserError
 from fer_jax.models.layer_groups import layer_groups
+from fer_jax.models.summary import Summary, summarize
 from fer_jax.ops import dispatch
 from fer_jax.training import (
   config_check,
@@ -27,6 +30,8 @@ from fer_jax.training.optim.freezing import Freezing
 from fer_jax.training.runtime import host_evaluation
 from fer_jax.training.train_state import RunInputs
 from fer_jax.training.train_step import TrainStep
+
+MAX_PARAMETERS = 2**31  # 8 GB; XLA ends the process at sizes beyond int64
 
 
 def create_experiment(config: ConfigDict) -> Experiment:
@@ -78,6 +83,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
     dtype=dispatch.compute_dtype(config.dtype),
     axis_name=parallel.axis_name,
   )
+  summary = _summarize(model, config)
   freeze_plan, multipliers = _layer_options(config, model)
   train_step = TrainStep(
     config,
@@ -97,6 +103,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
     batch_order,
     parallel,
     model,
+    summary,
     freeze_plan,
     train_step,
     inputs,
@@ -132,6 +139,28 @@ def _class_weights(
   targets = dataset.split("train").targets()
   weights = losses.balanced_class_weights(targets, dataset.num_classes)
   return tuple(float(weight) for weight in weights)
+
+
+def _summarize(model: nn.Module, config: ConfigDict) -> Summary:
+  """Summarizes the model, whose size XLA and the machine must allow.
+
+  Raises:
+    UserError: it has too many parameters.
+  """
+  size = config.input.image_size
+  try:
+    summary = summarize(model, (size, size, config.input.channels))
+  except OverflowError:  # Sizes beyond the largest float.
+    num_parameters = math.inf
+  else:
+    num_parameters = summary.num_parameters
+  if num_parameters > MAX_PARAMETERS:
+    options = ", ".join(f"model.{k}={v}" for k, v in config.model.items())
+    raise UserError(
+      f"{options}: the model has more than {MAX_PARAMETERS:,} parameters;"
+      " choose a smaller one"
+    )
+  return summary
 
 
 def _layer_options(

@@ -14,6 +14,7 @@ from fer_jax import config as configs
 from fer_jax.data import pipeline
 from fer_jax.data.splits import Dataset, Split, differences
 from fer_jax.errors import UserError
+from fer_jax.models.summary import Summary
 from fer_jax.training import distillation, initial_weights, packing
 from fer_jax.training.batch_preparation import arrange_split
 from fer_jax.training.data_parallel import DataParallel
@@ -34,6 +35,7 @@ class Experiment:
     batch_order: the examples of every training batch.
     parallel: the devices.
     model: maps images to logits.
+    model_summary: the model's layers, parameters and operations.
     freezing: which parameters are trained from which epoch on.
     first_train_step: the training step of one device in the first epoch.
     inputs: the arguments of every step.
@@ -45,6 +47,7 @@ class Experiment:
   batch_order: pipeline.BatchOrder
   parallel: DataParallel
   model: nn.Module
+  model_summary: Summary
   freezing: Freezing
   first_train_step: TrainStep
   inputs: RunInputs

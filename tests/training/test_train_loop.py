@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -284,6 +285,15 @@ def test_another_configuration_is_refused(tmp_path, prepared):
     prepared, num_epochs=1, log_every_steps=1, eval_batch_size=16
   )
   train_loop.train_and_evaluate(runtime, tmp_path)
+
+
+@pytest.mark.parametrize("width", [1e5, 1e9, 1e300, 1e307])
+def test_a_model_of_too_many_parameters_is_refused(tmp_path, prepared, width):
+  config = tiny_run.config(prepared, model__width=width)
+  message = re.escape(f"model.width={width}: the model has more than 2,147,")
+  with pytest.raises(UserError, match=message):
+    train_loop.train_and_evaluate(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
 
 
 def test_one_process_at_a_time_uses_a_workdir(tmp_path, prepared):

@@ -5,7 +5,6 @@ import pathlib
 import jax
 
 from fer_jax import __version__
-from fer_jax.models.summary import summarize
 from fer_jax.ops import cpu_library
 from fer_jax.training import overfit_check
 from fer_jax.training.experiment import Experiment
@@ -49,7 +48,7 @@ def opening(
     notes.append(overfit_check.ANNOUNCEMENT)
   return "\n".join(
     (
-      str(summarize(experiment.model, experiment.input_shape)),
+      str(experiment.model_summary),
       f"fer_jax {__version__}, jax {jax.__version__},"
       f" {parallel.num_devices} x {device.device_kind} ({parallel.mode}),"
       f"{_processes()}"
