@@ -10,6 +10,7 @@ ROOT = pathlib.Path(fer_jax.__file__).parent
 LAYERS = [
   {
     "checksums",
+    "config_values",
     "errors",
     "files",
     "fonts",
@@ -25,7 +26,7 @@ LAYERS = [
   },
   {"ops"},
   {"models", "data", "faces"},
-  {"config", "config_fields", "config_values", "recipes"},
+  {"config", "config_fields", "recipes"},
   {"evaluation", "inference", "training", "pretrained"},
   {"studies", "sweeps", "serving"},
   {"api"},

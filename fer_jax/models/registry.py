@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 
+from fer_jax import config_values
 from fer_jax.errors import UserError, choose, require
 from fer_jax.models.alexnet import AlexNet
 from fer_jax.models.bi_resnet import ARRANGEMENTS, BiResNet
@@ -79,6 +81,7 @@ def canonical_name(name: str) -> str:
   >>> canonical_name("ri")
   'bi_resnet_ri'
   """
+  name = config_values.typed("model.name", name, str)
   return choose("model", ALIASES.get(name, name), MODELS)
 
 
@@ -98,7 +101,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
 
   Raises:
     UserError: the name or an option is unknown, or an option or the number of
-      classes is out of range.
+      classes has another type or is out of range.
 
   >>> import fer_jax
   >>> fer_jax.create_model("resnet18", num_classes=7, stem="small").stem
@@ -106,14 +109,29 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
   """
   known = options_of(name)
   options = {key: value for key, value in options.items() if value is not None}
-  for option in options:
-    if option not in [*known, "dtype", "axis_name"]:
+  for option, value in options.items():
+    if option in known:
+      kind = config_values.kind_of(*known[option])
+      options[option] = config_values.typed(f"model.{option}", value, kind)
+    elif option not in ("dtype", "axis_name"):
       raise UserError(
         f"unknown option {option!r} of model {name}: its options are"
         f" {', '.join(known) or 'none'}"
       )
+  num_classes = config_values.typed("num_classes", num_classes, int)
   require(num_classes >= 1, "num_classes", num_classes, "be at least 1")
+  dtype = options.get("dtype", jnp.float32)
+  must = "be a floating-point type, such as float32 or bfloat16"
+  require(_is_floating(dtype), "dtype", dtype, must)
   return MODELS[canonical_name(name)](num_classes=num_classes, **options)
+
+
+def _is_floating(dtype: Any) -> bool:
+  """Returns whether a value is a floating-point type, or the name of one."""
+  try:
+    return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+  except TypeError:
+    return False
 
 
 def options_of(name: str) -> dict[str, Option]:

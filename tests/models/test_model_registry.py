@@ -1,9 +1,11 @@
 """Tests of fer_jax.models.registry."""
 
 import math
+import re
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
@@ -39,6 +41,34 @@ def test_a_model_has_classes(num_classes: int) -> None:
 def test_widths_are_finite(model: str, width: float) -> None:
   with pytest.raises(UserError, match="model.width=.*above 0 and finite"):
     create(model, 7, width=width)
+
+
+@pytest.mark.parametrize(
+  ("name", "options", "message"),
+  [
+    (["resnet18"], {}, "model.name=['resnet18'] must be a string"),
+    ("resnet18", {"num_classes": "7"}, "num_classes='7' must be an integer"),
+    ("resnet18", {"num_classes": 7.5}, "num_classes=7.5 must be an integer"),
+    ("resnet18", {"width": "2"}, "model.width='2' must be a number"),
+    ("resnet18", {"zero_init_residual": "no"}, "must be true or false"),
+    ("resnet18", {"dtype": "floaty"}, "dtype=floaty must be a floating-"),
+    ("resnet18", {"dtype": "int8"}, "dtype=int8 must be a floating-"),
+    ("alexnet", {"dropout": "x"}, "model.dropout='x' must be a number"),
+    ("leaky_cnn", {"widths": 32}, "model.widths=32 must be a tuple"),
+    ("bi_resnet_ri", {"expansion": 1.5}, "model.expansion=1.5 must be an int"),
+  ],
+)
+def test_types_are_checked(
+  name: Any, options: dict[str, Any], message: str
+) -> None:
+  with pytest.raises(UserError, match=re.escape(message)):
+    create(name, **{"num_classes": 7, **options})
+
+
+def test_scalars_of_numpy_fit() -> None:
+  model: Any = create("leaky_cnn", np.int64(7), widths=np.array([4, 8]))
+  assert type(model.num_classes) is int and model.widths == (4, 8)
+  assert create("resnet18", 7, width=2) == create("resnet18", 7, width=2.0)
 
 
 @pytest.mark.parametrize("option", ["block", "stage_sizes", "train"])
