@@ -56,8 +56,9 @@ def convert_file(
     `params` and `batch_stats` of float32 NumPy arrays, and their provenance:
     `model`, `file`, `sha256`, `format`, `scheme`, `channels`, `num_classes` (of
     the classifier; None without one), `options` (of the model, for outputs
-    equal to the reference's), `mean` and `std` (of the input in 0..1, one
-    number per channel).
+    equal to the reference's; those of Keras's MobileNet v1 are equal at sizes
+    that are multiples of 32, see docs/finetune.md), `mean` and `std` (of the
+    input in 0..1, one number per channel).
 
   Raises:
     UserError: the file cannot be read or does not fit the model; the message

@@ -29,6 +29,8 @@ _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
 # The pickled magic number at the start of files of torch before 1.6.
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+# How safetensors' dtypes begin that NumPy cannot read: F8_E4M3, F4, ...
+_NOT_IN_NUMPY = ("F8", "F6", "F4")
 # Keys under which training scripts store the weights among other values.
 _NESTED = ("state_dict", "model")
 
@@ -57,8 +59,9 @@ def read(path: str | Path) -> WeightFile:
     path: a .safetensors, .pth, .pt, .h5 or .weights.h5 file.
 
   Raises:
-    UserError: the file cannot be read, is damaged, has an unknown format or is
-      a pickle, or the library that reads its format is not installed.
+    UserError: the file cannot be read, is damaged, has an unknown format or
+      dtype or is a pickle, or the library that reads its format is not
+      installed.
   """
   path = require_local(path, "file", is_input=True)
   try:
@@ -76,10 +79,11 @@ def read(path: str | Path) -> WeightFile:
     "torch": _read_torch,
     "keras": keras_files.read,
   }
-  tensors = {
-    name: np.asarray(array, np.float32)
-    for name, array in readers[format](path).items()
-  }
+  tensors = {}
+  for name, array in readers[format](path).items():
+    if np.iscomplexobj(array):
+      raise _unsupported(path, name, array.dtype)
+    tensors[name] = np.asarray(array, np.float32)
   return WeightFile(path.name, sha256, format, tensors)
 
 
@@ -129,8 +133,19 @@ def _unknown(path: Path) -> UserError:
   )
 
 
+def _unsupported(path: Path, name: str, dtype: object) -> UserError:
+  return UserError(
+    f"{path} has {name} of the unsupported dtype {dtype}: convert it to float32"
+  )
+
+
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
   try:
+    with safetensors.safe_open(path, "np") as file:
+      for name in file.keys():
+        dtype = file.get_slice(name).get_dtype()
+        if dtype.startswith(_NOT_IN_NUMPY):
+          raise _unsupported(path, name, dtype)
     return safetensors.numpy.load_file(path)
   except safetensors.SafetensorError as e:
     raise damaged(path, e) from e
@@ -170,6 +185,8 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
   prefix = "module."  # of models trained on several devices
   wrapped = all(name.startswith(prefix) for name in content)
   return {
-    name.removeprefix(prefix) if wrapped else name: tensor.float().numpy()
+    name.removeprefix(prefix) if wrapped else name: (
+      tensor if tensor.is_complex() else tensor.float()
+    ).numpy()
     for name, tensor in content.items()
   }

@@ -266,6 +266,27 @@ def test_files_of_other_kinds(
   assert words in text and str(path) in text
 
 
+@pytest.mark.parametrize(
+  ("dtype", "size", "shown"),
+  [("F8_E4M3", 2, "F8_E4M3"), ("F4", 1, "F4"), ("C64", 16, "complex64")],
+)
+def test_dtypes_that_are_not_read(
+  dtype: str, size: int, shown: str, tmp_path: Path
+) -> None:
+  info = {"dtype": dtype, "shape": [2], "data_offsets": [0, size]}
+  header = json.dumps({"conv1.weight": info}).encode().ljust(0x80)
+  path = tmp_path / "a.safetensors"
+  path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+  expected = f"conv1.weight of the unsupported dtype {shown}: convert it to"
+  assert expected in message(path)
+
+
+def test_complex_tensors_of_torch_are_refused(tmp_path: Path) -> None:
+  torch = pytest.importorskip("torch")
+  torch.save({"w": torch.ones(2, dtype=torch.complex64)}, tmp_path / "a.pth")
+  assert "unsupported dtype complex64" in message(tmp_path / "a.pth")
+
+
 def test_a_file_cut_short(tensors: Tensors, tmp_path: Path) -> None:
   path = write(tmp_path / "a.safetensors", tensors)
   path.write_bytes(path.read_bytes()[:-9])
