@@ -12,6 +12,11 @@ from collections.abc import Sequence
 from fer_jax.cli import app, recipe_flags
 
 
+def define_flags() -> None:
+  """Defines the flags."""
+  recipe_flags.define_flags(help_text="Folder; default runs/RECIPE-DATASET.")
+
+
 def main(argv: Sequence[str]) -> None:
   """Trains all folds as the flags say."""
   del argv
@@ -21,9 +26,7 @@ def main(argv: Sequence[str]) -> None:
   print(cross_validation.cross_validate(recipe.config, recipe.workdir))
 
 
-COMMAND = app.Command(
-  "cross-validate", __doc__, recipe_flags.define_flags, main
-)
+COMMAND = app.Command("cross-validate", __doc__, define_flags, main)
 
 if __name__ == "__main__":
   COMMAND.run()

@@ -48,6 +48,11 @@ def test_helpfull_lists_the_fields():
   assert done.returncode == 0 and "optimizer.weight_decay=0.0" in done.stdout
 
 
+def test_help_offers_a_url_only_where_one_is_accepted():
+  assert "Folder or URL" in run("train", "--help").stdout
+  assert "Folder or URL" not in run("cross-validate", "--help").stdout
+
+
 def test_a_mistyped_command_suggests_the_nearest():
   done = run("trian", "--config=resnet50")
   assert done.returncode == 1

@@ -112,7 +112,7 @@ PAPER = Paper(
   confusions=(*names(_IMAGENET), *names(_OURS)),
   notes=(
     "At 48 pixels, FER+ first brings 2 points (63.8 against 61.7 %; each has a"
-    " 95 % interval of 1.6, and one seed), and 60 % is reached after 9 epochs"
+    " 95 % interval of 1.6, and one seed), and 60 % is reached after 11 epochs"
     " instead of 21. The paper finds AdaFactor best of the three optimizers"
     " when fine-tuning, and prints no figures. From scratch AdaFactor has the"
     " best epoch and the lowest training loss, AdamW the best last epoch, and"

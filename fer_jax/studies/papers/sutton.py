@@ -158,7 +158,7 @@ PAPER = Paper(
     "Ours are 2 to 8 points lower. The paper states neither an optimizer nor"
     " augmentation; ours are SGD with momentum, and none. Trained like this,"
     " the networks memorize the training images (99.7 % at the end of run A),"
-    " and their validation losses are lowest after 4 to 10 epochs: what the"
+    " and their validation losses are lowest after 3 to 10 epochs: what the"
     " text states is not enough to reach the paper's accuracies."
   ),
 )
