@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fer_jax.errors import require
-from fer_jax.models.layers import Dropout
+from fer_jax.models.layers import Dropout, check_dropout
 from fer_jax.ops import convolution
 
 WIDTHS = (64, 96, 192, 192, 256)  # channels of the convolutions
@@ -44,9 +44,7 @@ class AlexNet(nn.Module):
   axis_name: str | None = None
 
   def __post_init__(self) -> None:
-    require(
-      0 <= self.dropout < 1, "model.dropout", self.dropout, "be in [0, 1)"
-    )
+    check_dropout(self.dropout)
     super().__post_init__()
 
   @nn.compact

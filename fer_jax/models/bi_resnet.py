@@ -15,7 +15,13 @@ from jaxtyping import Array, Float
 
 from fer_jax.errors import UserError, choose, require
 from fer_jax.models.heads import JiangHead
-from fer_jax.models.layers import STEMS, Dropout, apply_stem, make_layers
+from fer_jax.models.layers import (
+  STEMS,
+  Dropout,
+  apply_stem,
+  check_dropout,
+  make_layers,
+)
 from fer_jax.models.mobilenet import InvertedResidualBlock
 from fer_jax.models.resnet import BottleneckBlock
 
@@ -108,9 +114,7 @@ class BiResNet(nn.Module):
     require(
       self.expansion >= 1, "model.expansion", self.expansion, "be at least 1"
     )
-    require(
-      0 <= self.dropout < 1, "model.dropout", self.dropout, "be in [0, 1)"
-    )
+    check_dropout(self.dropout)
     super().__post_init__()
 
   @nn.compact

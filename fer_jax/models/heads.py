@@ -6,8 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fer_jax.errors import require
-from fer_jax.models.layers import Dropout, make_layers
+from fer_jax.models.layers import Dropout, check_dropout, make_layers
 
 
 class JiangHead(nn.Module):
@@ -33,9 +32,7 @@ class JiangHead(nn.Module):
   axis_name: str | None = None
 
   def __post_init__(self) -> None:
-    require(
-      0 <= self.dropout < 1, "model.dropout", self.dropout, "be in [0, 1)"
-    )
+    check_dropout(self.dropout)
     super().__post_init__()
 
   @nn.compact

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from fer_jax.errors import require
 from fer_jax.ops import convolution
 from fer_jax.ops.batch_norm import BatchNorm
 
@@ -87,6 +88,15 @@ def last_scale_init(zero: bool) -> nn.initializers.Initializer:
     zero: whether the block starts as its shortcut (Goyal et al. 2017, 5.1).
   """
   return nn.initializers.zeros if zero else nn.initializers.ones
+
+
+def check_dropout(rate: float) -> None:
+  """Checks a model's dropout rate.
+
+  Raises:
+    UserError: it is not in [0, 1).
+  """
+  require(0 <= rate < 1, "model.dropout", rate, "be in [0, 1)")
 
 
 class Dropout(nn.Module):

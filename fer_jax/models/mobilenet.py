@@ -27,6 +27,7 @@ from fer_jax.errors import choose, require
 from fer_jax.models.layers import (
   Dropout,
   ModuleDef,
+  check_dropout,
   last_scale_init,
   make_layers,
 )
@@ -167,9 +168,7 @@ class _MobileNet(nn.Module):
     choose("stem", self.stem, STEM_STRIDES)
     ok = 0 < self.width < math.inf
     require(ok, "model.width", self.width, "be above 0 and finite")
-    require(
-      0 <= self.dropout < 1, "model.dropout", self.dropout, "be in [0, 1)"
-    )
+    check_dropout(self.dropout)
     require(
       self.norm_epsilon > 0,
       "model.norm_epsilon",
