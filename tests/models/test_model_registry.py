@@ -66,7 +66,8 @@ def test_types_are_checked(
 
 
 def test_scalars_of_numpy_fit() -> None:
-  model: Any = create("leaky_cnn", np.int64(7), widths=np.array([4, 8]))
+  sizes: dict[str, Any] = {"num_classes": np.int64(7), "dense": np.int32(9)}
+  model: Any = create("leaky_cnn", **sizes, widths=np.array([4, 8]))
   assert type(model.num_classes) is int and model.widths == (4, 8)
   assert create("resnet18", 7, width=2) == create("resnet18", 7, width=2.0)
 
