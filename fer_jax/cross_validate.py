@@ -26,7 +26,9 @@ def main(argv: Sequence[str]) -> None:
   print(cross_validation.cross_validate(recipe.config, recipe.workdir))
 
 
-COMMAND = app.Command("cross-validate", __doc__, define_flags, main)
+COMMAND = app.Command(
+  "cross-validate", __doc__, define_flags, main, handles_signals=True
+)
 
 if __name__ == "__main__":
   COMMAND.run()

@@ -72,7 +72,7 @@ def load_serving() -> tuple[ModuleType, ModuleType]:
   return web_app, server
 
 
-COMMAND = app.Command("demo", __doc__, define_flags, main)
+COMMAND = app.Command("demo", __doc__, define_flags, main, handles_signals=True)
 
 if __name__ == "__main__":
   COMMAND.run()

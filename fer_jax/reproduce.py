@@ -105,7 +105,9 @@ def summary(failures: Mapping[str, Sequence[str]]) -> str:
   )
 
 
-COMMAND = app.Command("reproduce", __doc__, define_flags, main)
+COMMAND = app.Command(
+  "reproduce", __doc__, define_flags, main, handles_signals=True
+)
 
 if __name__ == "__main__":
   COMMAND.run()

@@ -62,7 +62,9 @@ def _seeds(given: Sequence[str]) -> list[int]:
   return seeds
 
 
-COMMAND = app.Command("study", __doc__, define_flags, main)
+COMMAND = app.Command(
+  "study", __doc__, define_flags, main, handles_signals=True
+)
 
 if __name__ == "__main__":
   COMMAND.run()

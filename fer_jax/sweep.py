@@ -59,7 +59,9 @@ def main(argv: Sequence[str]) -> None:
     print(f"train the best: fer-jax train {shlex.join(options)}")
 
 
-COMMAND = app.Command("sweep", __doc__, define_flags, main)
+COMMAND = app.Command(
+  "sweep", __doc__, define_flags, main, handles_signals=True
+)
 
 if __name__ == "__main__":
   COMMAND.run()

@@ -34,7 +34,9 @@ def main(argv: Sequence[str]) -> None:
     print(result)
 
 
-COMMAND = app.Command("train", __doc__, define_flags, main)
+COMMAND = app.Command(
+  "train", __doc__, define_flags, main, handles_signals=True
+)
 
 if __name__ == "__main__":
   COMMAND.run()

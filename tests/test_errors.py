@@ -1,5 +1,8 @@
 """What a command says of bad input and of an interruption."""
 
+import csv
+import os
+import signal
 import subprocess
 import sys
 
@@ -49,6 +52,80 @@ def test_out_of_memory_is_one_line(error, reason):
 def test_an_interruption_is_status_130():
   done = run("raise KeyboardInterrupt")
   assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def predicting(body: str, folder: os.PathLike[str]) -> "subprocess.Popen[str]":
+  """Starts a command that writes a result to faces.csv; then this happens."""
+  code = f"""
+import signal, time
+from pathlib import Path
+from fer_jax.cli import app
+from fer_jax.inference.prediction import ImageResult
+from fer_jax.inference.result_writers import result_writer
+def main(argv):
+  with result_writer(["a"], csv=Path("faces.csv")) as write:
+    write(ImageResult("a.png", []))
+    {body}
+app.run(main)
+"""
+  process = subprocess.Popen(
+    [sys.executable, "-c", code],
+    cwd=folder,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout and "expression" in process.stdout.readline()
+  assert "a.png" in process.stdout.readline()
+  return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_keeps_what_was_predicted(name, tmp_path):
+  number = getattr(signal, name)
+  with predicting("while True: time.sleep(0.01)", tmp_path) as process:
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+  assert (process.returncode, err) == (128 + number, f"interrupted by {name}\n")
+  (row,) = csv.DictReader((tmp_path / "faces.csv").read_text().splitlines())
+  assert row["source"] == "a.png"
+  assert {path.name for path in tmp_path.iterdir()} == {
+    ".fer_jax_files.jsonl",
+    "faces.csv",
+  }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_signals_while_outputs_are_saved_do_not_stop_that(tmp_path):
+  again = """
+    try:
+      while True: time.sleep(0.01)
+    finally:
+      signal.raise_signal(signal.SIGTERM)
+      signal.raise_signal(signal.SIGHUP)
+"""
+  with predicting(again.strip(), tmp_path) as process:
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+  assert process.returncode == 128 + signal.SIGHUP
+  assert (tmp_path / "faces.csv").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_a_command_that_ignores_hangups_goes_on():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    done = run("import signal; signal.raise_signal(signal.SIGHUP)")
+  finally:
+    signal.signal(signal.SIGHUP, before)
+  assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_name_that_stdout_cannot_encode_is_escaped(monkeypatch):
+  monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+  done = run(r"print('\u4e2d.png')")
+  assert (done.returncode, done.stdout) == (0, "\\u4e2d.png\n")
 
 
 def test_success_is_status_0():

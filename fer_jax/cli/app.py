@@ -1,12 +1,16 @@
 """Runs a command: parses its flags, and shows errors as one line."""
 
+import contextlib
 import dataclasses
+import io
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 from absl import app as absl_app
@@ -35,6 +39,7 @@ class Command:
     define_flags: defines the command's flags.
     main: runs the command, with its name and the arguments besides flags.
     takes_arguments: whether there may be arguments besides flags.
+    handles_signals: as for `run`.
   """
 
   name: str
@@ -42,6 +47,7 @@ class Command:
   define_flags: Callable[[], None]
   main: Callable[[Sequence[str]], Any]
   takes_arguments: bool = False
+  handles_signals: bool = False
 
   def run(self, arguments: Sequence[str] | None = None) -> None:
     """Runs the command and ends the process.
@@ -57,6 +63,7 @@ class Command:
       takes_arguments=self.takes_arguments,
       doc=self.doc,
       argv=[f"fer-jax {self.name}", *arguments],
+      handles_signals=self.handles_signals,
     )
 
 
@@ -66,6 +73,7 @@ def run(
   takes_arguments: bool = False,
   doc: str | None = None,
   argv: Sequence[str] | None = None,
+  handles_signals: bool = False,
 ) -> None:
   """Runs `main` with its flags parsed, and ends the process.
 
@@ -79,6 +87,9 @@ def run(
       given.
     argv: the command's name and its arguments; those of the process if not
       given.
+    handles_signals: whether `main` itself handles SIGTERM and SIGHUP, as
+      training does. In other commands they raise `Interrupted`, as Ctrl-C
+      raises KeyboardInterrupt.
   """
 
   def guarded(argv: Sequence[str]) -> None:
@@ -112,17 +123,42 @@ def run(
   def parse(argv: Sequence[str]) -> list[str]:
     return _parse_flags(argv, doc)
 
+  if not handles_signals:
+    _raise_at_signals()
+  if isinstance(sys.stdout, io.TextIOWrapper):  # Names may be in any script.
+    sys.stdout.reconfigure(errors="backslashreplace")
   warnings.showwarning = _show_warning
   # It would tell where its own cache is, if the user has no place for one.
   logging.getLogger("matplotlib").setLevel(logging.ERROR)
   given = list(sys.argv if argv is None else argv)
   try:
     absl_app.run(guarded, argv=given, flags_parser=parse)
+  except Interrupted as e:
+    sys.exit(e.exit_code)
   except KeyboardInterrupt:
     sys.exit(130)
   except BrokenPipeError:  # The reader of our output has left: `| head`.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
+
+
+def _raise_at_signals() -> None:
+  """Makes SIGTERM and SIGHUP raise Interrupted, so that outputs are saved."""
+  numbers = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP.
+  ]
+
+  def interrupt(number: int, frame: FrameType | None) -> None:
+    for each in numbers:  # A closing terminal sends several.
+      signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(f"interrupted by {signal.Signals(number).name}", number)
+
+  with contextlib.suppress(ValueError):  # Not the main thread.
+    for number in numbers:
+      if signal.getsignal(number) != signal.SIG_IGN:  # Ignored under nohup.
+        signal.signal(number, interrupt)
 
 
 def _print_error(message: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fer_jax.data.preparation_progress import say
-from fer_jax.errors import UserError
+from fer_jax.errors import Interrupted, UserError
 from fer_jax.inference import drawing, video_io
 from fer_jax.inference.prediction import ImageResult, Prediction
 from fer_jax.inference.prediction_stream import NamedImage
@@ -85,10 +85,8 @@ def predict_video(
   with contextlib.ExitStack() as stack:
     stack.enter_context(footage)
     output = OutputFolder(annotate, inputs) if annotate else None
-    if output:
-      output.paths_for(
-        {str(video): name}
-      )  # Checked before anything is predicted.
+    if output:  # Checked before anything is predicted.
+      output.paths_for({str(video): name})
     write = stack.enter_context(
       _writer(predictor, as_json=as_json, csv=csv, inputs=inputs)
     )
@@ -141,6 +139,7 @@ def predict_camera(
 
   Raises:
     UserError: there is no such camera, or it was disconnected.
+    Interrupted: SIGTERM or SIGHUP ended the command; all is written.
   """
   sampling.check()
   return _watch(
@@ -167,7 +166,7 @@ def _watch(
   annotate: Path | None,
 ) -> VideoCounts:
   """Predicts frames at once, drops those that arrive meanwhile; closes it."""
-  counts, busy_until = VideoCounts(), 0.0
+  counts, busy_until, interrupted = VideoCounts(), 0.0, None
   shown: list[Prediction] = []
   with contextlib.ExitStack() as stack:
     stack.enter_context(footage)
@@ -201,9 +200,14 @@ def _watch(
             path = stack.enter_context(output.write(name))
             video = stack.enter_context(VideoWriter(path, footage.rate))
           video.write(picture, frame.time)
+    except Interrupted as e:
+      interrupted = e  # Raised once the outputs are complete.
     except KeyboardInterrupt:
       pass
   counts.seconds = time.monotonic() - started
+  if interrupted:
+    say(str(counts))
+    raise interrupted
   if footage.damage:
     say(str(counts))
     raise UserError(f"{footage.name} was disconnected: {footage.damage}")
