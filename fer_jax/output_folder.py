@@ -69,6 +69,21 @@ class OutputFolder:
         )
     return path
 
+  def check_writable(self) -> None:
+    """Raises an error if nothing can be written to the folder.
+
+    Raises:
+      UserError: it is a file, or it or the folder that it would be created in
+        may not be written.
+    """
+    places = (self.folder, *self.folder.parents)
+    above = next(place for place in places if os.path.lexists(place))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+      raise UserError(
+        f"cannot write {printable(self.folder)}: {printable(above)} is not a"
+        " folder that may be written; give another folder"
+      )
+
   def paths_for(
     self, names: Mapping[_Source, str | os.PathLike[str]]
   ) -> dict[_Source, Path]:
@@ -79,9 +94,10 @@ class OutputFolder:
         folder.
 
     Raises:
-      UserError: as `path` does, or an output was made of another file, which is
-        not among these inputs.
+      UserError: as `check_writable` and `path` do, or an output was made of
+        another file, which is not among these inputs.
     """
+    self.check_writable()
     paths = {source: self.path(name) for source, name in names.items()}
     inputs = {source: _name_source(source, self.folder) for source in names}
     known = {"", *inputs.values()}
@@ -103,7 +119,11 @@ class OutputFolder:
 
     Args:
       name: of a file directly in the folder.
+
+    Raises:
+      UserError: as `check_writable` does.
     """
+    self.check_writable()
     try:
       used = {name_key(there) for there in os.listdir(self.folder)}
     except OSError:
@@ -131,6 +151,7 @@ class OutputFolder:
 
     Raises:
       UserError: as `path` does, or the file cannot be written.
+      BrokenPipeError: of what else the block writes to.
     """
     path = self.path(name)
     try:
@@ -143,6 +164,8 @@ class OutputFolder:
         ),
       ) as temporary:
         yield temporary
+    except BrokenPipeError:  # Not of a file: the reader of stdout has left.
+      raise
     except OSError as e:
       raise UserError(
         f"cannot write {e.filename or path}: {e.strerror or e}; give another"

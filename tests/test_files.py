@@ -215,6 +215,11 @@ def test_a_folder_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write .*file"):
     put(OutputFolder(tmp_path / "file"), "a.png")
+  for folder in (tmp_path / "file", tmp_path / "file/sub"):
+    with pytest.raises(UserError, match="not a folder that may be written"):
+      OutputFolder(folder).paths_for({"a.jpg": "a.png"})
+    with pytest.raises(UserError, match="not a folder that may be written"):
+      OutputFolder(folder).unused("a.mp4")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

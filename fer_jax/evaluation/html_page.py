@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -108,19 +107,15 @@ def report_folder(folder: Path, kind: str) -> OutputFolder:
   Raises:
     UserError: it cannot be written, or holds other files than such a report.
   """
-  above = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
-  if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-    raise UserError(
-      f"cannot write {folder}: {above} is not a folder that may be written;"
-      " give another folder"
-    )
+  output = OutputFolder(folder, kind=kind)
+  output.check_writable()
   if folder.is_dir() and not made_files(folder, kind):
     if any(not path.name.startswith(".") for path in folder.iterdir()):
       raise UserError(
         f"{folder} holds other files than a report, or a report of an earlier"
         " version: remove it, or give a new or empty folder"
       )
-  return OutputFolder(folder, kind=kind)
+  return output
 
 
 def write_pictures(

@@ -15,7 +15,7 @@ from fer_jax import fonts
 from fer_jax.data.datasets import fer2013_csv
 from fer_jax.errors import UserError
 from fer_jax.faces.face import Face
-from fer_jax.inference import predict_images, web_images
+from fer_jax.inference import predict_images, result_writers, web_images
 from fer_jax.inference.predict_images import predict_files
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
@@ -281,6 +281,18 @@ def test_what_was_predicted_is_kept(stop, folder, predictor, tmp_path):
     predict_files(stopped, [folder], csv=tmp_path / "faces.csv")
   rows = csv.DictReader((tmp_path / "faces.csv").read_text().splitlines())
   assert len({row["source"] for row in rows}) == 5
+
+
+def test_a_reader_that_left_is_not_taken_for_a_full_disk(
+  folder, predictor, tmp_path, monkeypatch
+):
+  def broken(line):
+    raise BrokenPipeError
+
+  monkeypatch.setattr(result_writers, "_print", broken)
+  with pytest.raises(BrokenPipeError):
+    predict_files(predictor, [folder], csv=tmp_path / "out/faces.csv")
+  assert not any((tmp_path / "out").iterdir())
 
 
 def test_wrong_rows_of_a_table_are_unreadable(
