@@ -42,16 +42,19 @@ class Frame(NamedTuple):
     number: 0 for the first.
     time: seconds after the first.
     raw: as decoded; most frames are not needed as pixels.
+    aspect: width of a stored pixel over its height.
   """
 
   number: int
   time: float
   raw: Any
+  aspect: float = 1.0
 
   def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
     """Returns the frame in RGB, upright as a player shows it."""
-    quarters = round(self.raw.rotation / 90) % 4
-    return np.rot90(self.raw.to_ndarray(format="rgb24"), quarters)
+    width = max(1, round(self.raw.width * self.aspect))
+    pixels = self.raw.to_ndarray(format="rgb24", width=width)
+    return np.rot90(pixels, round(self.raw.rotation / 90) % 4)
 
 
 class Footage:
@@ -76,6 +79,10 @@ class Footage:
     # Of PyAV 19 it is a fraction of its own kind.
     self.rate = Fraction(rate.numerator, rate.denominator)
     self.num_frames: int = self._stream.frames
+    ratio = self._stream.sample_aspect_ratio or Fraction(1)
+    aspect = ratio.numerator / ratio.denominator
+    # Of DVDs it is 0.9 to 1.5; a damaged header may say anything.
+    self._aspect = aspect if 1 / 4 <= aspect <= 4 else 1.0
 
   def __enter__(self) -> Self:
     return self
@@ -101,7 +108,7 @@ class Footage:
       else:
         first = raw.time if first is None else first
         now = raw.time - first
-      yield Frame(number, now, raw)
+      yield Frame(number, now, raw, self._aspect)
       number += 1
     if not number:
       raise UserError(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from video_files import FRAMES, RATE, write_video
 
-from fer_jax.errors import UserError
+from fer_jax.errors import Interrupted, UserError
 from fer_jax.faces.face import Face
 from fer_jax.inference import drawing, video, video_io
 from fer_jax.inference.predictor import Predictor
@@ -160,6 +160,23 @@ def test_frames_are_turned_as_a_player_shows_them(frames, tmp_path):
   assert np.abs(first.astype(float) - frames[0]).mean() > 30
 
 
+@pytest.mark.parametrize(
+  ("aspect", "turn", "shape"),
+  [(Fraction(4, 3), 0, (48, 64)), (2, 90, (96, 48)), (9999, 0, (48, 48))],
+)
+def test_pixels_that_are_no_squares_are_stretched(
+  frames, predictor, tmp_path, aspect, turn, shape
+):
+  options = dict(codec="libx264", pixels="yuv420p", turn=turn, aspect=aspect)
+  path = write_video(tmp_path / "a.mp4", frames[:2], **options)
+  _, (first, _) = decoded(path)
+  assert first.shape == (*shape, 3)
+  video.predict_video(predictor, path, annotate=tmp_path / "out")
+  _, (drawn, _) = decoded(tmp_path / "out/a_annotated.mp4")
+  height, width, _ = drawn.shape
+  assert width / height == pytest.approx(shape[1] / shape[0], abs=0.02)
+
+
 def test_a_damaged_video_is_answered_in_part(
   film, predictor, capsys, monkeypatch
 ):
@@ -188,10 +205,15 @@ def test_a_damaged_video_is_answered_in_part(
   assert "19 faces in 19 of 19 frames" in err
 
 
-def test_a_place_that_cannot_be_written_is_named(film, predictor, tmp_path):
+def test_a_place_that_cannot_be_written_is_named_before_predicting(
+  film, camera, predictor, tmp_path, capsys
+):
   (tmp_path / "file").touch()
   with pytest.raises(UserError, match="cannot write .*file"):
     video.predict_video(predictor, film, annotate=tmp_path / "file")
+  with pytest.raises(UserError, match="cannot write .*file"):
+    video.predict_camera(predictor, annotate=tmp_path / "file/sub")
+  assert capsys.readouterr().out == ""
 
 
 def test_a_missing_package_is_named(film, predictor, monkeypatch):
@@ -236,6 +258,25 @@ def test_a_camera_is_watched_until_ctrl_c(camera, predictor, capsys, tmp_path):
   video.predict_camera(predictor, annotate=tmp_path)
   recordings = sorted(path.name for path in tmp_path.glob("*.mp4"))
   assert recordings == ["webcam0_annotated-2.mp4", "webcam0_annotated.mp4"]
+
+
+def test_a_signal_keeps_what_a_camera_saw_and_is_told(
+  camera, predictor, monkeypatch, tmp_path
+):
+  footage = video_io.open_camera(0)
+
+  def terminated():
+    yield from itertools.islice(video_io.Footage.__iter__(footage), 5)
+    raise Interrupted("interrupted by SIGTERM", 15)
+
+  monkeypatch.setattr(type(footage), "__iter__", lambda self: terminated())
+  monkeypatch.setattr(video_io, "open_camera", lambda number: footage)
+  with pytest.raises(Interrupted) as stopped:
+    video.predict_camera(predictor, annotate=tmp_path, csv=tmp_path / "a.csv")
+  assert stopped.value.exit_code == 143
+  assert len((tmp_path / "a.csv").read_text().splitlines()) > 1
+  times, _ = decoded(tmp_path / "webcam0_annotated.mp4")
+  assert len(times) == 5
 
 
 def test_ctrl_c_before_the_first_frame_writes_nothing(

@@ -6,13 +6,17 @@ import pytest
 FRAMES, RATE = 20, 10
 
 
-def write_video(path, images, codec="ffv1", pixels="bgr0", rate=RATE, turn=0):
+def write_video(
+  path, images, codec="ffv1", pixels="bgr0", rate=RATE, turn=0, aspect=None
+):
   """Writes images as a video and returns its path."""
   av = pytest.importorskip("av", reason="the optional extra `video`")
   with av.open(str(path), "w") as container:
     stream = container.add_stream(codec, rate=rate)
     stream.height, stream.width = images.shape[1:3]
     stream.pix_fmt = pixels
+    if aspect:
+      stream.codec_context.sample_aspect_ratio = aspect
     if turn:
       stream.set_display_rotation(turn)
     for image in images:
