@@ -12,7 +12,7 @@ from PIL import Image
 
 from fer_jax import api
 from fer_jax.errors import UserError
-from fer_jax.evaluation import predictions, report
+from fer_jax.evaluation import html_page, predictions, report
 from fer_jax.inference.trained_model import TrainedModel
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
@@ -68,6 +68,13 @@ def test_a_report_of_two_splits(trained, tmp_path):
   report.check_output(tmp_path / "report", "validation")
   with pytest.raises(UserError, match="test_predictions.csv .*changed since"):
     report.check_output(tmp_path / "report", "test")
+  metrics["validation"] |= {"checkpoint": "latest", "epochs": [300]}
+  (tmp_path / "report/metrics.json").write_text(json.dumps(metrics))
+  text = html_page.page(tmp_path / "report", trained)
+  head, first, second, _ = text.split("<h2", 3)
+  assert "checkpoint, epoch" not in head
+  assert "latest checkpoint, epoch 300" in first
+  assert f"best checkpoint, epoch {trained.epoch}" in second
 
 
 def test_the_page_in_a_browser(trained, tmp_path):
