@@ -59,6 +59,7 @@ def main(argv: Sequence[str]) -> None:
     urls.require_local(name, "image", is_input=True) for name in argv[1:]
   ]
   inputs: dict[Path, Path] = {}
+  num_skipped = num_unreadable = 0
   if names:
     found = list_inputs(names)
     inputs = found.images
@@ -66,12 +67,16 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(f"no image can be read: {found.describe_skipped()}")
     if found.skipped:
       say(f"skipped {found.describe_skipped()}")
+    num_skipped = sum(item.is_image for item in found.skipped)
   check_output(output, inputs)
   detector = detector_flags.create() if names and given.detect else None
   model = Predictor(trained, detector)
+  faces = None
+  if names:
+    faces, num_unreadable = _faces(model, list(inputs), given.detect)
   sheet = explain_model(
     model,
-    _faces(model, list(inputs), given.detect) if names else None,
+    faces,
     split=given.split,
     count=given.count,
     seed=given.seed,
@@ -83,29 +88,49 @@ def main(argv: Sequence[str]) -> None:
   with write_output(output, inputs) as temporary:
     sheet.save(temporary, "PNG")
   print(f"wrote {output}: {sheet.width} x {sheet.height} pixels")
+  if num_unreadable := num_unreadable + num_skipped:
+    raise UserError(
+      f"{num_unreadable:,} of {len(inputs) + num_skipped:,} images could not be"
+      " read"
+    )
 
 
 def _faces(
   model: "Predictor", paths: Sequence[Path], detect: bool
-) -> "np.ndarray":
-  """Returns the faces in images as the model takes them, uint8 `[n h w c]`."""
-  import numpy as np
+) -> "tuple[list[np.ndarray], int]":
+  """Returns the faces in images, and how many images cannot be read.
 
+  Args:
+    model: finds the faces.
+    paths: of the images.
+    detect: whether to look for faces.
+
+  Returns:
+    Faces as the model takes them, uint8 `[h w c]`, and the number.
+
+  Raises:
+    UserError: no image can be read, or none has a face.
+  """
   from fer_jax.data.preparation_progress import say
   from fer_jax.inference.prediction_stream import NamedImage
   from fer_jax.text_output import printable
 
-  faces = []
+  faces: list[np.ndarray] = []
+  num_unreadable = 0
   images = (NamedImage(str(path), path) for path in paths)
   for result in model.stream(images, detect):
     if result.error:
-      raise UserError(f"cannot read {printable(result.source)}: {result.error}")
-    if not result.faces:
+      num_unreadable += 1
+      source, why = printable(result.source), printable(result.error)
+      say(f"cannot read {source}: {why}")
+    elif not result.faces:
       say(f"{printable(result.source)}: no face found")
     faces += [face.crop for face in result.faces]
+  if num_unreadable == len(paths):
+    raise UserError("no image could be read")
   if not faces:
     raise UserError("no face found: --no-detect takes each image as one face")
-  return np.stack(faces)
+  return faces, num_unreadable
 
 
 COMMAND = app.Command(
