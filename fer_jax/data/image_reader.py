@@ -50,6 +50,7 @@ _TURNS = {
 }
 
 _STRIP = 1024  # rows that are copied at a time
+_CHUNK = 2**20  # bytes that are read of a pipe at a time
 
 # Brands of the box that HEIC files begin with (ISO/IEC 23008-12).
 _HEIC_BRANDS = frozenset(
@@ -81,9 +82,9 @@ def read(
   Of several pictures in a file, the first.
 
   Args:
-    source: a path, the content as bytes, a binary file open for reading, a PIL
-      image, or an array `[h w]` or `[h w 1|3|4]` of uint8, uint16 (0..65535) or
-      floats (0..1).
+    source: a path, the content as bytes, a binary file or pipe open for
+      reading, a PIL image, or an array `[h w]` or `[h w 1|3|4]` of uint8,
+      uint16 (0..65535) or floats (0..1).
     color: three channels (RGB) instead of one (ITU-R 601-2 luma).
     max_pixels: images of more are not decoded.
 
@@ -191,7 +192,10 @@ def _decoded(file: IO[bytes], mode: str, max_pixels: int) -> Image.Image:
   start = file.read(32)
   if not isinstance(start, bytes):
     raise UnreadableError("a file must be opened in binary mode")
-  file.seek(-len(start), os.SEEK_CUR)
+  if getattr(file, "seekable", lambda: True)():
+    file.seek(-len(start), os.SEEK_CUR)
+  else:  # A pipe or a response of a server: Pillow goes back in files.
+    file = _in_memory(start, file)
   formats: tuple[str, ...] = FORMATS
   if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
     # The brand mif1 is also used for AVIF.
@@ -206,6 +210,15 @@ def _decoded(file: IO[bytes], mode: str, max_pixels: int) -> Image.Image:
     raise UnknownFormatError(what) from e
   except Image.DecompressionBombError as e:
     raise TooLargeError(_too_large(str(e), max_pixels)) from e
+
+
+def _in_memory(start: bytes, rest: IO[bytes]) -> io.BytesIO:
+  content = bytearray(start)
+  while chunk := rest.read(_CHUNK):
+    content += chunk
+    if len(content) > MAX_BYTES:
+      raise TooLargeError(f"more than {MAX_BYTES >> 20} MiB")
+  return io.BytesIO(content)
 
 
 def _converted(image: Image.Image, mode: str, max_pixels: int) -> Image.Image:

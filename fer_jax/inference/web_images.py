@@ -11,7 +11,8 @@ from typing import IO, Any
 from fer_jax.data.image_reader import UnreadableError
 
 MAX_BYTES = 64 * 2**20
-TIMEOUT = 30.0  # seconds for the whole download
+TIMEOUT = 30.0  # seconds until the content has come
+_PAUSE = 10.0  # seconds without a byte
 _SCHEMES = ("http://", "https://")
 _CHUNK = 2**16
 
@@ -50,7 +51,9 @@ def download(
   Args:
     url: the address; redirections lead to http and https only.
     max_bytes: at most.
-    timeout: seconds for all of it.
+    timeout: seconds until the content has come, checked whenever a part of it
+      arrives. A server that sends nothing for 10 s ends it sooner; only headers
+      that arrive byte by byte may take longer.
 
   Raises:
     UnreadableError: it cannot be downloaded within the bounds.
@@ -60,7 +63,7 @@ def download(
   headers = {"User-Agent": "fer_jax"}
   try:
     request = urllib.request.Request(ascii_url(url), headers=headers)
-    with opener.open(request, timeout=min(timeout, 10)) as response:
+    with opener.open(request, timeout=min(timeout, _PAUSE)) as response:
       return _read(response, max_bytes, deadline, timeout)
   except urllib.error.HTTPError as e:
     e.close()

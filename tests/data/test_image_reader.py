@@ -190,6 +190,24 @@ def test_a_file_in_text_mode_is_told():
     image_reader.read(io.StringIO("text"))
 
 
+def test_a_pipe_is_read_within_bounds(monkeypatch):
+  content = io.BytesIO()
+  Image.new("L", (3, 2), 7).save(content, "PNG")
+
+  def pipe():
+    read, write = os.pipe()
+    with open(write, "wb") as file:
+      file.write(content.getvalue())
+    return open(read, "rb")
+
+  with pipe() as file:
+    found = image_reader.read(file)
+  np.testing.assert_array_equal(found, np.full((2, 3, 1), 7))
+  monkeypatch.setattr(image_reader, "MAX_BYTES", 50)
+  with pipe() as file, pytest.raises(image_reader.TooLargeError):
+    image_reader.read(file)
+
+
 def png(width, height, depth, color_type=0):
   """Returns a PNG of these measures whose pixels are missing."""
 
