@@ -263,6 +263,9 @@ def _faces(images: Any, trained: TrainedModel) -> UInt8[np.ndarray, "n h w c"]:
     " takes them; for photos use load_model(...).explain"
   )
   try:
+    for image in images:
+      if not hasattr(image, "__array__"):
+        raise TypeError(f"not {type(image).__name__}")
     faces = np.stack([image_arrays.eight_bits(image) for image in images])
   except (UserError, TypeError, ValueError) as e:
     raise UserError(f"{must} ({e})") from e

@@ -1,13 +1,14 @@
 """Finds faces in photos of any size with a detector's networks."""
 
 import math
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, require
 from fer_jax.faces.box_overlap import Boxes, Landmarks, Scores
 from fer_jax.faces.face import Face
 
@@ -70,14 +71,20 @@ class PhotoDetector:
     detect_size: int = 0,
     min_score: float | None = None,
   ):
+    if min_score is None:
+      min_score = networks.min_score
+    for name, value in (
+      ("min_face", min_face),
+      ("detect_size", detect_size),
+      ("min_score", min_score),
+    ):
+      require(isinstance(value, Real), name, repr(value), "be a number")
     if not 12 <= min_face < math.inf:
       raise UserError(f"min_face={min_face} must be at least 12 pixels")
-    if detect_size and detect_size < 48:
+    if detect_size and not 48 <= detect_size < math.inf:
       raise UserError(
         f"detect_size={detect_size} must be at least 48 pixels, or 0"
       )
-    if min_score is None:
-      min_score = networks.min_score
     if not 0 <= min_score < 1:
       raise UserError(f"min_score={min_score} must be at least 0 and below 1")
     self._networks = networks

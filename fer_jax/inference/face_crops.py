@@ -76,6 +76,40 @@ def crop_faces(
   return out
 
 
+def detected_faces(
+  find_faces: Callable[[UInt8[np.ndarray, "h w 3"]], Any],
+  pixels: UInt8[np.ndarray, "h w 3"],
+) -> list[Face]:
+  """Returns the faces that a detector of the user's own finds, checked.
+
+  Args:
+    find_faces: the detector, or its method `detect`.
+    pixels: RGB.
+
+  Raises:
+    UserError: it returns something else than a list of faces, or one of them
+      is invalid, see `faces_of`, or has a score that is not finite.
+  """
+  name = f"detector {getattr(find_faces, '__qualname__', repr(find_faces))}"
+  found = find_faces(pixels)
+  if not isinstance(found, Iterable):
+    raise UserError(
+      f"{name} returned {found!r:.60}, not a list of Face objects"
+    )
+  faces = []
+  for i, face in enumerate(found):
+    if not isinstance(face, Face):
+      raise UserError(f"{name} returned {face!r:.60}, which is no fer_jax.Face")
+    named = f"{name}: faces[{i}]"
+    checked = _checked(face, named, pixels.shape[:2])
+    if face.score is not None:
+      score = _floats([face.score], 1)
+      require(score is not None, f"{named}.score", face.score, "be finite")
+      checked = checked._replace(score=score[0])
+    faces.append(checked)
+  return faces
+
+
 def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
   """Returns the caller's own boxes as faces, checked.
 
@@ -95,40 +129,42 @@ def faces_of(boxes: Boxes, shape: tuple[int, int]) -> list[Face]:
     raise UserError(
       f"boxes={boxes!r} must be a list of x, y, width, height in pixels"
     )
-  found = []
-  for i, given in enumerate(boxes):
-    if isinstance(given, Face):
-      _check_eyes(given, f"boxes[{i}]")
-      found.append(given)
-      given = given.box
-    try:
-      x, y, w, h = (float(number) for number in given)
-    except (TypeError, ValueError):
-      raise UserError(
-        f"boxes[{i}]={given!r} must be x, y, width, height in pixels"
-      ) from None
-    if not (np.abs([x, y, w, h]) < 1e9).all() or w <= 0 or h <= 0:
-      raise UserError(f"boxes[{i}]={given!r} must be finite and have an area")
-    if x >= shape[1] or y >= shape[0] or x + w <= 0 or y + h <= 0:
-      raise UserError(
-        f"boxes[{i}]={given!r} lies outside the image of {shape[1]} x"
-        f" {shape[0]} pixels"
-      )
-    if len(found) == i:
-      found.append(Face((x, y, w, h)))
-  return found
+  return [_checked(box, f"boxes[{i}]", shape) for i, box in enumerate(boxes)]
 
 
-def _check_eyes(face: Face, name: str) -> None:
+def _checked(given: Any, name: str, shape: tuple[int, int]) -> Face:
+  """Returns a box or a face as one whose box and eyes are finite floats."""
+  face = given if isinstance(given, Face) else Face(given)
+  box = _floats(face.box, 4)
+  what = f"{name}={face.box!r}"
+  if box is None:
+    raise UserError(
+      f"{what} must be finite numbers x, y, width, height in pixels"
+    )
+  x, y, w, h = box
+  if w <= 0 or h <= 0:
+    raise UserError(f"{what} must have an area")
+  if x >= shape[1] or y >= shape[0] or x + w <= 0 or y + h <= 0:
+    raise UserError(
+      f"{what} lies outside the image of {shape[1]} x {shape[0]} pixels"
+    )
+  eyes = []
   for side, eye in (("left", face.left_eye), ("right", face.right_eye)):
-    if eye is not None:
-      try:
-        x, y = (float(number) for number in eye)
-      except (TypeError, ValueError):
-        x = y = np.nan
-      ok = bool((np.abs([x, y]) < 1e9).all())
-      must = "be x, y in pixels, finite, or None"
-      require(ok, f"{name}.{side}_eye", eye, must)
+    point = None if eye is None else _floats(eye, 2)
+    must = "be x, y in pixels, finite, or None"
+    require((eye is None) == (point is None), f"{name}.{side}_eye", eye, must)
+    eyes.append(point)
+  return Face(box, eyes[0], eyes[1], face.score)
+
+
+def _floats(given: Any, count: int) -> Any:
+  """Returns so many finite numbers as floats; None if these are none."""
+  try:
+    numbers = tuple(float(number) for number in given)
+  except (TypeError, ValueError):
+    return None
+  finite = all(abs(number) < 1e9 for number in numbers)
+  return numbers if finite and len(numbers) == count else None
 
 
 def read_pixels(source: image_reader.Source) -> UInt8[np.ndarray, "h w 3"]:
@@ -157,11 +193,16 @@ def as_list(images: Any) -> tuple[list[Any], bool]:
     images: one image in any form that `image_reader.read` takes or a URL, a
       stack `[n h w (c)]`, or several images.
   """
-  if image_arrays.is_stack(images):
-    return list(images), False
-  if isinstance(images, Iterable) and not _is_one(images):
+  if holds_several(images):
     return list(images), False
   return [images], True
+
+
+def holds_several(images: Any) -> bool:
+  """Returns whether this is a stack or several images, and not one."""
+  if image_arrays.is_stack(images):
+    return True
+  return isinstance(images, Iterable) and not _is_one(images)
 
 
 def _is_one(image: Any) -> bool:

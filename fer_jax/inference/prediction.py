@@ -60,7 +60,7 @@ class ImageResult:
 
   Attributes:
     source: the image's or video's path or URL, or its position.
-    faces: the largest first.
+    faces: in the detector's order: the largest first, unless it is your own.
     error: why it could not be read; "" if it was.
     frame: its number in a video, None for images.
     time: seconds since the video's start, None for images.

@@ -1,6 +1,5 @@
 """Many images: read ahead by threads, classified in full batches, in order."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -75,10 +74,13 @@ def with_names(images: Iterable[Any]) -> Iterator[NamedImage]:
   """Yields images as they are needed; those without a name get one.
 
   Raises:
-    UserError: it is one path, and not several images.
+    UserError: it is one image, and not several.
   """
-  if isinstance(images, str | os.PathLike):
-    raise UserError(f"images={images!r} must be a list of images")
+  if not face_crops.holds_several(images):
+    raise UserError(
+      f"images must be a list of images, not one {type(images).__name__}:"
+      " `predict` takes one image"
+    )
   for i, image in enumerate(images):
     if not isinstance(image, NamedImage):
       image = NamedImage(face_crops.name_of(image, i), image)

@@ -1,5 +1,6 @@
 """Predictions for images: faces found, cropped, classified in full batches."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -7,9 +8,9 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from fer_jax.errors import UserError, choose
+from fer_jax.errors import UserError, choose, require
 from fer_jax.evaluation import tta as views
-from fer_jax.faces import detection
+from fer_jax.faces import detection, photo_detector
 from fer_jax.faces.face import Detector
 from fer_jax.inference import (
   drawing,
@@ -81,12 +82,12 @@ class Predictor:
         (x, y, width, height) in pixels, for several a list of such lists.
 
     Returns:
-      A prediction for each face, image by image; detected faces are sorted by
-      size. An image without faces has none.
+      A prediction for each face, image by image, in the detector's order: the
+      largest first, unless it is your own. An image without faces has none.
 
     Raises:
-      UserError: an image cannot be read, or a box is invalid; `stream`
-        continues with the other images.
+      UserError: an image cannot be read, after which `stream` continues with
+        the others; or a box, or what the detector returns, is invalid.
     """
     results = prediction_stream.classify_images(
       self._cropped(images, detect, boxes),
@@ -190,7 +191,12 @@ class Predictor:
 
     Yields:
       Results; images that cannot be read have an `error`.
+
+    Raises:
+      UserError: `images` is one image, `num_workers` is negative, or what the
+        detector returns is invalid.
     """
+    require(num_workers >= 0, "num_workers", num_workers, "be at least 0")
     if detect:
       self._find_faces()  # before threads would
     return prediction_stream.classify_images(
@@ -258,9 +264,11 @@ class Predictor:
     if self._detector is None or isinstance(self._detector, str):
       name = self._detector or detection.DETECTORS[0]
       self._detector = detection.create_detector(name)
-    if callable(self._detector):
-      return self._detector
-    return self._detector.detect
+    detector = self._detector
+    if isinstance(detector, photo_detector.PhotoDetector):
+      return detector.detect
+    find = detector if callable(detector) else detector.detect
+    return functools.partial(face_crops.detected_faces, find)
 
   def _classify_batch(self, crops: list[FaceCrop]) -> list[Prediction]:
     probabilities = self.trained.probabilities(

@@ -12,6 +12,7 @@ True
 
 import hashlib
 import json
+import numbers
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from fer_jax.errors import UserError, choose, did_you_mean
+from fer_jax.errors import UserError, choose, did_you_mean, require
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import CHECKPOINTS, TrainedModel
 from fer_jax.object_stores import urls
@@ -57,10 +58,22 @@ def load_model(
     batch_size: images per compiled call; 0 is the model's own.
 
   Raises:
-    UserError: there is no such model, or it cannot be read.
+    UserError: there is no such model, it cannot be read, or `batch_size` is no
+      integer or negative.
   """
   choose("checkpoint", checkpoint, CHECKPOINTS)
   source = default_name() if source is None else source
+  if not isinstance(source, str | os.PathLike):
+    raise UserError(
+      f"source={source!r:.60} must be the name of a model, or the folder of a"
+      " run"
+    )
+  require(
+    isinstance(batch_size, numbers.Integral),
+    "batch_size",
+    repr(batch_size),
+    "be an integer",
+  )
   urls.require_named(source)
   if is_released(source):
     if checkpoint != "best":

@@ -172,7 +172,15 @@ def test_detect_size_is_faster_and_loses_small_faces():
 
 @pytest.mark.parametrize(
   "options",
-  [{"min_face": 5}, {"detect_size": 10}, {"min_score": 1.0}, {"min_face": -1}],
+  [
+    {"min_face": 5},
+    {"min_face": -1},
+    {"min_face": "a"},
+    {"detect_size": 10},
+    {"detect_size": float("nan")},
+    {"min_score": 1.0},
+    {"min_score": "a"},
+  ],
 )
 def test_options_out_of_range_are_named(options):
   (name,) = options

@@ -142,6 +142,50 @@ def test_eyes_are_finite(images, predictor, eye):
     predictor.predict(images[0], boxes=faces)
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+  ("returned", "message"),
+  [
+    (None, "None, not a list"),
+    ([(1, 2, 3, 4)], "which is no fer_jax.Face"),
+    ([Face((NAN, 0, 5, 5))], r"faces\[0\]=.* must be finite"),
+    ([Face((0, 0, -5, 5))], r"faces\[0\]=.* must have an area"),
+    ([Face((99, 0, 5, 5))], r"faces\[0\]=.* lies outside"),
+    ([Face((0, 0, 9, 9), (1, np.inf), (2, 2))], r"faces\[0\].left_eye=.*"),
+    ([Face((0, 0, 9, 9), score=NAN)], r"faces\[0\].score=nan must be finite"),
+  ],
+)
+def test_what_a_detector_returns_is_checked(
+  images, predictor, returned, message
+):
+  def find(image):
+    return returned
+
+  own = Predictor(predictor.trained, find)
+  with pytest.raises(UserError, match=f"^detector .*find.*{message}"):
+    own.predict(images[0])
+  with pytest.raises(UserError, match="^detector .*find"):
+    list(own.stream([images[0]]))
+
+
+def test_numbers_of_a_detector_may_be_numpys(images, predictor):
+  box: Any = np.array([0, 0, 48, 48])
+  score: Any = np.float32(0.5)
+
+  class Detector:
+    def detect(self, image):
+      eyes: Any = np.array([[15, 18.5], [33, 18.5]])
+      return [Face(box, eyes[0], eyes[1], score)]
+
+  (found,) = Predictor(predictor.trained, Detector()).predict(images[0])
+  assert found.box == (0, 0, 48, 48) and found.score == 0.5
+  json.dumps(found.to_json())
+  (own,) = predictor.predict(images[0], boxes=[Face(box)])
+  assert json.loads(json.dumps(own.to_json()))["box"] == [0, 0, 48, 48]
+
+
 def test_embeddings_are_the_classifiers_inputs(images, predictor):
   features = predictor.embed(list(images[:11]), detect=False)
   params = predictor.trained.variables["params"]["fc"]
@@ -202,6 +246,12 @@ def test_what_a_model_lacks_is_told():
     fer_jax.load_model("ferplus-small", checkpoint="latst")
   with pytest.raises(UserError, match="batch_size=-1 must be at least 0"):
     fer_jax.load_model("ferplus-small", batch_size=-1)
+  number: Any = "8"
+  with pytest.raises(UserError, match="batch_size='8' must be an integer"):
+    fer_jax.load_model("ferplus-small", batch_size=number)
+  source: Any = 5
+  with pytest.raises(UserError, match="source=5 must be the name"):
+    fer_jax.load_model(source)
 
 
 def test_huge_boxes_take_little_memory(images, predictor):
@@ -217,8 +267,13 @@ def test_a_stream_takes_images_without_names(images, predictor, tmp_path):
   path = str(tmp_path / "a.png")
   named = predictor.stream([path, images[1]], detect=False)
   assert [result.source for result in named] == [path, "1"]
-  with pytest.raises(UserError, match="must be a list of images"):
-    next(predictor.stream(path, detect=False))
+  one: Any = (path, images[0], Image.fromarray(images[0, ..., 0]), b"?", 5)
+  for image in one:
+    with pytest.raises(UserError, match="must be a list of images, not one"):
+      next(predictor.stream(image, detect=False))
+  assert len(list(predictor.stream(images[:3], detect=False))) == 3
+  with pytest.raises(UserError, match="num_workers=-1 must be at least 0"):
+    predictor.stream([path], num_workers=-1)
 
 
 def test_faces_to_explain_are_checked(images):
@@ -229,6 +284,8 @@ def test_faces_to_explain_are_checked(images):
   for wrong in all_wrong:
     with pytest.raises(UserError, match=r"must be arrays \[48, 48, 1\]"):
       fer_jax.explain_model(model, wrong)
+  with pytest.raises(UserError, match="explain [(]not Image[)]"):
+    fer_jax.explain_model(model, [Image.new("L", (48, 48))])
   for count in (0, -990):
     with pytest.raises(UserError, match=f"count={count} must be"):
       fer_jax.explain_model(model, count=count)
