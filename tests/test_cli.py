@@ -152,6 +152,15 @@ def test_a_negated_flag_takes_no_value(values, flag, capsys):
   assert not out and err.startswith("error: --nodetect=") and "--help" in err
 
 
+def test_a_negated_field_takes_no_value(values, capsys):
+  config_overrides.define(values)
+  with pytest.raises(SystemExit):
+    app._parse_flags(["train", "--noconfig.augment.flip=true"], "")
+  out, err = capsys.readouterr()
+  assert not out and len(err.splitlines()) == 1
+  assert err.startswith("error: --noconfig.augment.flip=true must have no")
+
+
 def test_an_overfit_check_has_a_folder_of_its_own():
   config = get_config("resnet18")
   place = recipe_flags.default_workdir("jiang_ri:ckplus", config)

@@ -202,9 +202,9 @@ def _parse_flags(argv: Sequence[str], doc: str | None) -> list[str]:
     print(help_text.render(flags.FLAGS, doc, full=True))
     sys.exit(0)
   arguments = old_flags.rename([_spelled(argument) for argument in given])
-  if FLAG in flags.FLAGS:
-    arguments = take_overrides(arguments)
   try:
+    if FLAG in flags.FLAGS:
+      arguments = take_overrides(arguments)
     return flags.FLAGS([argv[0], *arguments, *argv[end:]])
   except (flags.Error, ValueError) as e:  # absl raises both.
     message = " ".join(str(e).split())

@@ -24,6 +24,9 @@ def take_overrides(arguments: Sequence[str]) -> list[str]:
   The value may follow as an argument of its own. A flag without a value is
   true, and --noconfig.FIELD is false.
 
+  Raises:
+    flags.Error: --noconfig.FIELD has a value.
+
   >>> take_overrides(["--config.seed=3", "--config.augment.flip", "--x=1"])
   ['--config_field=seed=3', '--config_field=augment.flip=true', '--x=1']
   """
@@ -36,6 +39,11 @@ def take_overrides(arguments: Sequence[str]) -> list[str]:
       taken.append(argument)
       continue
     field, equals, value = argument.removeprefix(prefix).partition("=")
+    if equals and _PREFIXES[prefix]:
+      raise flags.Error(
+        f"{argument} must have no value: --noconfig.{field} sets the field to"
+        " false"
+      )
     if not equals:
       value = _PREFIXES[prefix]
       if not value:
