@@ -117,7 +117,8 @@ def get_config() -> ConfigDict:
   config.loss.name = "cross_entropy"
   config.loss.output = "softmax"  # softmax | sigmoid (normalized to sum 1)
   config.loss.label_smoothing = 0.0  # weight of the uniform distribution
-  # none | balanced (examples / (classes * examples of the class), in train)
+  # none | balanced (examples / (classes * examples of the class), in train).
+  # Each image of a mixed pair brings the weight of its own class.
   config.loss.class_weights = "none"
   # Knowledge distillation: a released model or the workdir of a run, whose
   # probabilities of each training image become a part of its target; of

@@ -1,8 +1,9 @@
 """Prepares batches on the device: images and targets as the model sees them."""
 
+import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,23 @@ from fer_jax.training import losses
 # {"index": indices into the device arrays} or {"image", "target"}; in
 # evaluation also "mask".
 Batch = dict[str, Array]
+
+
+class TrainingBatch(NamedTuple):
+  """A batch as the model and the loss see it.
+
+  Attributes:
+    images: augmented and normalized.
+    targets: a distribution over the classes for each image.
+    loss_targets: these in the loss; they differ if images of classes with
+      unequal weights are mixed.
+    weights: of each image in the loss.
+  """
+
+  images: Float[Array, "b h w c"]
+  targets: Float[Array, "b k"]
+  loss_targets: Float[Array, "b k"]
+  weights: Float[Array, " b"]
 
 
 class ImageRows(struct.PyTreeNode):
@@ -75,8 +93,14 @@ def prepare_training_batch(
   config: ConfigDict,
   num_classes: int,
   axis_name: str | None,
-) -> tuple[Float[Array, "b h w c"], Float[Array, "b k"]]:
+  class_weights: Sequence[float] | None = None,
+) -> TrainingBatch:
   """Returns augmented, normalized images and their soft targets.
+
+  Where images are mixed, each brings its own weight into the loss: the mixed
+  example has the loss l * w_i * CE(t_i) + (1 - l) * w_j * CE(t_j), of images i
+  and j with weights w and targets t. Otherwise a rare class would keep less
+  than its part of the loss.
 
   Args:
     rng: the key of this step; the same on every device.
@@ -85,6 +109,7 @@ def prepare_training_batch(
     config: the whole configuration.
     num_classes: k.
     axis_name: the axis of the devices; None on one device.
+    class_weights: weight of each class in the loss; None: equal weights.
   """
   augment_rng, mix_rng = jax.random.split(jax.random.fold_in(rng, 0))
   images = normalization.to_float(images, config.input.channels)
@@ -103,6 +128,17 @@ def prepare_training_batch(
   images = normalization.normalize(
     images, config.input.normalization, config.input.mean, config.input.std
   )
-  return mixup.mix(
-    mix_rng, images, targets, mixup=options.mixup, cutmix=options.cutmix
+  mix = functools.partial(
+    mixup.mix, mix_rng, images, mixup=options.mixup, cutmix=options.cutmix
   )
+  if class_weights is None or not (options.mixup or options.cutmix):
+    images, targets = mix(targets)
+    weights = losses.example_weights(labels, class_weights)
+    return TrainingBatch(images, targets, targets, weights)
+  weights = losses.example_weights(labels, class_weights)
+  weighted = weights[:, None] * targets
+  images, mixed = mix(jnp.concatenate([targets, weighted], axis=1))
+  targets, weighted = jnp.split(mixed, 2, axis=1)
+  weights = weighted.sum(axis=1)
+  divisor = jnp.where(weights > 0, weights, 1.0)
+  return TrainingBatch(images, targets, weighted / divisor[:, None], weights)

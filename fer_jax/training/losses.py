@@ -3,7 +3,8 @@
 The loss of a batch is sum(w * l) / sum(w), where l is the cross-entropy of an
 example and w its class weight, or 0 for padding. For hard labels without label
 smoothing this equals `torch.nn.CrossEntropyLoss(weight=...)`. Class weights are
-relative: scaling all of them does not change the loss.
+relative: scaling all of them does not change the loss. Mixed examples (mixup,
+CutMix) have the mixed loss of their pair, each with its own weight.
 """
 
 from collections.abc import Sequence

@@ -120,19 +120,24 @@ class TrainStep:
     """
     rng = jax.random.fold_in(inputs.rng, state.step)
     images, labels = gather(data, batch)
-    images, targets = prepare_training_batch(
-      rng, images, labels, self.config, self.num_classes, self.axis_name
+    prepared = prepare_training_batch(
+      rng,
+      images,
+      labels,
+      self.config,
+      self.num_classes,
+      self.axis_name,
+      self.class_weights,
     )
-    weights = losses.example_weights(labels, self.class_weights)
     params = flat_params.layer_params(state.params, self.config.dtype)
     trained, frozen = freezing.split(params, self.frozen)
     loss_fn = functools.partial(
       self.loss,
       frozen=frozen,
       batch_stats=flat_params.to_tree(state.batch_stats),
-      images=images,
-      targets=targets,
-      weights=weights,
+      images=prepared.images,
+      targets=prepared.loss_targets,
+      weights=prepared.weights,
       # Equal on all devices: the model draws the mask of the global batch.
       dropout_rng=jax.random.fold_in(rng, 1),
     )
@@ -145,6 +150,7 @@ class TrainStep:
       batch_stats = state.batch_stats.pack_tree(batch_stats)
     if self.axis_name:
       gradients = jax.lax.pmean(gradients, self.axis_name)
+    targets = prepared.targets
     seen = Metrics.from_batch(
       logits,
       targets,
@@ -173,7 +179,7 @@ class TrainStep:
       batch_stats: BatchNorm's running statistics.
       images: augmented and normalized.
       targets: a distribution over classes for each image.
-      weights: of each image, from its class.
+      weights: of each image, from its classes.
       dropout_rng: key of dropout.
 
     Returns:

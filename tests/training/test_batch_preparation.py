@@ -21,10 +21,11 @@ def images():
 
 def prepare(images, tmp_path, **fields):
   config = tiny_run.config(tmp_path, **fields)
-  prepared, targets = prepare_training_batch(
+  batch = prepare_training_batch(
     KEY, images, jnp.asarray(LABELS), config, 7, None
   )
-  return np.asarray(prepared), np.asarray(targets)
+  assert batch.loss_targets is batch.targets
+  return np.asarray(batch.images), np.asarray(batch.targets)
 
 
 def test_pixels_are_normalized(images, tmp_path):
@@ -62,3 +63,22 @@ def test_images_and_targets_are_mixed(images, tmp_path, field):
   assert mixed.sum() > 8
   changed = ~np.isclose(found, plain, atol=1e-6).all((1, 2, 3))
   assert changed[mixed].all()
+
+
+@pytest.mark.parametrize("field", ["augment__mixup", "augment__cutmix"])
+def test_mixed_images_keep_the_weights_of_their_classes(
+  images, tmp_path, field
+):
+  fields = {field: 1.0, "loss__label_smoothing": 0.1}
+  _, mixed = prepare(images, tmp_path, **fields)
+  weights = jnp.where(jnp.arange(7) == 3, 5.0, 0.5)
+  config = tiny_run.config(tmp_path, **fields)
+  batch = prepare_training_batch(
+    KEY, images, jnp.asarray(LABELS), config, 7, None, tuple(weights)
+  )
+  np.testing.assert_allclose(batch.targets, mixed, atol=1e-6)
+  np.testing.assert_allclose(batch.loss_targets.sum(axis=1), 1, atol=1e-5)
+  found = (batch.weights[:, None] * batch.loss_targets).sum(axis=0)
+  plain = 0.9 * np.eye(7)[LABELS] + 0.1 / 7
+  expected = (weights[LABELS][:, None] * plain).sum(axis=0)
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
