@@ -177,6 +177,8 @@ class Experiment:
   def check_same_data(self, info: Mapping[str, Any]) -> None:
     """Raises UserError if the data or the teacher changed since a checkpoint.
 
+    The teacher may have another name or place, but not other weights.
+
     Args:
       info: of the checkpoint; that of an older version has less to compare.
     """
@@ -191,8 +193,12 @@ class Experiment:
         f" started with ({'; '.join(changed)}): use the same data, or another"
         " workdir"
       )
-    teacher = self.info()["teacher"]
-    if info.get("teacher", teacher) != teacher:
+    if "teacher" in info:
+      is_same = info["teacher"] == self.info()["teacher"]
+    else:  # An older version recorded its name only.
+      name = configs.from_json(info["config"]).loss.teacher
+      is_same = name == self.config.loss.teacher
+    if not is_same:
       raise UserError(
         f"loss.teacher={self.config.loss.teacher} is not the model that the run"
         " started with: use the same weights, or another workdir"

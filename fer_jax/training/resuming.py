@@ -26,20 +26,24 @@ def restore(
 ) -> tuple[LoopState, TrainState, str]:
   """Restores the latest checkpoint, and moves `batches` to its next batch.
 
+  Args:
+    experiment: of the new configuration; `check_same_data` has passed.
+    checkpoints: the run's.
+    batches: of the same experiment.
+
   Returns:
     The states, and what the configuration changes from there; "": nothing.
 
   Raises:
-    UserError: the data or the configuration are others, or the run is finished
-      and would not change.
+    UserError: the configuration is another, or the run is finished and would
+      not change.
   """
   info, config = checkpoints.info(), experiment.config
   assert info is not None
-  experiment.check_same_data(info)
   loop = LoopState.restore(config, info)
   like = empty_like(experiment.state_shapes(loop.epoch))
   before = configs.from_json(info["config"])
-  if not (changed := configs.differences(before, config)):
+  if not (changed := configs.differences(before, config, ("loss.teacher",))):
     state, _ = checkpoints.restore(like, batches.iterator)
     return loop, state, ""
   check_extends(before, config, "the workdir")

@@ -73,11 +73,13 @@ def set_up(
     stack.enter_context(claim(workdir, config))
     files = stack.enter_context(Checkpoints(workdir, config.checkpoint.keep))
   checkpoints = RunCheckpoints(files, group)
+  warnings = checkpoints.set_aside_damaged()
+  if (info := checkpoints.info()) is not None:
+    experiment.check_same_data(info)
   # The first process lets a teacher predict, the others read the results.
   batches = group.first_then_others(lambda: TrainBatches(experiment))
-  warnings = checkpoints.set_aside_damaged()
   state = None
-  if checkpoints.info() is None:
+  if info is None:
     loop = LoopState.create(experiment.config)
     if group.is_first:
       weights = weights or experiment.read_initial_weights()

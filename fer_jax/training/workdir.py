@@ -98,12 +98,14 @@ def check_extends(before: ConfigDict, config: ConfigDict, place: str) -> None:
   Raises:
     UserError: a field differs that may not change.
   """
-  changed = configs.differences(before, config, configs.EXTENDABLE_FIELDS)
-  if changed:
+  # A checkpoint knows the contents of its teacher, wherever that is now.
+  allowed = (*configs.EXTENDABLE_FIELDS, "loss.teacher")
+  if changed := configs.differences(before, config, allowed):
     raise UserError(
       f"{place} holds a run of another configuration"
       f" ({'; '.join(changed)}): use another workdir, or the configuration of"
-      f" that run (only {', '.join(configs.EXTENDABLE_FIELDS)} may change)"
+      f" that run (of the fields that affect results, only"
+      f" {', '.join(configs.EXTENDABLE_FIELDS)} may change)"
     )
 
 

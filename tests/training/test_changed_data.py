@@ -101,12 +101,16 @@ def test_what_a_checkpoint_of_an_older_version_knows_is_compared(config):
     "class_names": ["happy", "sad"],
     "image_shape": [24, 24, 1],
     "num_rows": 24,
+    "config": {},
   }
   made.check_same_data(old)
   with pytest.raises(UserError, match="train: 23 -> 24 examples"):
     made.check_same_data({**old, "num_rows": 23})
   with pytest.raises(UserError, match="class_names: sad, happy -> happy, sad"):
     made.check_same_data({**old, "class_names": ["sad", "happy"]})
+  taught = {**old, "config": {"loss": {"teacher": "runs/large"}}}
+  with pytest.raises(UserError, match="loss.teacher= is not the model"):
+    made.check_same_data(taught)
 
 
 @pytest.mark.parametrize(

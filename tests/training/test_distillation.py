@@ -1,6 +1,7 @@
 """A teacher's probabilities become a part of the training targets."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -175,6 +176,26 @@ def test_a_teacher_that_was_trained_further_does_not_resume_a_run(
   train_loop.train_and_evaluate(config, teacher)
   with pytest.raises(UserError, match=r"loss.teacher=.* is not the model that"):
     train(2)
+
+
+def test_a_run_is_resumed_with_its_teacher_in_another_place(
+  tmp_path, prepared, teacher, capsys
+):
+  def train(num_epochs, teacher):
+    config = tiny_run.config(
+      prepared, num_epochs=num_epochs, loss__teacher=teacher
+    )
+    return train_loop.train_and_evaluate(config, tmp_path / "run")
+
+  train(1, teacher)
+  moved = shutil.move(teacher, tmp_path / "moved")
+  assert train(2, str(moved)).num_epochs == 2
+  assert train(2, str(moved)).num_epochs == 2
+  capsys.readouterr()
+  for other in ("ferplus-small", ""):
+    with pytest.raises(UserError, match=f"loss.teacher={other} "):
+      train(3, other)
+  assert "teaches" not in capsys.readouterr().out
 
 
 def test_a_wrong_field_is_found_before_the_teacher_predicts(
