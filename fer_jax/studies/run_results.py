@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from fer_jax.data.views import labels_of
+from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, report
 from fer_jax.evaluation.scorecard import Scores
 from fer_jax.evaluation.scores import score
@@ -106,7 +107,7 @@ def gather(runs: Sequence[Run], split: str) -> list[Outcome]:
     split: the split they are compared on.
 
   Raises:
-    UserError: a run cannot be loaded, or the split is empty.
+    UserError: a run cannot be loaded, the split is empty, or the disk is full.
   """
   groups = itertools.groupby(runs, lambda run: (run.recipe, run.seed))
   return [_outcome(list(group), split) for _, group in groups]
@@ -180,8 +181,14 @@ def _predictions(run: Run, split: str) -> dict[str, np.ndarray]:
       )
     ),
   }
-  with atomic_write(path) as temporary:
-    np.savez(temporary, **arrays)
+  try:
+    with atomic_write(path) as temporary:
+      np.savez(temporary, **arrays)
+  except OSError as e:
+    raise UserError(
+      f"cannot write {e.filename}: {e.strerror or e}; free disk space, and"
+      " rerun the command"
+    ) from e
   return arrays
 
 

@@ -120,10 +120,10 @@ def _train_in_processes(runs: Sequence[Run], count: int) -> list[str]:
           failures.append(f"{run}: {failure}")
           signals.append(signal_number)
   caught = max(signals, default=0) if all(signals) else 0
-  if signal_number := stop_request.signal_number or caught:
-    raise Interrupted(
-      "interrupted; saved: rerun the command to resume", signal_number
-    )
+  if stop_request.signal_number or waiting or (passed_on and failures):
+    caught = stop_request.cause
+  if caught:
+    raise Interrupted("interrupted; saved: rerun the command to resume", caught)
   return failures
 
 

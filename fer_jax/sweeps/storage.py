@@ -9,7 +9,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import filelock
 import optuna
@@ -161,15 +161,28 @@ def one_at_a_time(
     yield
 
 
-def survives_outages(method: Callable[P, R]) -> Callable[P, R]:
-  """Repeats a method while the database does not answer, as in a restart."""
+def survives_outages(
+  method: Callable[Concatenate[Any, P], R],
+) -> Callable[Concatenate[Any, P], R]:
+  """Repeats a method while the database does not answer, as in a restart.
+
+  A journal that cannot be written, on a full disk, is a UserError at once.
+
+  Args:
+    method: of an object with the attribute `plan`.
+  """
 
   @functools.wraps(method)
-  def repeated(*args: P.args, **kwargs: P.kwargs) -> R:
+  def repeated(store: Any, *args: P.args, **kwargs: P.kwargs) -> R:
     deadline, wait = time.monotonic() + OUTAGE_SECONDS, 0.2
     while True:
       try:
-        return method(*args, **kwargs)
+        return method(store, *args, **kwargs)
+      except OSError as e:
+        raise UserError(
+          f"cannot write {e.filename or store.plan.storage}"
+          f" ({e.strerror or e}): fix the cause and rerun the command to resume"
+        ) from e
       except (StorageInternalError, SQLAlchemyError) as e:
         if time.monotonic() > deadline:
           raise UserError(

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import json
 import pathlib
 import shutil
@@ -244,6 +245,22 @@ def test_damaged_predictions_are_computed_again(runs, folder, monkeypatch):
   path.parent.mkdir(exist_ok=True)
   path.write_bytes(b"")
   with pytest.raises(Computed):
+    run_results.gather([run], "validation")
+
+
+def test_predictions_on_a_full_disk_are_a_one_line_error(
+  runs, folder, monkeypatch
+):
+  def fail(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  run = dataclasses.replace(runs[0], workdir=folder / "full")
+  shutil.copytree(runs[0].workdir, run.workdir)
+  path = run.workdir / "report" / "validation_predictions.npz"
+  path.unlink(missing_ok=True)
+  monkeypatch.setattr(run_results.np, "savez", fail)
+  message = f"^cannot write {path}: No space left on device; free"
+  with pytest.raises(UserError, match=message):
     run_results.gather([run], "validation")
 
 

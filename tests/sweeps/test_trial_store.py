@@ -1,10 +1,12 @@
 """Trials as workers share them: claimed once, resumed, never repeated."""
 
+import errno
 import json
 
 import optuna
 import pytest
 import tiny_sweep
+from optuna.storages.journal import JournalFileBackend
 
 from fer_jax.errors import UserError
 from fer_jax.sweeps import trials
@@ -243,6 +245,24 @@ def test_an_unusable_storage_is_a_one_line_error(tmp_path, storage, message):
   with pytest.raises(UserError, match=message) as raised:
     TrialStore(tiny_sweep.plan(tmp_path, LEWIS, storage=storage))
   assert "\n" not in str(raised.value)
+
+
+def test_a_full_disk_is_a_one_line_error(tmp_path, monkeypatch):
+  store = TrialStore(tiny_sweep.plan(tmp_path, LEWIS))
+  trial = claim(store)
+
+  def fail(self, logs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(JournalFileBackend, "append_logs", fail)
+  message = "^cannot write .*trials.journal .No space left on device.: fix"
+  for record in (
+    lambda: store.report(trial, 1, 0.5),
+    lambda: store.finish(trial, trials.COMPLETE, score=0.5),
+    store.claim,
+  ):
+    with pytest.raises(UserError, match=message):
+      record()
 
 
 def test_the_workdir_of_a_run_is_refused(tmp_path):
