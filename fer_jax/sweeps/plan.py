@@ -161,7 +161,9 @@ def check_experiments(planned: Plan) -> None:
   """Creates the experiment of every value once: data, model, schedules.
 
   Datasets are prepared and weights are downloaded here, before several
-  processes would do so.
+  processes would do so. Once this has passed, a trial whose own experiment
+  cannot be created has a wrong combination of values if this still passes, and
+  missing data, weights or disk space if it does not.
 
   Raises:
     UserError: the configuration or the dataset is wrong.

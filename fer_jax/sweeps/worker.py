@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fer_jax.errors import Diverged, UserError, out_of_memory
-from fer_jax.sweeps.plan import Plan
+from fer_jax.sweeps.plan import Plan, check_experiments
 from fer_jax.sweeps.space import format_point
 from fer_jax.sweeps.trial_store import Claim, HandedOn, TrialStore
 from fer_jax.sweeps.trials import (
@@ -23,6 +23,7 @@ from fer_jax.training import train_loop
 from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.training.workdir import CONFIG
 
 _LOG = "log.txt"  # output of a trial in a process of its own
 
@@ -87,10 +88,14 @@ def _train(store: TrialStore, claim: Claim) -> Trial:
     return finish(FAILED, reason=reason)
 
   try:
-    data = create_experiment(config).dataset.description()
-  except UserError as e:  # These values are incompatible.
+    experiment = create_experiment(config)
+    if not (workdir / CONFIG).exists():  # else it started from its weights
+      experiment.read_initial_weights()
+  except UserError as e:
+    check_experiments(plan)  # Raises if not only these values are wrong now.
     return fail(e)
-  store.check_data(config, data)
+  store.check_data(config, experiment.dataset.description())
+  del experiment  # The training creates its own.
   try:
     trained = [r for r in metric_writer.read(workdir) if r["kind"] == "epoch"]
     for record in trained:  # A killed worker may not have reported them.

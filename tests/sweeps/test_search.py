@@ -10,9 +10,10 @@ import pytest
 import tiny_sweep
 
 from fer_jax import config as configs
-from fer_jax.errors import UserError
+from fer_jax.errors import MissingRelease, UserError
 from fer_jax.studies.plan import load_recipe
 from fer_jax.sweeps import best_config, search, sweep_report, trials, worker
+from fer_jax.sweeps import plan as sweep_plan
 from fer_jax.sweeps.space import Choice, Integer, LogUniform
 from fer_jax.sweeps.trial_store import TrialStore
 from fer_jax.training import split_evaluation, train_loop
@@ -133,18 +134,50 @@ def test_the_best_is_a_recipe(searched):
 
 
 def test_every_trial_that_fails_is_an_error(folder):
-  fields = {"batch_size": Choice((10_000, 20_000))}
-  plan = tiny_sweep.plan(
-    folder / "failing", fields, config=tiny_sweep.config(folder)
-  )
-  store = TrialStore(plan)
-  worker.work(plan)
+  config = tiny_sweep.config(folder)
+  fields = FIELDS | {"optimizer.learning_rate": 1e30}
+  plan = tiny_sweep.plan(folder / "failing", fields, config=config)
   with pytest.raises(
-    UserError, match="all 2 trials failed, the first: .*000 must be"
+    UserError, match="all 2 trials failed, the first: .*non-finite"
   ):
-    search.finish(store)
+    search.search(plan)
+  fields = {"batch_size": Choice((10_000, 20_000))}
   with pytest.raises(UserError, match="batch_size="):
-    search.search(tiny_sweep.plan(folder / "x", fields, config=plan.config))
+    search.search(tiny_sweep.plan(folder / "x", fields, config=config))
+
+
+def test_weights_that_do_not_fit_fail_their_trial_alone(folder, searched):
+  config = tiny_sweep.config(folder)
+  with config.unlocked():
+    config.init_from = str(searched[0].folder(0))
+  fields = {"model.widths": Choice(((2,), (3,)))}
+  plan = tiny_sweep.plan(
+    folder / "unfit", fields, config=config, sampler="grid"
+  )
+  (first, second), page = search.search(plan)
+  assert (first.state, second.state) == (trials.COMPLETE, trials.FAILED)
+  assert second.reason.startswith("init_from=") and page.exists()
+
+
+def test_missing_data_end_the_sweep_and_leave_the_trial_to_be_resumed(
+  folder, monkeypatch
+):
+  config = tiny_sweep.config(folder)
+  plan = tiny_sweep.plan(
+    folder / "outage", {"seed": Integer(1, 3)}, config=config
+  )
+
+  def fail(config):
+    raise MissingRelease("the release is not there")
+
+  with monkeypatch.context() as patch:
+    for module in (sweep_plan, worker):
+      patch.setattr(module, "create_experiment", fail)
+    with pytest.raises(MissingRelease, match="not there"):
+      worker.work(plan)
+  assert [t.state for t in TrialStore(plan).trials()] == [trials.RUNNING]
+  found, _ = search.search(plan)
+  assert [trial.state for trial in found] == [trials.COMPLETE] * 3
 
 
 def test_an_interrupted_trial_is_resumed(folder, monkeypatch, capsys):
