@@ -152,8 +152,9 @@ def get_config() -> ConfigDict:
   config.checkpoint = ConfigDict()
   config.checkpoint.keep = 2  # latest checkpoints kept, besides the best
   config.checkpoint.every_steps = 0  # within epochs, too; 0 is off
-  # For jobs of limited time: saves and ends after this many minutes, with exit
-  # status 142; the same command resumes. 0 is no limit.
+  # For jobs of limited time: saves and ends this many minutes after the
+  # command's start, with exit status 142; the same command resumes. A study, a
+  # sweep or a cross-validation has one limit for all runs. 0 is no limit.
   config.max_minutes = 0.0
 
   # Data parallelism: auto (jit on one device, pmap on several,

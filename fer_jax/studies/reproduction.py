@@ -15,8 +15,9 @@ from fer_jax.object_stores import urls
 from fer_jax.studies import paper_results
 from fer_jax.studies.paper_results import Key, Result
 from fer_jax.studies.papers import PAPERS, Row
-from fer_jax.studies.training import is_done
+from fer_jax.studies.training import first_deadline, is_done
 from fer_jax.training import config_check, train_loop, workdir
+from fer_jax.training.runtime.signals import check_deadline
 
 RESULTS = "results.jsonl"
 
@@ -129,23 +130,26 @@ def reproduce(
 
   Raises:
     UserError: a paper or a field is unknown, or the folder is a URL.
-    Interrupted: SIGINT or SIGTERM came; the state is saved.
+    Interrupted: SIGINT or SIGTERM came, or `max_minutes` are over; the state is
+      saved.
   """
   folder = urls.require_local(folder, "workdir")
   jobs, file = plan(papers, overrides, others), folder / RESULTS
   before = paper_results.read([file], missing_ok=True)
   done = {paper_results.key_of(r) for r in before if r["finished"]}
+  limit = first_deadline([job.config for job in jobs])
   deadline = time.monotonic() + budget
   for i, job in enumerate(jobs, 1):
     if time.monotonic() >= deadline:
       break
+    check_deadline(limit)
     run = folder / "runs" / job.folder
     try:
       if not _set_init_from(job, folder):
         continue  # The row it starts from could not be finished.
       if not is_done(run, job.config):
         print(f"\nrow {i} of {len(jobs)}: {job.paper}, {job.row.name}")
-        _train(job.config, run, deadline)
+        _train(job.config, run, deadline, limit)
       elif job.key in done:
         continue
       result = {"paper": job.paper, "row": job.row.name}
@@ -182,13 +186,17 @@ def _set_init_from(job: Job, folder: Path) -> bool:
   return True
 
 
-def _train(config: ConfigDict, run: Path, deadline: float) -> None:
+def _train(
+  config: ConfigDict, run: Path, deadline: float, limit: float
+) -> None:
   def after_epoch(metrics: dict[str, Any]) -> None:
     last = metrics["epoch"] >= config.num_epochs
     if not last and time.monotonic() >= deadline:
       raise _BudgetSpent
 
   try:
-    train_loop.train_and_evaluate(config, run, after_epoch, evaluate_test=False)
+    train_loop.train_and_evaluate(
+      config, run, after_epoch, evaluate_test=False, deadline=limit
+    )
   except _BudgetSpent:
     pass

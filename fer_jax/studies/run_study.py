@@ -73,7 +73,8 @@ def run_study(
   Raises:
     UserError: a recipe, a field or the split is wrong, a run failed, or runs
       have other data than others.
-    Interrupted: SIGINT or SIGTERM was received; the state is saved.
+    Interrupted: SIGINT or SIGTERM was received, or `max_minutes` are over; the
+      state is saved.
 
   Example:
     fields = {"num_epochs": 1, "dataset.name": "synthetic_faces"}
@@ -90,12 +91,13 @@ def run_study(
   require(processes >= 0, "processes", processes, "be at least 0")
   fields = config_fields.flatten(overrides or {})
   runs = plan.plan(recipes, seeds, fields, folder, all_folds)
+  deadline = training.first_deadline([run.config for run in runs])
   if baseline:
     choose("baseline", baseline, {run.recipe for run in runs})
   _check_split(runs, split)
   report = html_page.report_folder(folder / "report", study_report.KIND)
   report.check()
-  training.train(runs, processes)
+  training.train(runs, processes, deadline)
   outcomes = run_results.gather(runs, split)
   compared = comparison.compare(outcomes, baseline)
   page = study_report.write(compared, split, report.folder)

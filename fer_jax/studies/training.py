@@ -1,6 +1,7 @@
 """Trains the runs of a study: one by one, or each in a process of its own."""
 
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import pathlib
@@ -20,13 +21,20 @@ from fer_jax.text_output import counted
 from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime import startup
-from fer_jax.training.runtime.signals import Interrupted, StopRequest
+from fer_jax.training.runtime.signals import (
+  Interrupted,
+  StopRequest,
+  check_deadline,
+  deadline_after,
+)
 from fer_jax.training.workdir import read_config
 
 _LOG = "log.txt"  # output of a run in a process of its own
 
 
-def train(runs: Sequence[Run], processes: int = 0) -> None:
+def train(
+  runs: Sequence[Run], processes: int = 0, deadline: float = math.inf
+) -> None:
   """Trains the runs that are not finished; interrupted ones are resumed.
 
   Args:
@@ -34,25 +42,38 @@ def train(runs: Sequence[Run], processes: int = 0) -> None:
     processes: number of processes that train at once and share the devices;
       the output of each goes to `log.txt` in the run's workdir. 0 trains one
       run after the other in this process.
+    deadline: when to stop, as `first_deadline` returns it.
 
   Raises:
     UserError: a run failed, its workdir holds another configuration, or runs
       have other data than others. With `processes`, the other runs are finished
       first.
-    Interrupted: SIGINT or SIGTERM was received, or `max_minutes` are over; what
-      was trained is saved.
+    Interrupted: SIGINT or SIGTERM was received, or the deadline is reached;
+      what was trained is saved.
   """
   left = [run for run in runs if not is_done(run.workdir, run.config)]
   done = len(runs) - len(left)
   print(f"{counted(len(runs), 'run')}, {done} finished before", flush=True)
   same_data.check(runs, left)
   if processes:
-    _raise_if_any(_train_in_processes(left, processes), len(left))
+    failures = _train_in_processes(left, processes, deadline)
+    _raise_if_any(failures, len(left))
   else:
     for i, run in enumerate(left, done + 1):
+      check_deadline(deadline)
       print(f"\nrun {i} of {len(runs)}: {run}", flush=True)
-      train_loop.train_and_evaluate(run.config, run.workdir)
+      train_loop.train_and_evaluate(run.config, run.workdir, deadline=deadline)
   same_data.check(runs)  # They may have changed meanwhile.
+
+
+def first_deadline(runs: Sequence[ConfigDict]) -> float:
+  """Returns when the shortest `max_minutes` of several runs ends.
+
+  Args:
+    runs: the configurations of runs whose command starts now.
+  """
+  deadlines = [deadline_after(config.max_minutes) for config in runs]
+  return min(deadlines, default=math.inf)
 
 
 def is_done(workdir: pathlib.Path, config: ConfigDict) -> bool:
@@ -89,17 +110,20 @@ def _raise_if_any(failures: Sequence[str], num_runs: int) -> None:
     )
 
 
-def _train_in_processes(runs: Sequence[Run], count: int) -> list[str]:
+def _train_in_processes(
+  runs: Sequence[Run], count: int, deadline: float = math.inf
+) -> list[str]:
   """Trains each run in a process of its own; returns the failures.
 
   Args:
     runs: what to train.
     count: number of processes at once.
+    deadline: when they are stopped, as by SIGTERM.
   """
   count = min(count, len(runs))
   waiting, failures, signals = list(runs), [], []
   running: dict[Any, tuple[Run, Connection]] = {}
-  with StopRequest() as stop_request:
+  with StopRequest(deadline) as stop_request:
     passed_on = False
     while running or (waiting and not stop_request):
       while waiting and len(running) < count and not stop_request:
@@ -182,7 +206,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> tuple[str, int]:
   except UserError as e:
     return str(e), 0
   except Exception as e:  # The parent prints one line; the log has the rest.
-    with open(path, "a") as log:
+    with contextlib.suppress(OSError), open(path, "a") as log:
       traceback.print_exc(file=log)
     return f"{type(e).__name__}: {e} (see {path})", 0
   return "", 0

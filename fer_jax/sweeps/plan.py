@@ -47,6 +47,12 @@ class Plan:
     return str(self.space.fixed.get("best_metric", self.config.best_metric))
 
   @property
+  def max_minutes(self) -> float:
+    """The time limit of the sweep, as in configurations."""
+    fixed = self.space.fixed.get("max_minutes", self.config.max_minutes)
+    return float(fixed)
+
+  @property
   def sign(self) -> int:
     """1 if the highest score is best, -1 if the lowest is."""
     return -1 if self.metric == "validation_loss" else 1

@@ -1,5 +1,6 @@
 """Child processes that end together with the one that started them."""
 
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -18,18 +19,25 @@ POLL_SECONDS = 0.2  # between looks at whether a signal was received
 _MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
-def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
+def run(
+  work: Callable[[Plan], None],
+  plan: Plan,
+  count: int,
+  deadline: float = math.inf,
+) -> None:
   """Runs a function in processes of their own, and waits for all.
 
   Args:
     work: what each process calls; a function of a module.
     plan: its argument.
     count: number of processes.
+    deadline: when they are stopped, as by SIGTERM, in the time of
+      `time.monotonic`.
 
   Raises:
     UserError: a process failed; the others have ended first.
-    Interrupted: SIGINT or SIGTERM was received, and passed on to all; or a
-      process ended so, as by `max_minutes`.
+    Interrupted: SIGINT or SIGTERM was received, and passed on to all; or the
+      deadline stopped one, or a process ended so by itself.
   """
   context = multiprocessing.get_context("spawn")
   failures = context.SimpleQueue()
@@ -39,13 +47,13 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
     )
     for _ in range(count)
   ]
-  with StopRequest() as stop_request:
+  with StopRequest(deadline) as stop_request:
     start(processes)
     passed_on = False
     while any(process.is_alive() for process in processes):
       sentinels = [p.sentinel for p in processes if p.is_alive()]
       multiprocessing.connection.wait(sentinels, POLL_SECONDS)
-      if stop_request.signal_number and not passed_on:
+      if stop_request and not passed_on:
         for process in processes:
           process.terminate()
         passed_on = True
@@ -53,7 +61,10 @@ def run(work: Callable[[Plan], None], plan: Plan, count: int) -> None:
     raise UserError(failures.get())
   codes = [process.exitcode or 0 for process in processes]
   caught = [code - 128 for code in codes if code > 128]  # of `Interrupted`
-  if signal_number := stop_request.signal_number or max(caught, default=0):
+  signal_number = max(caught, default=0)
+  if stop_request.signal_number or (passed_on and any(codes)):
+    signal_number = stop_request.cause
+  if signal_number:
     raise Interrupted(
       "interrupted; saved: rerun the command to resume", signal_number
     )

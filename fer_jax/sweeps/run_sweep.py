@@ -73,7 +73,8 @@ def run_sweep(
   Raises:
     UserError: the space or a field is wrong, every trial failed, or the extra
       `sweep` is not installed.
-    Interrupted: SIGINT or SIGTERM was received; the state is saved.
+    Interrupted: SIGINT or SIGTERM was received, or `max_minutes` are over; the
+      state is saved.
 
   Example:
     config = fer_jax.get_config("resnet18")

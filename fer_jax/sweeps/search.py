@@ -10,6 +10,7 @@ from fer_jax.sweeps import plan, processes, sweep_report
 from fer_jax.sweeps.trial_store import TrialStore
 from fer_jax.sweeps.trials import FAILED, RUNNING, Trial
 from fer_jax.sweeps.worker import work
+from fer_jax.training.runtime.signals import deadline_after
 
 _REPORT = "report"  # folder in the sweep's workdir
 
@@ -29,8 +30,10 @@ def search(
 
   Raises:
     UserError: bad input, data that have changed, or every trial failed.
-    Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
+    Interrupted: SIGINT or SIGTERM was received, or `max_minutes` are over; what
+      was trained is saved.
   """
+  deadline = deadline_after(planned.max_minutes)
   with contextlib.closing(TrialStore(planned)) as store:
     report = planned.workdir / _REPORT
     html_page.report_folder(report, sweep_report.KIND).check()
@@ -38,11 +41,11 @@ def search(
     if _is_anything_left(store):
       if workers == 1:
         plan.check_experiments(planned)
-        work(planned)
+        work(planned, deadline=deadline)
       else:  # This process leaves the devices to the others.
-        processes.run(plan.check_experiments, planned, 1)
+        processes.run(plan.check_experiments, planned, 1, deadline)
         train = functools.partial(work, log_to_file=True)
-        processes.run(train, planned, workers)
+        processes.run(train, planned, workers, deadline)
     return finish(store)
 
 

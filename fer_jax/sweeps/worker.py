@@ -1,6 +1,7 @@
 """Trains the trials of a sweep one after the other, until none is left."""
 
 import contextlib
+import math
 import pathlib
 import traceback
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from fer_jax.sweeps.trials import (
 from fer_jax.training import train_loop
 from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import metric_writer
-from fer_jax.training.runtime.signals import Interrupted
+from fer_jax.training.runtime.signals import Interrupted, check_deadline
 from fer_jax.training.workdir import CONFIG
 
 _LOG = "log.txt"  # output of a trial in a process of its own
@@ -32,7 +33,9 @@ class _Pruned(Exception):
   """A trial is too bad to be continued."""
 
 
-def work(plan: Plan, log_to_file: bool = False) -> None:
+def work(
+  plan: Plan, log_to_file: bool = False, deadline: float = math.inf
+) -> None:
   """Trains what is left of a sweep, beside any other workers.
 
   Trials share this process and what it has compiled.
@@ -40,23 +43,26 @@ def work(plan: Plan, log_to_file: bool = False) -> None:
   Args:
     plan: of the sweep.
     log_to_file: whether each trial's output goes to `log.txt` in its folder.
+    deadline: when to stop, in the time of `time.monotonic`.
 
   Raises:
     UserError: something that every trial would meet, such as a full disk, or
       data that have changed.
-    Interrupted: SIGINT or SIGTERM was received; what was trained is saved.
+    Interrupted: SIGINT or SIGTERM was received, or the deadline is reached;
+      what was trained is saved.
   """
   with contextlib.closing(TrialStore(plan)) as store:
     store.check_data_of_trials()
     while (claim := store.claim()) is not None:
       folder = plan.folder(claim.trial.number)
       try:
+        check_deadline(deadline)
         print(_announce(plan, claim.trial), flush=True)
         with (
           store.heartbeats(claim),
           _redirect_output(folder / _LOG if log_to_file else None),
         ):
-          trial = _train(store, claim)
+          trial = _train(store, claim, deadline)
         print(_describe(store, trial), flush=True)
       except HandedOn:
         print(
@@ -68,7 +74,7 @@ def work(plan: Plan, log_to_file: bool = False) -> None:
         claim.lock.release()
 
 
-def _train(store: TrialStore, claim: Claim) -> Trial:
+def _train(store: TrialStore, claim: Claim, deadline: float) -> Trial:
   """Trains a trial until it is complete, pruned or failed."""
   plan = store.plan
   workdir = plan.folder(claim.trial.number)
@@ -103,7 +109,7 @@ def _train(store: TrialStore, claim: Claim) -> Trial:
     if trained:
       after_epoch(trained[-1])
     train_loop.train_and_evaluate(
-      config, workdir, after_epoch, evaluate_test=False
+      config, workdir, after_epoch, evaluate_test=False, deadline=deadline
     )
   except _Pruned:
     return finish(PRUNED)

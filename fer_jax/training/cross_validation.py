@@ -13,6 +13,8 @@ from fer_jax.errors import UserError, require
 from fer_jax.files import atomic_write
 from fer_jax.object_stores import urls
 from fer_jax.training import train_loop
+from fer_jax.training.logging import metric_writer
+from fer_jax.training.runtime.signals import check_deadline, deadline_after
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +86,8 @@ def cross_validate(
 
   Raises:
     UserError: the dataset has no folds, or as `train_and_evaluate`.
-    Interrupted: SIGINT or SIGTERM was received; the state is saved.
+    Interrupted: SIGINT or SIGTERM was received, or `max_minutes` are over; the
+      state is saved.
 
   Example:
     config = fer_jax.get_config("jiang_ri:ckplus", num_epochs=1)
@@ -97,14 +100,19 @@ def cross_validate(
   require(not config.overfit, "overfit", config.overfit, must)
   workdir = urls.require_local(workdir, "workdir")
   num_folds = num_folds_of(config)
+  deadline = deadline_after(config.max_minutes)
   results = []
   for fold in range(num_folds):
+    folder = workdir / f"fold_{fold}"
+    kinds = [record["kind"] for record in metric_writer.read(folder)]
+    if kinds[-1:] != ["summary"]:  # else it is only evaluated again
+      check_deadline(deadline)
     of_fold = config.copy_and_resolve_references()
     with of_fold.unlocked():
       of_fold.dataset.fold = fold
     print(f"fold {fold} of {num_folds}", flush=True)
     of_fold.lock()
-    result = train_loop.train_and_evaluate(of_fold, workdir / f"fold_{fold}")
+    result = train_loop.train_and_evaluate(of_fold, folder, deadline=deadline)
     assert result.test  # A fold holds out at least one example.
     results.append(
       Fold(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 
 from ml_collections import ConfigDict
@@ -47,6 +48,7 @@ def set_up(
   shown: str,
   group: ProcessGroup,
   stack: contextlib.ExitStack,
+  deadline: float = math.inf,
 ) -> tuple[Run, TrainState | None]:
   """Prepares a run, new or resumed, in every process of it.
 
@@ -56,6 +58,7 @@ def set_up(
     shown: what messages call it.
     group: the processes of the run.
     stack: closes at the end what is opened here.
+    deadline: when to stop, as `signals.deadline_after` returns it.
 
   Returns:
     The run, and the training state on the devices; None for a new run.
@@ -95,7 +98,7 @@ def set_up(
   logger.progress.write(summary.opening(experiment, shown, loop, weights))
   for text in warnings:
     logger.warn(loop, text.replace(str(workdir), shown))
-  stop = stack.enter_context(StopRequest(config.max_minutes, group))
+  stop = stack.enter_context(StopRequest(deadline, group))
   return Run(
     group,
     experiment,

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
+from fer_jax.errors import Interrupted
 from fer_jax.object_stores import run_mirror, urls
 from fer_jax.training import flat_params, rescue
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
@@ -20,7 +21,7 @@ from fer_jax.training.optim import optimizers
 from fer_jax.training.run_setup import Run, first_state, meet, set_up
 from fer_jax.training.runtime.compilation import ParallelCompiler
 from fer_jax.training.runtime.process_group import ProcessGroup
-from fer_jax.training.runtime.signals import StopNow
+from fer_jax.training.runtime.signals import StopNow, deadline_after
 from fer_jax.training.saving import (
   checkpoint_info,
   save_and_stop,
@@ -38,6 +39,7 @@ def train_and_evaluate(
   workdir: str | os.PathLike[str],
   after_epoch: AfterEpoch = lambda metrics: None,
   evaluate_test: bool = True,
+  deadline: float | None = None,
 ) -> TrainResult:
   """Trains a model, or resumes the run that a workdir holds.
 
@@ -53,6 +55,8 @@ def train_and_evaluate(
       accuracy (`train_loss`, `validation_accuracy`, ...). An exception that it
       raises ends the run there, to be resumed.
     evaluate_test: whether the best epoch is also evaluated on the test split.
+    deadline: when to stop, in the time of `time.monotonic`; None is
+      `config.max_minutes` after this call.
 
   Returns:
     Metrics of every epoch and of the best one, speed, and paths.
@@ -71,6 +75,7 @@ def train_and_evaluate(
   1
   """
   configs.require_config(config)
+  deadline = deadline or deadline_after(config.max_minutes)
   urls.require_named(workdir)
   place = urls.to_path(workdir)
   with contextlib.ExitStack() as stack:
@@ -78,7 +83,7 @@ def train_and_evaluate(
     folder = pathlib.Path(place.name)  # Only the first process uses it.
     if group.is_first:
       folder = stack.enter_context(run_mirror.opened(place))
-    run, state = set_up(config, folder, str(place), group, stack)
+    run, state = set_up(config, folder, str(place), group, stack, deadline)
     state = train_epochs(run, state, after_epoch)
     result = evaluate_best(run, state, evaluate_test)
   return dataclasses.replace(result, workdir=place)
@@ -252,7 +257,7 @@ def evaluate(
 ) -> dict[str, float]:
   """Evaluates a split; at a signal, saves the state and stops."""
   try:
-    return run.evaluator(variables, split_name, run.stop.agreed)
+    return run.evaluator(variables, split_name, run.stop.signalled)
   except StopNow:
     save_and_stop(run, state)
 

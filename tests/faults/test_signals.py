@@ -4,14 +4,15 @@ import os
 import signal
 import threading
 import time
+import types
 
 import jax
 import pytest
 import tiny_run
 
-from fer_jax.training import train_loop
+from fer_jax.training import run_setup, train_loop
 from fer_jax.training.checkpoints import Checkpoints
-from fer_jax.training.runtime import compilation
+from fer_jax.training.runtime import compilation, signals
 from fer_jax.training.runtime.signals import Interrupted, StopNow, StopRequest
 
 
@@ -90,3 +91,20 @@ def test_a_time_limit_saves_and_the_run_resumes(tmp_path, prepared, tiny_model):
   assert step and step < tiny_run.STEPS_PER_EPOCH
   config = tiny_run.config(prepared, num_epochs=1)
   assert train_loop.train_and_evaluate(config, tmp_path).num_epochs == 1
+
+
+def test_a_time_limit_includes_the_preparation_of_data(
+  tmp_path, prepared, tiny_model, monkeypatch
+):
+  now, create = [0.0], run_setup.create_experiment
+
+  def create_slowly(config):
+    now[0] += 60
+    return create(config)
+
+  clock = types.SimpleNamespace(monotonic=lambda: now[0])
+  monkeypatch.setattr(signals, "time", clock)
+  monkeypatch.setattr(run_setup, "create_experiment", create_slowly)
+  config = tiny_run.config(prepared, num_epochs=1, max_minutes=1.0)
+  with pytest.raises(Interrupted, match="saved in"):
+    train_loop.train_and_evaluate(config, tmp_path)

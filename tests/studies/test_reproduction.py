@@ -1,6 +1,8 @@
 """The papers' rows are trained within a budget, resumed, and kept."""
 
+import dataclasses
 import signal
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from fer_jax import reproduce
 from fer_jax.errors import UserError
 from fer_jax.studies import paper_page, paper_results, reproduction
 from fer_jax.studies.papers import PAPERS, Paper, Row, Table
+from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer, progress
+from fer_jax.training.runtime import signals
 from fer_jax.training.runtime.signals import Interrupted
 
 RECIPE = """
@@ -130,6 +134,25 @@ def test_rows_that_start_from_others_come_after_them(
   assert [job.row.name for job in jobs] == names
   (left,) = reproduction.plan(["tiny"], {}, others=found)
   assert left.row.name == "wrong weights"
+
+
+def test_rows_share_a_time_limit(paper, tmp_path, monkeypatch):
+  now, deadlines = [0.0], []
+
+  def train(config, workdir, after_epoch, *, deadline, evaluate_test):
+    deadlines.append(deadline)
+    now[0] += 60
+
+  clock = types.SimpleNamespace(monotonic=lambda: now[0])
+  monkeypatch.setattr(signals, "time", clock)
+  monkeypatch.setattr(train_loop, "train_and_evaluate", train)
+  monkeypatch.setattr(paper_results, "result_of", lambda *_: RESULT)
+  row = PAPERS["tiny"].rows[0]
+  rows = tuple(dataclasses.replace(row, name=str(i)) for i in range(4))
+  monkeypatch.setitem(PAPERS, "tiny", Paper("Tiny", "", rows, ()))
+  with pytest.raises(Interrupted, match="time limit"):
+    reproduction.reproduce(paper, tmp_path / "p", 600, {"max_minutes": 1.5})
+  assert deadlines == [90, 90]
 
 
 def test_no_budget_trains_nothing(paper, tmp_path):

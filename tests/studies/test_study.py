@@ -6,6 +6,7 @@ import errno
 import json
 import pathlib
 import shutil
+import types
 
 import headless
 import numpy as np
@@ -14,7 +15,7 @@ import tiny_run
 
 from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
-from fer_jax.errors import UserError
+from fer_jax.errors import Interrupted, UserError
 from fer_jax.evaluation import predictions
 from fer_jax.output_folder import OutputFolder
 from fer_jax.studies import (
@@ -28,6 +29,7 @@ from fer_jax.studies import (
 )
 from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer
+from fer_jax.training.runtime import signals
 
 RECIPE = """
 import pathlib
@@ -262,6 +264,22 @@ def test_predictions_on_a_full_disk_are_a_one_line_error(
   message = f"^cannot write {path}: No space left on device; free"
   with pytest.raises(UserError, match=message):
     run_results.gather([run], "validation")
+
+
+def test_runs_share_a_time_limit(recipe, tmp_path, monkeypatch):
+  now, deadlines = [0.0], []
+
+  def train(config, workdir, *, deadline):
+    deadlines.append(deadline)
+    now[0] += 60
+
+  clock = types.SimpleNamespace(monotonic=lambda: now[0])
+  monkeypatch.setattr(signals, "time", clock)
+  monkeypatch.setattr(train_loop, "train_and_evaluate", train)
+  with pytest.raises(Interrupted, match="time limit") as stopped:
+    run_study.run_study(recipe, range(4), tmp_path, {"max_minutes": 1.5})
+  assert stopped.value.exit_code == 142
+  assert deadlines == [90, 90]
 
 
 def test_examples_are_named_by_their_images():

@@ -3,6 +3,7 @@
 import multiprocessing
 import signal
 import threading
+import types
 
 import light_children
 import pytest
@@ -11,6 +12,7 @@ from waiting import wait_until
 
 from fer_jax.errors import Interrupted, UserError
 from fer_jax.studies import plan, training
+from fer_jax.training.runtime import signals
 
 
 def test_runs_in_processes_of_their_own(tmp_path, capfd):
@@ -65,6 +67,27 @@ def test_a_time_limit_is_no_failure(idle_runs, monkeypatch):
   with pytest.raises(Interrupted, match="rerun the command to resume") as e:
     training.train(idle_runs[:1], processes=1)
   assert e.value.exit_code == 142
+
+
+def test_a_deadline_stops_all_processes(idle_runs, monkeypatch):
+  monkeypatch.setattr(training, "_child", light_children.wait)
+  now = [0.0]
+  clock = types.SimpleNamespace(monotonic=lambda: now[0])
+  monkeypatch.setattr(signals, "time", clock)
+
+  def let_time_pass():
+    started = [run.workdir for run in idle_runs[:2]]
+    wait_until(lambda: all(path.exists() for path in started), 60)
+    now[0] = 60.0
+
+  thread = threading.Thread(target=let_time_pass)
+  thread.start()
+  with pytest.raises(Interrupted, match="rerun the command to resume") as e:
+    training.train(idle_runs, processes=2, deadline=60.0)
+  thread.join()
+  assert e.value.exit_code == 142
+  assert not idle_runs[2].workdir.exists()
+  assert not multiprocessing.active_children()
 
 
 def test_a_signal_stops_all_processes(idle_runs, monkeypatch):

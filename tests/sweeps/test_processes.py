@@ -53,6 +53,12 @@ def test_a_time_limit_of_a_process_is_an_interruption(plan):
   assert stopped.value.exit_code == 128 + signal.SIGALRM
 
 
+def test_a_deadline_stops_processes(plan):
+  with pytest.raises(Interrupted, match="rerun the command") as stopped:
+    processes.run(tiny_sweep.wait, plan, 1, deadline=time.monotonic())
+  assert stopped.value.exit_code == 128 + signal.SIGALRM
+
+
 def test_a_failure_is_one_line(plan):
   with pytest.raises(
     UserError, match="^ValueError: 7 trials are too many .see log"

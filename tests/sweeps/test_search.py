@@ -3,6 +3,7 @@
 import csv
 import shlex
 import signal
+import types
 
 import headless
 import jax
@@ -18,6 +19,7 @@ from fer_jax.sweeps.space import Choice, Integer, LogUniform
 from fer_jax.sweeps.trial_store import TrialStore
 from fer_jax.training import split_evaluation, train_loop
 from fer_jax.training.logging import metric_writer, progress
+from fer_jax.training.runtime import signals
 from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.workdir import read_config
 
@@ -178,6 +180,32 @@ def test_missing_data_end_the_sweep_and_leave_the_trial_to_be_resumed(
   assert [t.state for t in TrialStore(plan).trials()] == [trials.RUNNING]
   found, _ = search.search(plan)
   assert [trial.state for trial in found] == [trials.COMPLETE] * 3
+
+
+def test_trials_share_a_time_limit(folder, monkeypatch):
+  config = tiny_sweep.config(folder)
+  with config.unlocked():
+    config.max_minutes = 1.5
+  plan = tiny_sweep.plan(
+    folder / "limited", {"seed": Integer(1, 9)}, config=config
+  )
+  now, deadlines = [0.0], []
+
+  def train(config, workdir, after_epoch, *, deadline, evaluate_test):
+    deadlines.append(deadline)
+    now[0] += 60
+
+  clock = types.SimpleNamespace(monotonic=lambda: now[0])
+  monkeypatch.setattr(signals, "time", clock)
+  monkeypatch.setattr(train_loop, "train_and_evaluate", train)
+  monkeypatch.setattr(worker, "read_score", lambda *_: {"score": 0.5})
+  monkeypatch.setattr(worker, "_describe", lambda *_: "")
+  with pytest.raises(Interrupted, match="time limit") as stopped:
+    search.search(plan)
+  assert stopped.value.exit_code == 142
+  assert deadlines == [90, 90]
+  states = [trial.state for trial in TrialStore(plan).trials()]
+  assert states == [trials.COMPLETE, trials.COMPLETE, trials.RUNNING]
 
 
 def test_an_interrupted_trial_is_resumed(folder, monkeypatch, capsys):

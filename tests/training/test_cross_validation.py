@@ -10,8 +10,9 @@ import tiny_run
 
 from fer_jax.data.datasets import registry
 from fer_jax.data.datasets.builder import FaceBuilder
-from fer_jax.errors import UserError
+from fer_jax.errors import Interrupted, UserError
 from fer_jax.training import cross_validation
+from fer_jax.training.runtime import signals
 
 
 class Folded(FaceBuilder):
@@ -72,7 +73,7 @@ def test_a_home_folder_is_expanded(config, tmp_path, monkeypatch):
     test=types.SimpleNamespace(num_examples=3, loss=1.0, accuracy=0.5),
   )
 
-  def train(config, workdir):
+  def train(config, workdir, *, deadline):
     workdir.mkdir(parents=True)
     return result
 
@@ -80,6 +81,37 @@ def test_a_home_folder_is_expanded(config, tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
   cross_validation.cross_validate(config, "~/cv")
   assert (tmp_path / "cv" / "folds.json").exists()
+
+
+def test_folds_share_a_time_limit(config, tmp_path, monkeypatch):
+  with config.unlocked():
+    config.max_minutes = 1.5
+  now, deadlines = [0.0], []
+  result = types.SimpleNamespace(
+    best_epoch=1,
+    test=types.SimpleNamespace(num_examples=3, loss=1.0, accuracy=0.5),
+  )
+
+  def train(config, workdir, *, deadline):
+    deadlines.append(deadline)
+    now[0] += 60
+    workdir.mkdir(parents=True, exist_ok=True)
+    record = {"kind": "summary", "step": 1}
+    (workdir / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    return result
+
+  clock = types.SimpleNamespace(monotonic=lambda: now[0])
+  monkeypatch.setattr(signals, "time", clock)
+  monkeypatch.setattr(cross_validation.train_loop, "train_and_evaluate", train)
+  with pytest.raises(Interrupted, match="time limit") as stopped:
+    cross_validation.cross_validate(config, tmp_path / "cv")
+  assert stopped.value.exit_code == 142
+  assert deadlines == [90, 90]
+  train(config, tmp_path / "cv" / "fold_2", deadline=90)
+  # All are trained: they are evaluated, however long that takes.
+  assert (
+    len(cross_validation.cross_validate(config, tmp_path / "cv").folds) == 3
+  )
 
 
 @pytest.mark.parametrize("num_folds", [-1, 0, 1])

@@ -1,6 +1,7 @@
 """Signals and time limits: training stops after the current step and saves."""
 
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -13,6 +14,29 @@ from fer_jax.text_output import SafeStream
 from fer_jax.training.runtime.process_group import ProcessGroup
 
 __all__ = ["Interrupted", "StopNow", "StopRequest"]
+_TIME_LIMIT = 14  # SIGALRM, which Windows lacks
+
+
+def deadline_after(max_minutes: float) -> float:
+  """Returns when a time limit that begins now ends, as `time.monotonic`.
+
+  Args:
+    max_minutes: as in configurations; 0: no limit, which ends at infinity.
+  """
+  return time.monotonic() + 60 * max_minutes if max_minutes else math.inf
+
+
+def check_deadline(deadline: float) -> None:
+  """Raises Interrupted if it is too late to start another run.
+
+  Args:
+    deadline: as `deadline_after` returns it.
+  """
+  if time.monotonic() >= deadline:
+    raise Interrupted(
+      "the time limit is reached; saved: rerun the command to resume",
+      _TIME_LIMIT,
+    )
 
 
 class StopNow(BaseException):
@@ -39,20 +63,19 @@ class StopRequest:
   )
 
   def __init__(
-    self, max_minutes: float = 0.0, group: ProcessGroup | None = None
+    self, deadline: float = math.inf, group: ProcessGroup | None = None
   ) -> None:
     """Notes nothing before it is entered.
 
     Args:
-      max_minutes: time after which to stop as at a signal; 0: no limit.
+      deadline: when to stop as at a signal, as `deadline_after` returns it.
       group: the processes that stop together; None for this one alone.
     """
     self._group = group if group and group.count > 1 else None
     self.signal_number: int | None = None
     self._before: dict[int, Any] = {}
     self._is_immediate = False
-    self._deadline = time.monotonic() + 60 * max_minutes
-    self._has_deadline = max_minutes > 0
+    self._deadline = deadline
     if self._group:
       self._group.stop.watch(lambda: self._own_cause if self else None)
 
@@ -69,6 +92,16 @@ class StopRequest:
       return bool(self)
     return self._group.agree_to_stop()
 
+  def signalled(self) -> bool:
+    """Returns whether to stop here at a signal, as `agreed`.
+
+    The time limit of a process alone lets an evaluation end, or a run whose
+    evaluation takes longer would never get past it.
+    """
+    if self._group is None:
+      return self.signal_number is not None
+    return self._group.agree_to_stop()
+
   @property
   def cause(self) -> int:
     """The signal that was received; SIGALRM (14) for the time limit."""
@@ -77,7 +110,7 @@ class StopRequest:
 
   @property
   def _own_cause(self) -> int:
-    return 14 if self.signal_number is None else self.signal_number
+    return _TIME_LIMIT if self.signal_number is None else self.signal_number
 
   @contextlib.contextmanager
   def immediate(self) -> Iterator[None]:
@@ -118,7 +151,7 @@ class StopRequest:
       signal.signal(number, handler)
 
   def _is_too_late(self) -> bool:
-    return self._has_deadline and time.monotonic() >= self._deadline
+    return time.monotonic() >= self._deadline
 
   def _note(self, number: int, frame: FrameType | None) -> None:
     if self.signal_number is not None and number == signal.SIGINT:
