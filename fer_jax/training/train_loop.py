@@ -11,7 +11,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
-from fer_jax.errors import Interrupted
 from fer_jax.object_stores import run_mirror, urls
 from fer_jax.training import flat_params, rescue
 from fer_jax.training.compiled_steps import TrainPrograms, compile_programs
