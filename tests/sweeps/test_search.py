@@ -43,9 +43,9 @@ def searched(folder):
   splits = set()
   evaluate = split_evaluation.Evaluator.__call__
 
-  def noted(self, variables, split):
+  def noted(self, variables, split, *stops):
     splits.add(split)
-    return evaluate(self, variables, split)
+    return evaluate(self, variables, split, *stops)
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(split_evaluation.Evaluator, "__call__", noted)
