@@ -30,6 +30,7 @@ from fer_jax.training.train_step import TrainStep
 
 NUM_CLASSES, NUM_EXAMPLES, IMAGE_SIZE = 7, 28_709, 48
 AXIS = "batch"
+AUGMENT = {"shift": {"shift": 0.1}, "rotation": {"rotation": 10.0}}
 _SLICES = {8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8"}  # of TPU v5e
 # Without these, libtpu asks for the machine's TPUs, and is for one process.
 _LIBTPU = {
@@ -96,12 +97,14 @@ def lower_step(case: dict[str, Any], chips: Sequence[Any] | None = None) -> Any:
     case: `model`, `dtype`, `batch_size` (over all devices), `platform`,
       `num_devices`, `step` ("training" or "evaluation"), `plain` (as plain Flax
       and optax do it: the program before the package's own lowerings), and
-      optionally `parallel`: "pmap" for that, else `shard_map` on several.
+      optionally `parallel`: "pmap" for that, else `shard_map` on several, and
+      `augment`: a key of `AUGMENT`.
     chips: the devices; None describes those of the case.
   """
   config = default.get_config()
   config.model.name = case["model"]
   config.dtype = case["dtype"]
+  config.augment.update(AUGMENT.get(case.get("augment", ""), {}))
   config.input.image_size, config.input.channels = IMAGE_SIZE, 1
   axis_name = AXIS if case["num_devices"] > 1 else None
   model = models.create(
