@@ -206,7 +206,13 @@ def _warp(
     matrix, center = _crop_zoom_rotate(u, options, h, w)
     # Not a matrix product, which may round to bfloat16 on some devices.
     source = center - (matrix * offset[:, None, :]).sum(-1)
-    return warping.affine(images, matrix, source, fill=options.fill)
+    return warping.affine(
+      images,
+      matrix,
+      source,
+      fill=options.fill,
+      diagonal=not options.rotation,
+    )
   if options.shift or padding:
     limit = options.shift * max(h, w) + padding
     offset = _offset(u, options, h, w)

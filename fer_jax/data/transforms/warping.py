@@ -1,4 +1,9 @@
-"""Translation, rotation and scaling of images with one interpolation each."""
+"""Translation, rotation and scaling of images with one interpolation each.
+
+On a TPU, where gathering pixels and slicing at positions that differ between
+images are far slower than the network, weights are multiplied instead: each
+output pixel is a sum over all rows and columns, of which all but two are zero.
+"""
 
 import math
 
@@ -7,8 +12,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from fer_jax.ops import dispatch
+
 # Name of a fill, as users type it -> mode of `jnp.pad`.
 FILLS = {"nearest": "edge", "zero": "constant"}
+
+# Images of more pixels are gathered on a TPU, too, if they are turned: the
+# products grow with the square of the pixels.
+_LARGEST_PRODUCT = 112 * 112
 
 
 def flip(
@@ -40,6 +51,10 @@ def translate(
     The translated images, in the dtype of `images`.
   """
   _, h, w, c = images.shape
+  if dispatch.platform() == "tpu":
+    y = jnp.arange(h, dtype=jnp.float32)[None, :] - offset[:, :1]
+    x = jnp.arange(w, dtype=jnp.float32)[None, :] - offset[:, 1:]
+    return _sample_axes(images, y, x, fill)
   margin = math.ceil(limit)
   source = -offset
   whole = jnp.floor(source)
@@ -63,6 +78,7 @@ def affine(
   offset: Float[Array, "b 2"],
   *,
   fill: str = "nearest",
+  diagonal: bool = False,
 ) -> Float[Array, "b h w c"]:
   """Samples each image bilinearly at an affine map of its pixel grid.
 
@@ -75,17 +91,26 @@ def affine(
     matrix: of each image, from output to source positions.
     offset: of each image, the source position of the output's center.
     fill: pixels outside the image, a key of `FILLS`.
+    diagonal: whether every matrix is: nothing is turned.
 
   Returns:
     The warped images, in the dtype of `images`.
   """
-  _, h, w, _ = images.shape
+  b, h, w, _ = images.shape
   y = (jnp.arange(h, dtype=jnp.float32) - (h - 1) / 2)[None, :, None]
   x = (jnp.arange(w, dtype=jnp.float32) - (w - 1) / 2)[None, None, :]
   m = matrix[:, :, :, None, None]
   o = offset[:, :, None, None]
   source_y = m[:, 0, 0] * y + m[:, 0, 1] * x + o[:, 0] + (h - 1) / 2
   source_x = m[:, 1, 0] * y + m[:, 1, 1] * x + o[:, 1] + (w - 1) / 2
+  if dispatch.platform() == "tpu" and diagonal:
+    return _sample_axes(images, source_y[:, :, 0], source_x[:, 0], fill)
+  if dispatch.platform() == "tpu" and h * w <= _LARGEST_PRODUCT:
+    rows = _weights(source_y.reshape(b, h * w), h, fill, images.dtype)
+    columns = _weights(source_x.reshape(b, h * w), w, fill, images.dtype)
+    # The highest precision: otherwise pixels are rounded to bfloat16.
+    sums = jnp.einsum("bph,bhwc->bpwc", rows, images, precision="highest")
+    return (sums * columns[..., None]).sum(2).reshape(images.shape)
   if fill == "zero":
     # With a border of zeros, the nearest pixel is zero everywhere outside.
     images = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -110,6 +135,33 @@ def affine(
     return first * (1 - across) + second * across
 
   return along(top) * (1 - down) + along(bottom) * down
+
+
+def _sample_axes(
+  images: Float[Array, "b h w c"],
+  y: Float[Array, "b p"],
+  x: Float[Array, "b q"],
+  fill: str,
+) -> Float[Array, "b p q c"]:
+  """Samples each image at all pairs of its rows `y` and columns `x`."""
+  _, h, w, _ = images.shape
+  rows = _weights(y, h, fill, images.dtype)
+  columns = _weights(x, w, fill, images.dtype)
+  sums = jnp.einsum("bph,bhwc->bpwc", rows, images, precision="highest")
+  return jnp.einsum("bqw,bpwc->bpqc", columns, sums, precision="highest")
+
+
+def _weights(
+  source: Float[Array, "b *p"], n: int, fill: str, dtype: jnp.dtype
+) -> Float[Array, "b *p n"]:
+  """Returns the weight of each of `n` pixels at positions along an axis.
+
+  Outside the image, "zero" has no weights, "nearest" those of the edge.
+  """
+  if fill == "nearest":
+    source = jnp.clip(source, 0, n - 1)
+  pixels = jnp.arange(n, dtype=source.dtype)[(None,) * source.ndim]
+  return jnp.maximum(0, 1 - jnp.abs(source[..., None] - pixels)).astype(dtype)
 
 
 def rotate_and_scale(
