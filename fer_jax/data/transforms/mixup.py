@@ -115,7 +115,11 @@ def beta(rng: Key[Array, ""], alpha: float) -> Float[Array, ""]:
   `jax.random.beta` uses rejection sampling, whose loops of unknown length are
   slow to compile and stall a GPU in every step.
   """
-  steps = np.linspace(0.0, 1.0, 1025)
+  last = 1024
+  steps = np.linspace(0.0, 1.0, last + 1)
   quantiles = special.betaincinv(alpha, alpha, steps).astype(np.float32)
-  u = jax.random.uniform(rng)
-  return jnp.interp(u, jnp.asarray(steps, jnp.float32), jnp.asarray(quantiles))
+  # `jnp.interp` would search for the position, in a loop.
+  position = jax.random.uniform(rng) * last
+  i = jnp.minimum(position.astype(jnp.int32), last - 1)
+  low, high = jnp.asarray(quantiles)[i], jnp.asarray(quantiles)[i + 1]
+  return low + (position - i) * (high - low)

@@ -14,6 +14,7 @@ from scipy import ndimage, special
 
 from fer_jax.data.transforms import augmentation, mixup, photometric, warping
 from fer_jax.errors import UserError
+from fer_jax.ops import dispatch
 
 KEY = jax.random.key(7)
 # Turning each on by itself.
@@ -111,6 +112,28 @@ def test_affine_is_scipys(fill):
         mode=SCIPY_MODE[fill],
       )
       np.testing.assert_allclose(y[i, :, :, channel], want, atol=2e-5)
+
+
+@pytest.mark.parametrize("side", [14, 130])  # Large ones are gathered.
+@pytest.mark.parametrize("fill", warping.FILLS)
+def test_a_tpu_multiplies_weights_to_the_same_result(fill, side):
+  x = pictures(3, h=side, w=side + 1, c=2)
+  rng = np.random.default_rng(1)
+  offset = jnp.asarray(rng.uniform(-3, 3, (3, 2)), jnp.float32)
+  turned = jnp.asarray(rng.uniform(-1, 1, (3, 2, 2)), jnp.float32)
+  scaled = turned * jnp.eye(2)[None]
+  for warp, args, fields in (
+    (warping.translate, (x, offset), {"limit": 3}),
+    (warping.affine, (x, scaled, offset), {"diagonal": True}),
+    (warping.affine, (x, turned, offset), {}),
+  ):
+    want = jax.jit(functools.partial(warp, fill=fill, **fields))(*args)
+    with dispatch.tracing_for("tpu"):
+      on_tpu = jax.jit(functools.partial(warp, fill=fill, **fields))
+      got = on_tpu(*args)
+      reads = "gather" in on_tpu.lower(*args).as_text()
+    assert reads == (args[1] is turned and side > 112)
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 @pytest.mark.parametrize("fill", warping.FILLS)
@@ -446,6 +469,11 @@ def test_lambda_has_its_distribution(alpha):
   cdf = special.betainc(alpha, alpha, draws.astype(np.float64))
   # Kolmogorov and Smirnov's bound, which one sample in a thousand exceeds.
   assert np.abs(cdf - (np.arange(n) + 0.5) / n).max() < 1.95 / np.sqrt(n)
+
+
+def test_a_gpu_draws_lambda_without_a_loop():
+  program = jax.jit(lambda key: mixup.beta(key, 0.2)).trace(KEY)
+  assert "while" not in program.lower(lowering_platforms=("cuda",)).as_text()
 
 
 # What users may type.
