@@ -168,7 +168,7 @@ def train_epoch(
   started = time.monotonic() - loop.seconds
   metrics = parallel.replicate(loop.metrics)
   while loop.step < epoch_end:
-    logger.trace.step()
+    logger.trace.step(state)
     if epoch_end - loop.step >= programs.steps_per_call:
       num_steps, train = programs.steps_per_call, programs.train_steps
     else:
@@ -186,8 +186,8 @@ def train_epoch(
     stops, every = run.stop.agreed(), config.checkpoint.every_steps
     if stops or crosses_multiple(step_before, loop.step, every):
       logger.flush(loop)
-      progress.pause()
       loop.metrics = parallel.fetch(metrics)
+      progress.pause()
       if stops:
         save_and_stop(run, state)
       save_checkpoint(run, state)

@@ -1,6 +1,7 @@
 """A profiler trace of a few steps."""
 
 import pathlib
+from typing import Any
 
 import jax
 
@@ -22,12 +23,21 @@ class Trace:
     self._calls = 0
     self._running = False
 
-  def step(self) -> None:
-    """Starts or ends the trace; called before every training call."""
+  def step(self, state: Any) -> None:
+    """Starts or ends the trace; called before every training call.
+
+    Both wait for the devices, which are behind: the trace holds these calls
+    and no others.
+
+    Args:
+      state: what the last call returned.
+    """
     if self._calls == self.FIRST and self._enabled:
+      jax.block_until_ready(state)
       jax.profiler.start_trace(self._directory)
       self._running = True
-    if self._calls == self.LAST:
+    if self._calls == self.LAST and self._running:
+      jax.block_until_ready(state)
       self.close()
     self._calls += 1
 
