@@ -75,7 +75,7 @@ class Progress:
 
   @property
   def epoch_images_per_second(self) -> float | None:
-    """Speed in the current epoch; None before its first measured step."""
+    """Speed in the current epoch; None before it is known."""
     return self._meter.epoch_images_per_second
 
   @property
@@ -124,6 +124,10 @@ class Progress:
     self._step += steps
     self._meter.update(steps * self._batch_size)
     self._refresh()
+
+  def settle(self) -> None:
+    """Must be called when the results of earlier steps have arrived."""
+    self._meter.settle()
 
   def pause(self) -> None:
     """Stops the clock of the speed, if it is running."""

@@ -95,7 +95,8 @@ class RunLogger:
     means = self.means(loop, observed["metrics"])
     steps_per_epoch = self._experiment.steps_per_epoch
     first_step = loop.epoch * steps_per_epoch + loop.step_offset
-    self.progress.log(means, step - first_step)
+    progress = self.progress
+    progress.log(means, step - first_step)
     self._append(
       {
         "kind": "train",
@@ -103,9 +104,12 @@ class RunLogger:
         "step": step,
         **means,
         "learning_rate": float(observed["learning_rate"]),
-        "images_per_second": self.progress.epoch_images_per_second,
+        "images_per_second": (
+          progress.epoch_images_per_second or progress.images_per_second
+        ),
       }
     )
+    progress.settle()
 
   def record_epoch(self, loop: LoopState, metrics: Mapping[str, Any]) -> None:
     """Writes a finished epoch to the metric files, before it is saved.

@@ -29,6 +29,7 @@ class SpeedMeter:
     self._stopped_since: float | None = None
     self._stopped_seconds = 0.0  # in this epoch
     self._at_epoch_start: tuple[int, float] | None = None  # images, seconds
+    self._settled: tuple[int, float] | None = None  # in this epoch
     self.seconds_between = 0.0
 
   @property
@@ -38,8 +39,13 @@ class SpeedMeter:
 
   @property
   def epoch_images_per_second(self) -> float | None:
-    """Speed in the current epoch; None before its first measured step."""
-    return self._rate(self._at_epoch_start or (0, 0.0))
+    """Speed in the current epoch; None before it is known.
+
+    While the clock runs, it is that since `settle`.
+    """
+    if self._running_since is None:
+      return self._rate(self._at_epoch_start or (0, 0.0))
+    return self._rate(self._settled) if self._settled else None
 
   def start_epoch(self) -> None:
     """Restarts the clock for an epoch."""
@@ -48,6 +54,7 @@ class SpeedMeter:
       self.seconds_between = self._stopped_seconds
     self._stopped_seconds = 0.0
     self._at_epoch_start = (self._images, self._measured())
+    self._settled = None
 
   def update(self, images: int) -> None:
     """Counts images; must be called after every training call."""
@@ -56,6 +63,16 @@ class SpeedMeter:
     elif self._stopped_since is None:
       self._running_since = self._clock()
     self._has_started = True
+
+  def settle(self) -> None:
+    """Must be called when the results of earlier steps have been waited for.
+
+    Calls count steps that the devices have yet to compute. How many that are
+    grows at the start of an epoch, when speed would be overestimated; between
+    calls of this it does not.
+    """
+    if self._settled is None:
+      self._settled = (self._images, self._measured())
 
   def pause(self) -> None:
     """Stops the clock, if it is running; images are not counted meanwhile."""

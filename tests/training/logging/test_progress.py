@@ -78,10 +78,30 @@ def test_speed_is_without_evaluation_and_saving() -> None:
   progress.start_epoch(2)
   _steps(progress, clock, [0.25] * 2)
   assert progress.images_per_second == pytest.approx(4 * 32 / 1.5)
-  assert progress.epoch_images_per_second == pytest.approx(128)
   progress.close()
+  assert progress.epoch_images_per_second == pytest.approx(128)
   clock.now += 100
   assert progress.images_per_second == pytest.approx(4 * 32 / 1.5)
+
+
+def test_speed_is_without_the_calls_that_the_device_has_yet_to_compute() -> (
+  None
+):
+  progress, clock = _progress(io.StringIO(), num_epochs=2)
+  for epoch in (1, 2):
+    progress.start_epoch(epoch)
+    # Four calls return at once; then each waits for one that was computed.
+    _steps(progress, clock, [0.0] * 4 + [1.0])
+    progress.settle()
+    _steps(progress, clock, [1.0] * 3)
+    assert progress.epoch_images_per_second == pytest.approx(32)
+    progress.settle()
+    _steps(progress, clock, [1.0] * 2)
+    assert progress.epoch_images_per_second == pytest.approx(32)
+    clock.now += 4  # The last four are computed.
+    progress.pause()
+    images = (9 if epoch == 1 else 10) * 32
+    assert progress.epoch_images_per_second == pytest.approx(images / 10)
 
 
 def test_updates_while_paused_are_not_counted() -> None:
