@@ -16,7 +16,7 @@ from fer_jax.configs import default
 from fer_jax.models import registry
 from fer_jax.ops import dispatch
 from fer_jax.training import flat_params, packing, train_loop
-from fer_jax.training.batch_preparation import arrange_split
+from fer_jax.training.batch_preparation import arrange_split, gather
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
 from fer_jax.training.runtime import host_evaluation
@@ -190,3 +190,20 @@ def test_bfloat16_learns_as_fast_as_plain_flax(tmp_path, prepared):
   ]
   np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
   assert losses[0][-1] < 0.3 * losses[0][0]
+
+
+@pytest.mark.parametrize("side", [48, 224])
+def test_splits_of_similar_sizes_share_programs(side):
+  rng = np.random.default_rng(0)
+  shapes = set()
+  for n in (97, 100):
+    image = rng.integers(256, size=(n, side, side, 1), dtype=np.uint8)
+    target = rng.integers(7, size=n, dtype=np.int32)
+    with dispatch.tracing_for("gpu"):
+      data = arrange_split({"image": image, "target": target})
+    shapes.add((data["image"].rows.shape, data["target"].shape))
+    batch = {"index": jnp.asarray([n - 1, 0, n - 2])}
+    images, targets = gather(jax.device_put(data), batch)
+    np.testing.assert_array_equal(images, image[batch["index"]])
+    np.testing.assert_array_equal(targets, target[batch["index"]])
+  assert len(shapes) == 1
