@@ -83,9 +83,24 @@ def platform() -> str:
 def compute_dtype(dtype: str) -> jnp.dtype:
   """Returns the dtype of feature maps for a configuration's `dtype`.
 
-  On CPU, where XLA emulates bfloat16, that is float32; see `product_dtype`.
+  On CPU, where XLA emulates bfloat16, that is float32; see `product_dtype`. So
+  it is on a GPU without arithmetic for bfloat16.
   """
-  return jnp.dtype("float32" if _for_cpu() else dtype)
+  here = not _platforms
+  if _for_cpu() or (here and lacks_bfloat16(jax.local_devices()[0])):
+    return jnp.dtype("float32")
+  return jnp.dtype(dtype)
+
+
+def lacks_bfloat16(device: jax.Device) -> bool:
+  """Returns whether a device is one of NVIDIA's without bfloat16 arithmetic.
+
+  It begins with compute capability 8.0; before, XLA converts to float32 for
+  each operation, and back.
+  """
+  capability = str(getattr(device, "compute_capability", ""))
+  major = capability.partition(".")[0]
+  return major.isdigit() and int(major) < 8
 
 
 @contextlib.contextmanager

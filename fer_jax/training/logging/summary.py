@@ -5,7 +5,7 @@ import pathlib
 import jax
 
 from fer_jax import __version__
-from fer_jax.ops import cpu_library
+from fer_jax.ops import cpu_library, dispatch
 from fer_jax.training import overfit_check
 from fer_jax.training.experiment import Experiment
 from fer_jax.training.initial_weights import InitialWeights
@@ -34,7 +34,7 @@ def opening(
   if "test" not in dataset.splits:
     sizes += " (no test split)"
   resumed = ""
-  notes = bfloat16_warnings(config.dtype, device)
+  notes = []
   if loop.step:
     epoch, step = divmod(loop.next_batch, experiment.steps_per_epoch)
     resumed = f", resumed in epoch {epoch + 1} at step {step}"
@@ -52,7 +52,7 @@ def opening(
       f"fer_jax {__version__}, jax {jax.__version__},"
       f" {parallel.num_devices} x {device.device_kind} ({parallel.mode}),"
       f"{_processes()}"
-      f" {config.dtype}{_kernels(config.dtype)}",
+      f" {config.dtype}{_computation(config.dtype, device)}",
       f"{dataset.name}: {sizes}; {dataset.num_classes} classes,"
       f" data_loader={config.data_loader}",
       *notes,
@@ -61,34 +61,16 @@ def opening(
   )
 
 
-def bfloat16_warnings(dtype: str, device: jax.Device) -> list[str]:
-  """Warns of bfloat16 on a GPU without arithmetic for it.
-
-  Args:
-    dtype: that the run computes in.
-    device: of the run. NVIDIA's have a compute capability, such as "7.5".
-
-  Returns:
-    One line, or none.
-  """
-  capability = str(getattr(device, "compute_capability", ""))
-  major = capability.partition(".")[0]
-  if dtype != "bfloat16" or not major.isdigit() or int(major) >= 8:
-    return []
-  return [
-    f"warning: {device.device_kind} (compute capability {capability}) has no"
-    " bfloat16 arithmetic, which begins with 8.0: use dtype=float32"
-  ]
-
-
 def _processes() -> str:
   return f" {jax.process_count()} processes," if jax.process_count() > 1 else ""
 
 
-def _kernels(dtype: str) -> str:
-  """Says what a CPU computes `dtype` with, since that decides the speed."""
-  if jax.default_backend() != "cpu":
-    return ""
+def _computation(dtype: str, device: jax.Device) -> str:
+  """Says how a device computes `dtype`, since that decides the speed."""
+  if device.platform != "cpu":
+    if dtype == "float32" or not dispatch.lacks_bfloat16(device):
+      return ""
+    return " computed as float32: this GPU has no arithmetic for bfloat16"
   missing = cpu_library.unavailable_reason()
   kernels = f"XLA's kernels only: {missing}" if missing else "own kernels"
   if dtype == "float32":
