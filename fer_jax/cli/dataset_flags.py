@@ -1,6 +1,5 @@
 """The flags that choose a dataset, for commands without a recipe."""
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +78,7 @@ def parse_options(name: str, texts: Iterable[str]) -> dict[str, Any]:
     UserError: the dataset or an option is unknown, an option is given twice
       or its value has another type.
   """
+  from fer_jax import config_values
   from fer_jax.data import views
   from fer_jax.data.datasets import registry
 
@@ -94,35 +94,6 @@ def parse_options(name: str, texts: Iterable[str]) -> dict[str, Any]:
     choose(f"option of dataset {name}", option, defaults)
     if option in options:
       raise UserError(f"option={option}=... is given twice: leave one")
-    options[option] = _value(text, value, defaults[option])
+    kind = type(defaults[option])
+    options[option] = config_values.parse(f"option={option}", value, kind)
   return options
-
-
-def parse_value(text: str) -> bool | int | float | str:
-  """Reads a number or a truth value where the text is one.
-
-  >>> [parse_value(text) for text in ("3", "0.5", "True", "happy,sad")]
-  [3, 0.5, True, 'happy,sad']
-  """
-  if text.lower() in ("true", "false"):
-    return text.lower() == "true"
-  for kind in (int, float):
-    try:
-      value = kind(text)
-    except ValueError:
-      continue
-    if math.isfinite(value):
-      return value
-  return text
-
-
-def _value(flag: str, text: str, default: Any) -> Any:
-  if isinstance(default, str):
-    return text
-  value = parse_value(text)
-  kinds: tuple[type, ...] = (type(default),)
-  if kinds == (float,):
-    kinds = (float, int)
-  if default is not None and type(value) not in kinds:
-    raise UserError(f"option={flag} must be of the type of {default!r}")
-  return value
