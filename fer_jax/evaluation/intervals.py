@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Int
 
+from fer_jax.evaluation.confusion import scores_by_class
+
 LEVEL = 0.95
 
 # Indices drawn at a time: 16 MB, for any number of examples.
@@ -86,17 +88,15 @@ def statistics(
   >>> found["accuracy"].tolist(), found["balanced_accuracy"].tolist()
   ([0.875, 0.75], [0.875, 0.75])
   """
-  right = np.diagonal(confusions, axis1=1, axis2=2)
-  true, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
-  # A class without examples has no correct ones: 0 / 1 instead of 0 / 0 adds
-  # nothing to the sums.
-  recall = right / np.maximum(true, 1)
-  f1 = np.where(true > 0, 2 * right / np.maximum(true + predicted, 1), 0.0)
-  num_present = (true > 0).sum(axis=1)
+  support = confusions.sum(axis=2)
+  num_present = (support > 0).sum(axis=1)
+  right = np.trace(confusions, axis1=1, axis2=2)
+  # Those of a class without examples are 0, which adds nothing to the sums.
+  by_class = scores_by_class(confusions)
   return {
-    "accuracy": right.sum(axis=1) / true.sum(axis=1),
-    "balanced_accuracy": recall.sum(axis=1) / num_present,
-    "macro_f1": f1.sum(axis=1) / num_present,
+    "accuracy": right / support.sum(axis=1),
+    "balanced_accuracy": by_class["recall"].sum(axis=1) / num_present,
+    "macro_f1": by_class["f1"].sum(axis=1) / num_present,
   }
 
 

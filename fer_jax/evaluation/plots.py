@@ -40,7 +40,7 @@ def confusion_matrix(
 
   Args:
     counts: rows are true classes, columns predicted classes.
-    class_names: names of rows and columns; `scores.reorder` changes the order.
+    class_names: names of rows and columns, in the order of `counts`.
     normalized: whether the numbers are percent of the true class, else counts.
     title: title of the figure; "" for none.
     dark: whether to draw for a dark page.

@@ -11,8 +11,9 @@ from PIL import Image
 from fer_jax import fonts
 from fer_jax.data.inspect import image_sheets
 from fer_jax.evaluation import html_page, plots
+from fer_jax.evaluation.confusion import reorder
 from fer_jax.evaluation.predictions import Predictions
-from fer_jax.evaluation.scores import Scores, reorder, score
+from fer_jax.evaluation.scores import Scores, score
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.output_folder import OutputFolder
 

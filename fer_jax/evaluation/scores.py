@@ -4,11 +4,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 
 from fer_jax.data.views import labels_of
 from fer_jax.evaluation import intervals
 from fer_jax.evaluation.calibration import calibrate
+from fer_jax.evaluation.confusion import (
+  averages,
+  count_confusion,
+  scores_by_class,
+)
 from fer_jax.evaluation.scorecard import Averages, ClassScores, Scores
 
 # A float32 softmax can be exactly 0. Its loss is computed as for this, 87.3.
@@ -45,37 +50,20 @@ def score(
   >>> found.accuracy, found.confusion.tolist()
   (0.5, [[1, 0], [1, 0]])
   """
-  # Takes more than a second to import.
-  from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-  p, t = _checked(probabilities, targets, len(class_names))
+  num_classes = len(class_names)
+  p, t = _checked(probabilities, targets, num_classes)
   if num_bootstrap < 0:
     raise ValueError(f"num_bootstrap={num_bootstrap} must be at least 0")
-  (num_images, num_classes), classes = p.shape, np.arange(p.shape[1])
   # Stable, so that the first column is the argmax.
   ranked = np.argsort(-p, axis=1, kind="stable")
   labels, predicted = labels_of(t), ranked[:, 0]
   losses = -(t * np.log(np.maximum(p, _MIN_PROBABILITY))).sum(axis=1)
 
-  confusion = confusion_matrix(labels, predicted, labels=classes)
-  precision, recall, f1, support = precision_recall_fscore_support(
-    labels, predicted, labels=classes, zero_division=0
-  )
-  present = support > 0
-  recall, f1 = (np.where(present, of, math.nan) for of in (recall, f1))
-  right = np.diagonal(confusion)
-  wrong = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * right
-  one_vs_rest = 1 - wrong / num_images
-
-  macro, weighted = (
-    Averages(
-      *(
-        float(np.average(of[present], weights=weights[present]))
-        for of in (precision, recall, f1)
-      )
-    )
-    for weights in (np.ones(num_classes), support)
-  )
+  confusion = count_confusion(labels, predicted, num_classes)
+  by_class, support = scores_by_class(confusion), confusion.sum(axis=1)
+  macro, weighted = (Averages(**means) for means in averages(by_class, support))
+  for name in ("recall", "f1"):
+    by_class[name] = np.where(support > 0, by_class[name], math.nan)
   found = {}
   if num_bootstrap:
     found = intervals.bootstrap(
@@ -86,20 +74,22 @@ def score(
       num_resamples=num_bootstrap,
       seed=seed,
     )
-  columns = (precision, recall, f1, one_vs_rest, support)
-  numbers = zip(*(of.tolist() for of in columns), strict=True)
   return Scores(
     class_names=tuple(class_names),
     targets="labels" if np.ndim(targets) == 1 else "distributions",
-    num_images=num_images,
+    num_images=len(p),
     loss=float(losses.mean()),
     accuracy=float((predicted == labels).mean()),
     balanced_accuracy=macro.recall,
     top2_accuracy=float((ranked[:, :2] == labels[:, None]).any(axis=1).mean()),
     brier_score=float(((p - t) ** 2).sum(axis=1).mean()),
     per_class=tuple(
-      ClassScores(name, *of)
-      for name, of in zip(class_names, numbers, strict=True)
+      ClassScores(
+        class_names[k],
+        support=int(support[k]),
+        **{name: float(of[k]) for name, of in by_class.items()},
+      )
+      for k in range(num_classes)
     ),
     macro=macro,
     weighted=weighted,
@@ -111,35 +101,19 @@ def score(
   )
 
 
-def reorder(
-  confusion: Int[np.ndarray, "k k"],
-  class_names: Sequence[str],
-  order: Sequence[str],
-) -> Int[np.ndarray, "k k"]:
-  """Returns a confusion matrix with its classes in another order.
+def leak_free_accuracy(
+  right: Bool[np.ndarray, " n"], leaks: Bool[np.ndarray, " n"]
+) -> float:
+  """Returns accuracy without the images that are in the training split too.
 
-  Most papers on FER2013 print the order `sorted(class_names)`, where neutral
-  is 4, sad 5 and surprise 6.
+  If all of them are, accuracy over all.
 
   Args:
-    confusion: counts, in the order of `class_names`.
-    class_names: k names.
-    order: the same names in the desired order.
-
-  Raises:
-    ValueError: `order` has other names.
-
-  >>> reorder(np.array([[1, 2], [3, 4]]), ["sad", "happy"], ["happy", "sad"])
-  array([[4, 3],
-         [2, 1]])
+    right: which examples are classified correctly.
+    leaks: which examples' images are in the training split too.
   """
-  if sorted(order) != sorted(class_names):
-    raise ValueError(
-      f"order {', '.join(order)} is not a permutation of the classes"
-      f" {', '.join(class_names)}"
-    )
-  indices = [list(class_names).index(name) for name in order]
-  return np.asarray(confusion)[np.ix_(indices, indices)]
+  kept = np.ones_like(leaks) if leaks.all() else ~leaks
+  return float(right[kept].mean())
 
 
 def _checked(

@@ -24,6 +24,7 @@ from scipy import optimize
 from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.evaluation import calibration, predictions
+from fer_jax.evaluation.scores import leak_free_accuracy
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.object_stores.urls import require_local
 from fer_jax.pretrained import card, released
@@ -139,20 +140,14 @@ def fit_temperature(
 def scores_of(
   found: predictions.Predictions, temperature: float
 ) -> dict[str, float]:
-  """Returns accuracy and calibration, before and after the temperature.
-
-  If all images are in the training split too, accuracy without them is that of
-  all.
-  """
+  """Returns accuracy and calibration, before and after the temperature."""
   right = found.predicted == found.labels
-  leaks = found.leaks
-  kept = ~leaks if not leaks.all() else np.ones_like(leaks)
   logits = _log(found.probabilities)
   after = np.exp(_log_softmax(logits, np.log(temperature)))
   return {
     "images": len(right),
     "accuracy": float(right.mean()),
-    "accuracy_without_leaks": float(right[kept].mean()),
+    "accuracy_without_leaks": leak_free_accuracy(right, found.leaks),
     "calibration_error_before": _error(found.probabilities, right),
     "calibration_error": _error(after, right),
   }

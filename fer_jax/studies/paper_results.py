@@ -15,11 +15,12 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 from ml_collections import ConfigDict
-from sklearn.metrics import confusion_matrix
 
 from fer_jax.data import parallel
 from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions
+from fer_jax.evaluation.confusion import count_confusion
+from fer_jax.evaluation.scores import leak_free_accuracy
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.studies.study_plots import curves_of
@@ -76,25 +77,23 @@ def scores_of_run(
     class_names: of the dataset.
     labels: true classes of the validation split.
     predicted: classes that the best epoch predicts.
-    leaks: which images are in the training split too; if all are, the accuracy
-      without them is that of all.
+    leaks: which images are in the training split too.
   """
   epochs = [record for record in records if record["kind"] == "epoch"]
   best = [record for record in epochs if record["best"]][-1]
   right = predicted == labels
-  kept = ~leaks if not leaks.all() else np.ones_like(leaks)
-  classes = np.arange(len(class_names))
+  confusion = count_confusion(labels, predicted, len(class_names))
   return {
     "epochs": epochs[-1]["epoch"],
     "finished": records[-1]["kind"] == "summary",
     "best_epoch": best["epoch"],
     "accuracy": float(right.mean()),
-    "accuracy_without_leaks": float(right[kept].mean()),
+    "accuracy_without_leaks": leak_free_accuracy(right, leaks),
     "loss": best["validation_loss"],
     "train_loss": best["train_loss"],
     "minutes": epochs[-1]["seconds"] / 60,
     "class_names": list(class_names),
-    "confusion": confusion_matrix(labels, predicted, labels=classes).tolist(),
+    "confusion": confusion.tolist(),
     "curves": curves_of(epochs),
   }
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Int, Num
 
-from fer_jax.evaluation.scores import reorder
+from fer_jax.evaluation.confusion import averages, reorder, scores_by_class
 from fer_jax.studies.paper_results import Result
 from fer_jax.studies.papers import Row
 
@@ -117,38 +117,22 @@ def scores_of_confusion(confusion: Num[np.ndarray, "k k"]) -> Scores:
   >>> found["accuracy"], found["macro_recall"], found["shuffled_accuracy"]
   (0.9, 0.9, 0.5)
   """
-  total = confusion.sum()
-  expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0)) / total
-  shuffled = _averages(expected)
-  right = np.diagonal(confusion)
-  wrong = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * right
+  expected = np.outer(confusion.sum(axis=1), confusion.sum(axis=0))
+  shuffled = _averages(expected / confusion.sum())
+  by_class = scores_by_class(confusion)
   return {
     **_averages(confusion),
     **{f"shuffled_{name}": value for name, value in shuffled.items()},
-    "recalls": right / np.maximum(confusion.sum(axis=1), 1),
-    "one_vs_rest": 1 - wrong / total,
+    "recalls": by_class["recall"],
+    "one_vs_rest": by_class["accuracy"],
   }
 
 
 def _averages(confusion: Num[np.ndarray, "k k"]) -> dict[str, float]:
-  right = np.diagonal(confusion)
-  support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-
-  def fraction(
-    of: Num[np.ndarray, " k"], total: Num[np.ndarray, " k"]
-  ) -> Float[np.ndarray, " k"]:
-    return np.divide(of, total, out=np.zeros(len(of)), where=total > 0)
-
-  by_class = {
-    "precision": fraction(right, predicted),
-    "recall": fraction(right, support),
-    "f1": fraction(2 * right, support + predicted),
+  by_class = scores_by_class(confusion)
+  macro, weighted = averages(by_class, confusion.sum(axis=1))
+  return {
+    "accuracy": float(np.trace(confusion) / confusion.sum()),
+    **{f"macro_{name}": value for name, value in macro.items()},
+    **{f"weighted_{name}": value for name, value in weighted.items()},
   }
-  present = support > 0
-  weights = {"macro": present.astype(float), "weighted": support}
-  scores = {
-    f"{kind}_{name}": float(np.average(values, weights=weights[kind]))
-    for kind in weights
-    for name, values in by_class.items()
-  }
-  return {"accuracy": float(right.sum() / support.sum()), **scores}

@@ -17,7 +17,7 @@ from fer_jax.data.views import labels_of
 from fer_jax.errors import UserError
 from fer_jax.evaluation import predictions, report
 from fer_jax.evaluation.scorecard import Scores
-from fer_jax.evaluation.scores import score
+from fer_jax.evaluation.scores import leak_free_accuracy, score
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
@@ -69,13 +69,8 @@ class Outcome:
 
   @functools.cached_property
   def leak_free_accuracy(self) -> float:
-    """Accuracy without the images that are in the training split too.
-
-    If all of them are, accuracy over all.
-    """
-    if self.leaks.all():
-      return self.scores.accuracy
-    return float(self.correct[~self.leaks].mean())
+    """Accuracy without the images that are in the training split too."""
+    return leak_free_accuracy(self.correct, self.leaks)
 
   @functools.cached_property
   def labels(self) -> Int[np.ndarray, " n"]:

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fer_jax.evaluation import plots
+from fer_jax.evaluation.confusion import reorder
 from fer_jax.evaluation.plot_theme import theme_of
-from fer_jax.evaluation.scores import reorder
 from fer_jax.studies.comparison import Recipe
 
 _EARLY_EPOCHS = 5  # Their losses may be cut off.

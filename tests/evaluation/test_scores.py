@@ -12,7 +12,8 @@ from sklearn import metrics
 from fer_jax.data.datasets import class_names as classes
 from fer_jax.evaluation import intervals
 from fer_jax.evaluation.calibration import calibrate
-from fer_jax.evaluation.scores import reorder, score
+from fer_jax.evaluation.confusion import reorder
+from fer_jax.evaluation.scores import score
 
 NAMES = ("a", "b", "c", "d")
 
@@ -80,6 +81,14 @@ def test_scikit_learn_agrees(seed, num_rows):
   p, labels = predictions(seed, num_rows)
   found = score(p, labels, NAMES, num_bootstrap=0)
   predicted, present = p.argmax(axis=1), np.unique(labels)
+  confusion = metrics.confusion_matrix(labels, predicted, labels=range(4))
+  assert found.confusion.tolist() == confusion.tolist()
+  by_class = metrics.precision_recall_fscore_support(
+    labels, predicted, labels=range(4), zero_division=0
+  )
+  for one, *expected in zip(found.per_class, *by_class, strict=True):
+    numbers = (one.precision, one.recall, one.f1, one.support)
+    assert np.nan_to_num(numbers) == pytest.approx(expected)
   assert found.accuracy == pytest.approx(
     metrics.accuracy_score(labels, predicted)
   )
