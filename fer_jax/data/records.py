@@ -26,7 +26,12 @@ _BUFFER_BYTES = 32 << 10
 
 
 class RecordFiles:
-  """The array_record files of a prepared split; for any number of threads."""
+  """The array_record files of a prepared split; for any number of threads.
+
+  Attributes:
+    fingerprint: hash of their contents, as `splits.fingerprint_of` computes
+      it; None where none is stored with them.
+  """
 
   def __init__(self, info: "tfds.core.DatasetInfo", split: str):
     """Opens no file yet.
@@ -39,7 +44,7 @@ class RecordFiles:
     self._paths = [str(path) for path in files.filepaths]
     self._split = split
     fingerprints = (info.metadata or {}).get("fingerprints") or {}
-    self._fingerprint = fingerprints.get(split)
+    self.fingerprint: str | None = fingerprints.get(split)
     self._ends = np.cumsum(files.shard_lengths)
     self._readers: list[Any] = [None] * len(self._paths)
     self._lock = threading.Lock()
@@ -165,7 +170,7 @@ class RecordFiles:
       now = metadata.get("fingerprints", {}).get(self._split)
     except (OSError, ValueError, AttributeError):
       now = None
-    if now != self._fingerprint:
+    if now != self.fingerprint:
       raise UserError(
         f"the prepared data in {folder} have been removed, or replaced by those"
         " of another release, since the dataset was loaded: load it again, and"

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -28,8 +28,6 @@ class Split:
       for all.
     classes: the classes of `source` that the split keeps, in their new order;
       None for all.
-    source_fingerprint: hash of the contents of `source`, as
-      `fingerprint_of` computes it; "" where it has not been computed yet.
     own_targets: targets that replace those of the files; None for none.
   """
 
@@ -37,7 +35,6 @@ class Split:
   source: RecordFiles
   places: Int[np.ndarray, " n"] | None = None
   classes: Int[np.ndarray, " k"] | None = None
-  source_fingerprint: str = ""
   own_targets: Float[np.ndarray, "n k"] | None = None
 
   def __repr__(self) -> str:
@@ -62,6 +59,11 @@ class Split:
     if self.own_targets is not None:
       return arrays | {"target": self.own_targets[indices]}
     return arrays | {"target": self._renumbered(arrays["target"])}
+
+  def chunks(self) -> Iterator[tuple[int, Arrays]]:
+    """Yields the split in parts: position of the first example, arrays."""
+    for start in range(0, len(self), _CHUNK):
+      yield start, self.read(np.arange(start, min(start + _CHUNK, len(self))))
 
   def arrays(self) -> Arrays:
     """Returns the whole split, as `read` does; cached and read-only."""
@@ -111,14 +113,10 @@ class Split:
   @functools.cached_property
   def fingerprint(self) -> str:
     """Returns a hash of the images and targets, in their order."""
-    source = self.source_fingerprint or fingerprint_of(
-      digest
-      for start in range(0, len(self.source), _CHUNK)
-      for digest in _digests(
-        Split(self.name, self.source).read(
-          np.arange(start, min(start + _CHUNK, len(self.source)))
-        )
-      )
+    source = self.source.fingerprint or fingerprint_of(
+      example_digest(image, target)
+      for _, part in Split(self.name, self.source).chunks()
+      for image, target in zip(part["image"], part["target"], strict=True)
     )
     if self.places is None and self.classes is None:
       return source
@@ -134,10 +132,9 @@ class Split:
       name: np.empty((len(self), *array.shape[1:]), array.dtype)
       for name, array in empty.items()
     }
-    for start in range(0, len(self), _CHUNK):
-      stop = min(start + _CHUNK, len(self))
-      for name, part in self.read(np.arange(start, stop)).items():
-        arrays[name][start:stop] = part
+    for start, chunk in self.chunks():
+      for name, part in chunk.items():
+        arrays[name][start : start + len(part)] = part
     for array in arrays.values():
       array.flags.writeable = False
     return arrays
@@ -146,11 +143,7 @@ class Split:
   def _targets(self) -> np.ndarray:
     if "_arrays" in self.__dict__:
       return self._arrays["target"]
-    chunks = [
-      self.read(np.arange(start, min(start + _CHUNK, len(self))))["target"]
-      for start in range(0, len(self), _CHUNK)
-    ]
-    return np.concatenate(chunks)
+    return np.concatenate([part["target"] for _, part in self.chunks()])
 
   def _renumbered(
     self, targets: Int[np.ndarray, " b"] | Float[np.ndarray, "b k"]
@@ -279,8 +272,3 @@ def fingerprint_of(digests: Iterable[bytes]) -> str:
   for example in digests:
     digest.update(example)
   return digest.hexdigest()
-
-
-def _digests(arrays: Arrays) -> list[bytes]:
-  pairs = zip(arrays["image"], arrays["target"], strict=True)
-  return [example_digest(image, target) for image, target in pairs]

@@ -27,7 +27,6 @@ OPTIONS: dict[str, Any] = {
   "drop_duplicates": False,
 }
 _EVALUATION = ("validation", "test")
-_CHUNK = 1024
 
 
 def apply(dataset: Dataset, **options: Any) -> Dataset:
@@ -253,9 +252,8 @@ def drop_duplicates(dataset: Dataset) -> Dataset:
 
 def digests(split: Split) -> Iterator[bytes]:
   """Yields a hash of every image of a split, in its order."""
-  for start in range(0, len(split), _CHUNK):
-    stop = min(start + _CHUNK, len(split))
-    for image in split.read(np.arange(start, stop))["image"]:
+  for _, part in split.chunks():
+    for image in part["image"]:
       yield hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
 

@@ -129,3 +129,12 @@ def test_a_whole_split_is_read_in_parts(tmp_path, monkeypatch):
   for name, array in split.arrays().items():
     np.testing.assert_array_equal(array, whole[name])
     assert not array.flags.writeable
+
+
+def test_a_fingerprint_that_is_not_stored_is_computed(tmp_path):
+  prepared = Labels(data_dir=str(tmp_path)).prepare()
+  files = RecordFiles(prepared.info, "train")
+  stored = files.fingerprint
+  files.read(np.arange(9))  # opens the files, which compares it
+  files.fingerprint = None
+  assert Split("train", files).fingerprint == stored

@@ -144,12 +144,6 @@ class FaceBuilder(
       preparation.prepare(self, verify)
       return self.reopened()
 
-  @property
-  def fingerprints(self) -> Mapping[str, str]:
-    """Returns the fingerprint of each prepared split, as stored with it."""
-    stored = (self.info.metadata or {}).get("fingerprints")
-    return stored if isinstance(stored, dict) else {}
-
   def has_release(self, place: Path) -> bool:
     """Returns whether files of the dataset's release lie at `place`."""
     del place

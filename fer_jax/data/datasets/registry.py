@@ -108,11 +108,7 @@ def load(
     image_shape=builder.image_shape,
     splits=MappingProxyType(
       {
-        split: Split(
-          split,
-          RecordFiles(builder.info, split),
-          source_fingerprint=builder.fingerprints.get(split, ""),
-        )
+        split: Split(split, RecordFiles(builder.info, split))
         for split in builder.info.splits
       }
     ),
