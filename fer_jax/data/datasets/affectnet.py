@@ -14,8 +14,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax.data import image_listing, preparation_progress
-from fer_jax.data.datasets import bounded_io, class_names, release_places
-from fer_jax.data.datasets.folder_layout import split_folders
+from fer_jax.data.datasets import bounded_io, class_names
+from fer_jax.data.datasets.folder_layout import (
+  class_folder_images,
+  split_folders,
+)
 from fer_jax.data.datasets.image_files import (
   FoundFiles,
   ImageFile,
@@ -26,7 +29,6 @@ from fer_jax.data.parallel import map_in_order
 from fer_jax.errors import UserError, require
 from fer_jax.text_output import printable
 
-_FOLDERS = ("affectnet", "AffectNet", "affectnet/Manually_Annotated")
 _SPLITS = {"train": "train_set", "validation": "val_set"}
 _CLASSES = class_names.AFFECTNET_CLASSES
 _LAST_NUMBER = 10  # of the annotations: none, uncertain and no face are 8 to 10
@@ -56,6 +58,7 @@ class AffectNet(ImageFileBuilder):
   VERSION = tfds.core.Version("1.0.0")
   name = "affectnet"
   classes = _CLASSES
+  release_folders = ("affectnet", "AffectNet", "affectnet/Manually_Annotated")
   default_options = {
     "image_size": 224,
     "color": True,
@@ -89,17 +92,9 @@ class AffectNet(ImageFileBuilder):
       " dataset.manual_dir to it"
     )
 
-  def find_files(self) -> FoundFiles | None:
+  def find_in(self, root: Path) -> FoundFiles | None:
     """Finds images and annotations, or class folders."""
-    folders = release_places.candidate_folders(
-      self.manual_dir, self.data_root, _FOLDERS
-    )
-    for root in folders:
-      if found := _with_annotations(root) or self._from_folders(root):
-        return found
-    if self.manual_dir:
-      raise UserError(f"{printable(self.manual_dir)}: {self.missing()}")
-    return None
+    return _with_annotations(root) or _from_folders(root)
 
   def labeled(self, found: FoundFiles) -> Mapping[str, Sequence[ImageFile]]:
     """Reads the annotations, and leaves out images of other classes."""
@@ -120,21 +115,6 @@ class AffectNet(ImageFileBuilder):
         f for f in numbered if f.label < self.options["num_classes"]
       ]
     return images
-
-  def _from_folders(self, root: Path) -> FoundFiles | None:
-    """Returns a release as class folders, if `root` holds it."""
-    splits = split_folders(root)
-    if "train" not in splits:
-      return None
-
-    def label_of(name: str) -> int | None:
-      if name in [str(i) for i in range(len(_CLASSES))]:
-        return int(name)
-      return class_names.label_of(name, _CLASSES)
-
-    what = f"0 to 7 and {', '.join(_CLASSES)}"
-    images, skipped = release_places.class_folder_images(splits, label_of, what)
-    return FoundFiles(root, images, skipped)
 
 
 def _with_annotations(root: Path) -> FoundFiles | None:
@@ -177,6 +157,22 @@ def _with_annotations(root: Path) -> FoundFiles | None:
         " images/0.jpg and annotations/0_exp.npy"
       )
   return FoundFiles(root, images, skipped, label_files)
+
+
+def _from_folders(root: Path) -> FoundFiles | None:
+  """Returns a release as class folders, if `root` holds it."""
+  splits = split_folders(root)
+  if "train" not in splits:
+    return None
+
+  def label_of(name: str) -> int | None:
+    if name in [str(i) for i in range(len(_CLASSES))]:
+      return int(name)
+    return class_names.label_of(name, _CLASSES)
+
+  what = f"0 to 7 and {', '.join(_CLASSES)}"
+  images, skipped = class_folder_images(splits, label_of, what)
+  return FoundFiles(root, images, skipped)
 
 
 def _label_file(split_folder: Path, image: Path) -> Path:

@@ -79,7 +79,7 @@ class ImageFolder(ImageFileBuilder):
     root = os.path.join(self._root, "")
     return [str(path).removeprefix(root) for path in self.files()]
 
-  def find_files(self) -> FoundFiles:
+  def find_in(self, root: Path) -> FoundFiles:
     """Lists the images of each split and class.
 
     Raises:
@@ -108,7 +108,7 @@ class ImageFolder(ImageFileBuilder):
         for path in listing.images:
           images[split].append(ImageFile(path, label, row))
           row += 1
-    return FoundFiles(self._root, images, skipped)
+    return FoundFiles(root, images, skipped)
 
   def check_data_dir(self) -> None:
     """Refuses a `data_dir` among the class folders, where it would be a class.

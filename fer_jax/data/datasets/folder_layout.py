@@ -1,10 +1,12 @@
 """Class folders: the splits and classes of a release of folders."""
 
 import unicodedata
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fer_jax.data import image_listing, image_reader
-from fer_jax.data.image_listing import ImageListing, some
+from fer_jax.data.datasets.image_files import ImageFile
+from fer_jax.data.image_listing import ImageListing, Skipped, some
 from fer_jax.errors import UserError
 from fer_jax.text_output import printable
 
@@ -105,6 +107,42 @@ def split_folders(root: Path) -> dict[str, Path]:
     if found:
       roots[split] = found[0]
   return roots
+
+
+def class_folder_images(
+  splits: Mapping[str, Path], label_of: Callable[[str], int | None], what: str
+) -> tuple[dict[str, list[ImageFile]], list[Skipped]]:
+  """Lists images in one folder per class.
+
+  Args:
+    splits: split -> the folder of its class folders.
+    label_of: returns a class by the name of its folder; None for no class.
+    what: the classes that there are, for the message.
+
+  Raises:
+    UserError: a folder is no class.
+  """
+  images: dict[str, list[ImageFile]] = {}
+  skipped: list[Skipped] = []
+  row = 0
+  for split, folder in splits.items():
+    images[split] = []
+    for path in visible(folder):
+      if not path.is_dir():
+        skipped.append(Skipped(path, "not in a class folder"))
+        continue
+      label = label_of(path.name)
+      if label is None:
+        raise UserError(
+          f"{printable(path)}: no class is called {printable(path.name)!r}:"
+          f" there are {what}"
+        )
+      listing = image_listing.list_images(path)
+      skipped += listing.skipped
+      for image in listing.images:
+        images[split].append(ImageFile(image, label, row))
+        row += 1
+  return images, skipped
 
 
 def hint(root: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 from absl import logging
 
 from fer_jax.data import image_listing, image_reader
+from fer_jax.data.datasets import release_places
 from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
 from fer_jax.data.image_listing import Skipped, some
 from fer_jax.data.parallel import map_in_order
@@ -88,7 +89,7 @@ class ImageFileExamples:
 class ImageFileBuilder(FaceBuilder):
   """The base of datasets of image files, made squares of one size once.
 
-  A subclass implements `find_files`. `image_reader.read_square` says how an
+  A subclass implements `find_in`. `image_reader.read_square` says how an
   image is read. Options: `image_size`, height and width to resize to, in
   pixels; `color`, three channels instead of one; `unreadable`, whether files
   that cannot be read are an error ("refuse") or left out ("skip").
@@ -99,6 +100,8 @@ class ImageFileBuilder(FaceBuilder):
     "color": False,
     "unreadable": "refuse",
   }
+  # Names of the release's folder, where releases of other datasets may lie too.
+  release_folders: ClassVar[tuple[str, ...]] = ()
 
   def __init__(self, **kwargs: Any):
     options = {**self.default_options, **kwargs}
@@ -113,6 +116,14 @@ class ImageFileBuilder(FaceBuilder):
     super().__init__(**kwargs)
 
   @abc.abstractmethod
+  def find_in(self, root: Path) -> FoundFiles | None:
+    """Returns the files of the release in a folder; None if it has none.
+
+    Raises:
+      UserError: the release is wrong.
+      OSError: a folder cannot be read.
+    """
+
   def find_files(self) -> FoundFiles | None:
     """Returns the files of the release; None where there is no release.
 
@@ -120,6 +131,14 @@ class ImageFileBuilder(FaceBuilder):
       UserError: the release is wrong, or missing where it was asked for.
       OSError: a folder cannot be read.
     """
+    for root in release_places.candidate_folders(
+      self.manual_dir, self.data_root, self.release_folders
+    ):
+      if found := self.find_in(root):
+        return found
+    if self.manual_dir:
+      raise UserError(f"{printable(self.manual_dir)}: {self.missing()}")
+    return None
 
   def labeled(self, found: FoundFiles) -> Mapping[str, Sequence[ImageFile]]:
     """Returns the images with their labels, where these are in other files."""

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from fer_jax.data import image_listing
-from fer_jax.data.datasets import class_names, release_places
+from fer_jax.data.datasets import class_names
 from fer_jax.data.datasets.image_files import (
   FoundFiles,
   ImageFile,
@@ -24,9 +24,7 @@ from fer_jax.data.datasets.subject_folds import (
 )
 from fer_jax.data.image_listing import Skipped
 from fer_jax.errors import UserError
-from fer_jax.text_output import printable
 
-_FOLDERS = ("jaffe", "JAFFE", "jaffedbase")
 # Subject, expression, number of the pose, number of the image.
 _FILE = re.compile(r"([A-Z]{2})\.([A-Z]{2})\d?\.(\d+)\.\w+", re.IGNORECASE)
 _CLASSES = class_names.JAFFE_CLASSES
@@ -47,6 +45,7 @@ class Jaffe(ImageFileBuilder):
   VERSION = tfds.core.Version("1.0.0")
   name = "jaffe"
   classes = _CLASSES
+  release_folders = ("jaffe", "JAFFE", "jaffedbase")
   default_options = {
     "image_size": 128,
     "color": False,
@@ -66,19 +65,8 @@ class Jaffe(ImageFileBuilder):
       " and set dataset.manual_dir to it"
     )
 
-  def find_files(self) -> FoundFiles | None:
+  def find_in(self, root: Path) -> FoundFiles | None:
     """Finds the images by their names, in any folders."""
-    folders = release_places.candidate_folders(
-      self.manual_dir, self.data_root, _FOLDERS
-    )
-    for root in folders:
-      if found := self._find(root):
-        return found
-    if self.manual_dir:
-      raise UserError(f"{printable(self.manual_dir)}: {self.missing()}")
-    return None
-
-  def _find(self, root: Path) -> FoundFiles | None:
     listing = image_listing.list_images(root)
     skipped = [*listing.skipped]
     named: dict[int, tuple[Path, str, int]] = {}

@@ -10,8 +10,11 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from fer_jax.data import image_listing
-from fer_jax.data.datasets import bounded_io, class_names, release_places
-from fer_jax.data.datasets.folder_layout import split_folders
+from fer_jax.data.datasets import bounded_io, class_names
+from fer_jax.data.datasets.folder_layout import (
+  class_folder_images,
+  split_folders,
+)
 from fer_jax.data.datasets.image_files import (
   FoundFiles,
   ImageFile,
@@ -21,7 +24,6 @@ from fer_jax.data.image_listing import Skipped, some
 from fer_jax.errors import UserError
 from fer_jax.text_output import printable
 
-_FOLDERS = ("rafdb", "RAF-DB", "RAF_DB", "rafdb/basic", "RAF-DB/basic", "basic")
 # Spelled so in the release.
 _LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 _LIST_BYTES = 1 << 24
@@ -40,6 +42,14 @@ class RafDb(ImageFileBuilder):
   VERSION = tfds.core.Version("1.0.0")
   name = "rafdb"
   classes = _CLASSES
+  release_folders = (
+    "rafdb",
+    "RAF-DB",
+    "RAF_DB",
+    "rafdb/basic",
+    "RAF-DB/basic",
+    "basic",
+  )
   default_options = {
     "image_size": 100,
     "color": True,
@@ -58,17 +68,9 @@ class RafDb(ImageFileBuilder):
       " folder, and set dataset.manual_dir to it"
     )
 
-  def find_files(self) -> FoundFiles | None:
+  def find_in(self, root: Path) -> FoundFiles | None:
     """Finds the official list and images, or the class folders train/1..7."""
-    folders = release_places.candidate_folders(
-      self.manual_dir, self.data_root, _FOLDERS
-    )
-    for root in folders:
-      if found := _from_list(root) or _from_folders(root):
-        return found
-    if self.manual_dir:
-      raise UserError(f"{printable(self.manual_dir)}: {self.missing()}")
-    return None
+    return _from_list(root) or _from_folders(root)
 
 
 def _from_list(root: Path) -> FoundFiles | None:
@@ -168,5 +170,5 @@ def _from_folders(root: Path) -> FoundFiles | None:
     return class_names.label_of(name, _CLASSES)
 
   what = f"1 to 7 and {', '.join(_CLASSES)}"
-  images, skipped = release_places.class_folder_images(splits, label_of, what)
+  images, skipped = class_folder_images(splits, label_of, what)
   return FoundFiles(base, images, skipped)

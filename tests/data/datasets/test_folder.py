@@ -126,7 +126,7 @@ def test_drawings_are_not_trained_on(dirs, root):
   save(root / "out/._1.png")  # as macOS leaves it
   assert load("folder", **dirs).description() == before
   skipped = [
-    item.path.name for item in ImageFolder(**dirs).find_files().skipped
+    item.path.name for item in ImageFolder(**dirs).find_in(root).skipped
   ]
   assert skipped == ["out", "1-2.png"]
   save(root / "out/mine.png")
@@ -143,7 +143,7 @@ def test_runs_and_reports_in_the_folder_are_no_classes(dirs, root):
   with OutputFolder(root / "audit", kind="audit").write("a.csv") as temporary:
     temporary.write_text("made")
   assert load("folder", **dirs).description() == before
-  skipped = ImageFolder(**dirs).find_files().skipped
+  skipped = ImageFolder(**dirs).find_in(root).skipped
   assert [item.path.name for item in skipped] == ["audit", "runs"]
   assert {item.reason for item in skipped} == {image_listing.MADE}
 
