@@ -115,6 +115,31 @@ def read_square(
   return _fit(_load(source, color), size)
 
 
+def read_sized(
+  source: Source, size: int, name: str
+) -> UInt8[np.ndarray, "size size 1"]:
+  """Reads a gray image of a release whose images have one size.
+
+  Args:
+    source: as in `read`.
+    size: its height and width, in pixels.
+    name: of the image, for messages.
+
+  Raises:
+    UserError: it cannot be read or has another size; the message names it.
+  """
+  try:
+    image = read(source)
+  except UnreadableError as e:
+    raise UserError(f"{printable(name)}: not a readable image ({e})") from e
+  height, width, _ = image.shape
+  if (height, width) != (size, size):
+    raise UserError(
+      f"{printable(name)}: {width}x{height} pixels instead of {size}x{size}"
+    )
+  return image
+
+
 def square(
   image: UInt8[np.ndarray, "h w c"], size: int
 ) -> UInt8[np.ndarray, "size size c"]:

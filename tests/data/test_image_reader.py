@@ -294,3 +294,12 @@ def test_a_square_keeps_the_middle():
   image[:, 20:40] = 255
   assert (image_reader.read_square(image, 16) > 200).all()
   assert (image_reader.square(image, 20) == 255).all()
+
+
+def test_an_image_of_another_size_than_its_release_is_named():
+  image = picture(48, 48)
+  found = image_reader.read_sized(image, 48, "a.png")
+  np.testing.assert_array_equal(found, image_reader.read(image))
+  for content, why in ((picture(40, 50), "50x40 pixels"), (b"?", "not a read")):
+    with pytest.raises(UserError, match=rf"^a\\x0ab.png: {why}"):
+      image_reader.read_sized(content, 48, "a\nb.png")

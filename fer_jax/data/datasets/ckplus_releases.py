@@ -281,13 +281,5 @@ def _broken_said(release: Release) -> Iterator[None]:
 
 
 def _face(root: Path, frame: Frame, file: Path | bytes, row: int) -> Face:
-  try:
-    image = image_reader.read(file)
-  except image_reader.UnreadableError as e:
-    raise UserError(f"{root}/{frame.name}: not a readable image ({e})") from e
-  height, width, _ = image.shape
-  if (height, width) != (SIDE, SIDE):
-    raise UserError(
-      f"{root}/{frame.name}: {width}x{height} pixels instead of {SIDE}x{SIDE}"
-    )
+  image = image_reader.read_sized(file, SIDE, f"{root}/{frame.name}")
   return Face(image, frame.label, row, frame.subject)

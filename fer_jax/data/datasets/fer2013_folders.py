@@ -4,9 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
-import numpy as np
 from absl import logging
-from jaxtyping import UInt8
 
 from fer_jax.data import image_listing, image_reader
 from fer_jax.data.datasets import class_names
@@ -89,7 +87,8 @@ def read(
       "%s: left out %d second copies of images", printable(release), copies
     )
   for (usage, number), (name, label) in sorted(found.items()):
-    image = _decode(f"{release}/{name}", read_bytes(name))
+    shown = f"{release}/{name}"
+    image = image_reader.read_sized(read_bytes(name), SIDE, shown)
     yield FaceRow(class_names.FER2013_SPLITS[usage], image, label, number)
 
 
@@ -112,16 +111,3 @@ def _warn_of_skipped(
       ", ".join(_SUFFIXES),
       image_listing.some(sorted(skipped)),
     )
-
-
-def _decode(name: str, content: bytes) -> UInt8[np.ndarray, "48 48 1"]:
-  try:
-    image = image_reader.read(content)
-  except image_reader.UnreadableError as e:
-    raise UserError(f"{printable(name)}: not a readable image ({e})") from e
-  height, width, _ = image.shape
-  if (height, width) != (SIDE, SIDE):
-    raise UserError(
-      f"{printable(name)}: {width}x{height} pixels instead of {SIDE}x{SIDE}"
-    )
-  return image
