@@ -49,8 +49,8 @@ def main(argv: Sequence[str]) -> None:
   sheet = urls.require_local(given.sheet, "sheet")
   if given.sheet and sheet.suffix.lower() != ".png":
     raise UserError(f"sheet={sheet} must end in .png")
+  from fer_jax.console import say
   from fer_jax.data.image_inputs import list_inputs
-  from fer_jax.data.preparation_progress import say
   from fer_jax.faces import alignment
   from fer_jax.output_folder import check_output, write_output
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
   """Audits the dataset that the flags name."""
   del argv
   given = flags.FLAGS
-  from fer_jax.data import preparation_progress
+  from fer_jax import console
   from fer_jax.data.inspect import audit, label_agreement
   from fer_jax.data.inspect.duplicates import audit as find_duplicates
   from fer_jax.errors import UserError
@@ -44,9 +44,7 @@ def main(argv: Sequence[str]) -> None:
       )
       print(f"\n{audit.describe_agreement(compared)}")
     except UserError as e:
-      preparation_progress.say(
-        f"labels of FER2013 and FER+ are not compared: {e}"
-      )
+      console.say(f"labels of FER2013 and FER+ are not compared: {e}")
   written = audit.write(folder, dataset, found, compared)
   print(f"\nwrote {', '.join(written)} in {folder}")
 

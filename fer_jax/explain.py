@@ -48,8 +48,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f"output={output} must end in .png")
   model_flags.start()
   from fer_jax.api import explain_model
+  from fer_jax.console import say
   from fer_jax.data.image_inputs import list_inputs
-  from fer_jax.data.preparation_progress import say
   from fer_jax.inference.predictor import Predictor
   from fer_jax.output_folder import check_output, write_output
   from fer_jax.pretrained import released
@@ -111,7 +111,7 @@ def _faces(
   Raises:
     UserError: no image can be read, or none has a face.
   """
-  from fer_jax.data.preparation_progress import say
+  from fer_jax.console import say
   from fer_jax.inference.prediction_stream import NamedImage
   from fer_jax.text_output import printable
 

@@ -11,6 +11,7 @@ LAYERS = [
   {
     "checksums",
     "config_values",
+    "console",
     "errors",
     "files",
     "fonts",

@@ -14,7 +14,8 @@ import numpy as np
 from absl import logging
 from jaxtyping import Bool, Float, Int
 
-from fer_jax.data import image_listing, preparation_progress
+from fer_jax import console
+from fer_jax.data import image_listing
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError, choose, listed, require
 
@@ -240,7 +241,7 @@ def drop_duplicates(dataset: Dataset) -> Dataset:
     [digest not in held for digest in digests(train)]
   )
   dropped = len(train) - int(unique.sum())
-  preparation_progress.say(
+  console.say(
     f"{dataset.name}: dropped {dropped:,} of {len(train):,} training examples"
     " whose image is also in validation or test"
   )

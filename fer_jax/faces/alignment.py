@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from fer_jax.console import progress, say
 from fer_jax.data import image_reader, parallel
 from fer_jax.data.image_listing import some
-from fer_jax.data.preparation_progress import progress, say
 from fer_jax.errors import UserError, choose
 from fer_jax.faces import crop
 from fer_jax.faces.face import Detector

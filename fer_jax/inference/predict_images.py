@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fer_jax import fonts
+from fer_jax.console import progress, say
 from fer_jax.data import image_reader, parallel
 from fer_jax.data.datasets import bounded_io, csv_table, fer2013_csv
 from fer_jax.data.image_inputs import list_inputs
 from fer_jax.data.image_listing import Skipped, describe_skipped
-from fer_jax.data.preparation_progress import progress, say
 from fer_jax.errors import UserError
 from fer_jax.inference import drawing, face_crops, web_images
 from fer_jax.inference.prediction import ImageResult

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fer_jax.data.preparation_progress import say
+from fer_jax.console import say
 from fer_jax.errors import Interrupted, UserError
 from fer_jax.inference import drawing, video_io
 from fer_jax.inference.prediction import ImageResult, Prediction

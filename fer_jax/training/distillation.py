@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32
 from ml_collections import ConfigDict
 
-from fer_jax.data.preparation_progress import progress
+from fer_jax.console import progress
 from fer_jax.data.splits import Dataset, Split
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write, cache_folder

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fer_jax.data import image_listing, preparation_progress
+from fer_jax import console
+from fer_jax.data import image_listing
 from fer_jax.data.datasets import bounded_io, class_names
 from fer_jax.data.datasets.folder_layout import (
   class_folder_images,
@@ -101,7 +102,7 @@ class AffectNet(ImageFileBuilder):
     images = {}
     for split, files in found.images.items():
       unlabeled = [file for file in files if file.label == _UNLABELED]
-      labels = preparation_progress.progress(
+      labels = console.progress(
         map_in_order(
           _read_label,
           (_label_file(found.root / _SPLITS[split], f.path) for f in unlabeled),

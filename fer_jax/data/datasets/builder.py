@@ -4,6 +4,8 @@
 """
 
 import abc
+import contextlib
+import logging as std_logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +13,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from fer_jax import files
-from fer_jax.data import preparation_progress
 from fer_jax.data.datasets import preparation
 from fer_jax.data.datasets.record_writer import Example, Resumable
 from fer_jax.data.datasets.source_files import SourceFiles
@@ -63,7 +65,7 @@ class FaceBuilder(
     self.options = {**self.default_options, **options}
     self.manual_dir = manual_dir
     self.data_root = data_dir
-    with preparation_progress.tfds_logs_hidden():
+    with _tfds_logs_hidden():
       super().__init__(
         data_dir=os.path.expanduser(data_dir) or str(files.data_folder()),
         config=self._options_config(),
@@ -140,7 +142,7 @@ class FaceBuilder(
       UserError: the release is missing or wrong, or the folder of prepared
         data cannot be written.
     """
-    with preparation_progress.tfds_logs_hidden():
+    with _tfds_logs_hidden():
       preparation.prepare(self, verify)
       return self.reopened()
 
@@ -220,3 +222,22 @@ class FaceBuilder(
     # The key orders the examples: their own order, whatever their rows are.
     for key, (image, target, row) in enumerate(examples):
       yield key, {"image": image, "target": target, "row": row}
+
+
+class _NotFromTfds(std_logging.Filter):
+  """Drops log records of tensorflow-datasets, except errors."""
+
+  def filter(self, record: std_logging.LogRecord) -> bool:
+    ours = "tensorflow_datasets" not in record.pathname
+    return ours or record.levelno >= std_logging.ERROR
+
+
+@contextlib.contextmanager
+def _tfds_logs_hidden() -> Iterator[None]:
+  """Hides tensorflow-datasets' log messages, which are for its developers."""
+  logger, quiet = logging.get_absl_logger(), _NotFromTfds()
+  logger.addFilter(quiet)
+  try:
+    yield
+  finally:
+    logger.removeFilter(quiet)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from fer_jax.data import preparation_progress
+from fer_jax import console
 from fer_jax.data.datasets import ckplus_releases
 from fer_jax.data.datasets import class_names as labels
 from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
@@ -129,7 +129,7 @@ class CkPlus(FaceBuilder):
     if not self._releases:
       raise ckplus_releases.missing(self._places, given=False)
     release = self._releases[0]
-    read = preparation_progress.progress(
+    read = console.progress(
       ckplus_releases.read(release, self._frames),
       f"{self.name}: reading {release.path.name}",
     )

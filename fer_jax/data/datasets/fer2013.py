@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from fer_jax.data import preparation_progress
+from fer_jax import console
 from fer_jax.data.datasets import class_names, fer2013_releases
 from fer_jax.data.datasets.builder import Example, FaceBuilder, SourceFiles
 from fer_jax.errors import UserError
@@ -63,7 +63,7 @@ class Fer2013(FaceBuilder):
     rows: dict[str, list[Example]] = {
       split: [] for split in class_names.FER2013_SPLITS.values()
     }
-    faces = preparation_progress.progress(
+    faces = console.progress(
       fer2013_releases.read(release), f"{self.name}: reading {release.name}"
     )
     for face in faces:

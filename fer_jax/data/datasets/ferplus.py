@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from fer_jax.data import preparation_progress
+from fer_jax import console
 from fer_jax.data.datasets import class_names as labels
 from fer_jax.data.datasets import (
   fer2013_releases,
@@ -122,7 +122,7 @@ class FerPlus(FaceBuilder):
       split: [] for split in labels.FER2013_SPLITS.values()
     }
     face_labels = []
-    faces = preparation_progress.progress(
+    faces = console.progress(
       fer2013_releases.read(self._ordered[0]),
       f"{self.name}: reading {self._ordered[0].name}",
     )

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 import filelock
 import tensorflow_datasets as tfds
 
-from fer_jax import files
-from fer_jax.data import preparation_progress
+from fer_jax import console, files
 from fer_jax.data.datasets import record_writer
 from fer_jax.data.datasets.source_files import SourceFiles, read_record
 from fer_jax.errors import UserError
@@ -156,7 +155,7 @@ def _prepare_into_place(
   seconds = time.monotonic() - started
   origin = f" from {printable(staged.origin())}" if staged.origin() else ""
   instead = ", replacing a copy of other files" if replaces else ""
-  preparation_progress.say(
+  console.say(
     f"prepared {builder.name}{origin} in {place} ({seconds:.1f} s){instead}"
   )
   staged.after_preparation()
@@ -210,9 +209,7 @@ def _lock(folder: Path) -> Iterator[None]:
   try:
     lock.acquire(timeout=0)
   except filelock.Timeout:
-    preparation_progress.say(
-      f"waiting for another run that prepares in {folder}"
-    )
+    console.say(f"waiting for another run that prepares in {folder}")
     lock.acquire()
   try:
     yield

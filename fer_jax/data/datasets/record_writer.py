@@ -20,8 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from array_record.python import array_record_module
 
-from fer_jax import files
-from fer_jax.data import preparation_progress
+from fer_jax import console, files
 from fer_jax.data.splits import example_digest, fingerprint_of
 
 # Image uint8 [h w c], target, row in the release.
@@ -105,9 +104,7 @@ def write_split(
   else:
     total = len(examples) if isinstance(examples, Sized) else None
     numbered = ((i, example) for i, example in enumerate(examples, 1))
-  iterator = preparation_progress.progress(
-    numbered, description, total=total, start=start
-  )
+  iterator = console.progress(numbered, description, total=total, start=start)
   while shard := _write_shard(
     _shard_path(folder, split, len(shards)), iterator, serialize, digests
   ):

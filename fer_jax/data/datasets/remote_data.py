@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from fer_jax import checksums, files
-from fer_jax.data import preparation_progress
+from fer_jax import checksums, console, files
 from fer_jax.errors import UserError
 from fer_jax.object_stores import lease, whole_folders
 from fer_jax.object_stores.objects import ObjectFolder
@@ -67,9 +66,7 @@ def download(builder: "FaceBuilder", data_dir: str) -> None:
   if whole_folders.INCOMPLETE in names:
     return
   size = sum(info.size for info in names.values())
-  preparation_progress.say(
-    f"copying {size / 1e9:,.2f} GB from {remote.url} to {place}"
-  )
+  console.say(f"copying {size / 1e9:,.2f} GB from {remote.url} to {place}")
   incoming = place.with_name(f"{place.name}.download")
   try:
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +111,7 @@ def upload(builder: "FaceBuilder", data_dir: str) -> None:
     return
   # What another process prepares from the same release is the same.
   with contextlib.suppress(lease.HeldError), lease.held(remote):
-    preparation_progress.say(f"copying {place} to {remote.url}")
+    console.say(f"copying {place} to {remote.url}")
     checksums.write(place)
     whole_folders.upload(place, remote)
 

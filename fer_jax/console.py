@@ -1,13 +1,10 @@
-"""Progress of a preparation: a bar on a terminal, else a line per minute."""
+"""Progress and other lines on stderr."""
 
-import contextlib
-import logging as std_logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
-from absl import logging
 from tqdm import tqdm
 
 _T = TypeVar("_T")
@@ -70,22 +67,3 @@ def _progress(done: int, total: int | None, rate: float, unit: str) -> str:
 def say(line: str) -> None:
   """Prints a line on stderr, above a progress bar if there is one."""
   tqdm.write(line, file=sys.stderr)
-
-
-class _NotFromTfds(std_logging.Filter):
-  """Drops log records of tensorflow-datasets, except errors."""
-
-  def filter(self, record: std_logging.LogRecord) -> bool:
-    ours = "tensorflow_datasets" not in record.pathname
-    return ours or record.levelno >= std_logging.ERROR
-
-
-@contextlib.contextmanager
-def tfds_logs_hidden() -> Iterator[None]:
-  """Hides tensorflow-datasets' log messages, which are for its developers."""
-  logger, quiet = logging.get_absl_logger(), _NotFromTfds()
-  logger.addFilter(quiet)
-  try:
-    yield
-  finally:
-    logger.removeFilter(quiet)
