@@ -19,6 +19,7 @@ LAYERS = [
     "output_folder",
     "output_manifest",
     "output_names",
+    "plot_theme",
     "renamed_fields",
     "tables",
     "text_output",

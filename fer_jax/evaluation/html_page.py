@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from fer_jax import __version__
 from fer_jax.config import flatten, to_json
 from fer_jax.errors import UserError
-from fer_jax.evaluation import plots
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
 from fer_jax.object_stores.objects import read_file
 from fer_jax.output_folder import OutputFolder, made_files
+from fer_jax.plot_theme import to_png
 
 NAME = "index.html"
 _TEMPLATE = "page.html.jinja"
@@ -135,7 +135,7 @@ def write_pictures(
     for end, dark in THEMES.items():
       names.append(f"{name}{end}.png")
       with output.write(names[-1]) as temporary:
-        temporary.write_bytes(plots.to_png(draw(dark)))
+        temporary.write_bytes(to_png(draw(dark)))
   return names
 
 

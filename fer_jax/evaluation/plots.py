@@ -4,21 +4,19 @@ Each function returns a new figure, for a light or a dark page, without using
 pyplot's global state.
 """
 
-import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from fer_jax import fonts
 from fer_jax.evaluation.calibration import Bin, Calibration
-from fer_jax.evaluation.plot_theme import Theme, percent, readable, theme_of
 from fer_jax.evaluation.scorecard import Averages, ClassScores, Scores
+from fer_jax.plot_theme import Theme, percent, readable, theme_of
 
 # Bins with fewer images are drawn pale: their accuracy is mostly chance.
 FEW = 10
@@ -264,10 +262,3 @@ def per_class_bars(scores: Scores, *, dark: bool = False) -> Figure:
   axes.spines["left"].set_visible(False)
   theme.legend(axes)
   return figure
-
-
-def to_png(figure: Figure) -> bytes:
-  """Returns the figure as a PNG, deterministically."""
-  picture = io.BytesIO()
-  FigureCanvasAgg(figure).print_png(picture, metadata={"Software": None})
-  return picture.getvalue()

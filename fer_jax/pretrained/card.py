@@ -25,6 +25,7 @@ from fer_jax.evaluation.scores import score
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.object_stores.urls import require_local
+from fer_jax.plot_theme import to_png
 from fer_jax.pretrained import released
 from fer_jax.tables import format_markdown
 from fer_jax.training.runtime import startup
@@ -133,7 +134,7 @@ def write(
   ).confusion
   figure = plots.confusion_matrix(confusion, found.class_names)
   with atomic_write(page.parent / picture, parents=True) as temporary:
-    temporary.write_bytes(plots.to_png(figure))
+    temporary.write_bytes(to_png(figure))
 
 
 def render(

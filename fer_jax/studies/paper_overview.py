@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from fer_jax.evaluation.plot_theme import percent, theme_of
+from fer_jax.plot_theme import percent, theme_of
 from fer_jax.studies import paper_scores
 from fer_jax.studies.paper_results import Result
 from fer_jax.studies.papers import PAPERS, Row

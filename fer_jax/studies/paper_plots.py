@@ -7,7 +7,7 @@ from jaxtyping import Int
 from matplotlib.figure import Figure
 
 from fer_jax.evaluation import plots
-from fer_jax.evaluation.plot_theme import theme_of
+from fer_jax.plot_theme import theme_of, to_png
 from fer_jax.studies import paper_overview, paper_scores, study_plots
 from fer_jax.studies.paper_results import Result
 from fer_jax.studies.papers import PAPERS, Curves, Row
@@ -18,7 +18,7 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
   pictures = {}
   if overview := paper_overview.lines(results):
     figure = paper_overview.draw(overview)
-    pictures[paper_overview.NAME] = plots.to_png(figure)
+    pictures[paper_overview.NAME] = to_png(figure)
   for name, paper in PAPERS.items():
     mine = [result for result in results if result["paper"] == name]
     for curves in paper.curves:
@@ -29,7 +29,7 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
       lines = {row: runs for row, runs in lines.items() if runs}
       if lines:
         figure = study_plots.curves(lines, curves.quantity)
-        pictures[curves_name(name, curves)] = plots.to_png(figure)
+        pictures[curves_name(name, curves)] = to_png(figure)
     for row in paper.confusions:
       found = [result for result in mine if result["row"] == row]
       if found:
@@ -40,7 +40,7 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
         classes = sorted(found[0]["class_names"])
         figure = _confusions(matrices, classes, row)
         file = confusion_name(name, paper.row(row))
-        pictures[file] = plots.to_png(figure)
+        pictures[file] = to_png(figure)
   return pictures
 
 

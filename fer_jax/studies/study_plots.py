@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from fer_jax.evaluation import plots
 from fer_jax.evaluation.confusion import reorder
-from fer_jax.evaluation.plot_theme import theme_of
+from fer_jax.plot_theme import percent, theme_of
 from fer_jax.studies.comparison import Recipe
 
 _EARLY_EPOCHS = 5  # Their losses may be cut off.
@@ -75,7 +75,7 @@ def curves(
     axes.set_xlabel("Epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     if quantity == "accuracy":
-      axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.4g}%")
+      axes.yaxis.set_major_formatter(percent)
   panels[0].set_ylabel(quantity.capitalize())
   if quantity == "loss":
     _cut_off(panels[0], panels[1])
@@ -131,7 +131,7 @@ def accuracies(
   axes.set_xlabel(f"Accuracy on {split}, 95 % interval")
   theme.style(axes, xgrid=True, ygrid=False)
   axes.tick_params(axis="y", length=0, labelsize=9)
-  axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.4g}%")
+  axes.xaxis.set_major_formatter(percent)
   axes.spines["left"].set_visible(False)
   return figure
 
@@ -168,7 +168,7 @@ def cost(
   axes.set_xlabel("Training speed, images/s (area: parameters)")
   axes.set_ylabel(f"Accuracy on {split}")
   theme.style(axes, xgrid=True, ygrid=True)
-  axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.4g}%")
+  axes.yaxis.set_major_formatter(percent)
   return figure
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.trial import create_trial
 from optuna.visualization import matplotlib as optuna_plots
 
-from fer_jax.evaluation.plot_theme import Theme, percent, theme_of
+from fer_jax.plot_theme import Theme, percent, theme_of
 from fer_jax.sweeps import trials
 from fer_jax.sweeps.plan import Plan
 from fer_jax.sweeps.space import short_names
@@ -138,7 +138,7 @@ def _draw(
   for place in ("center", "left"):
     axes.set_title("", loc=place)
   if name in ("history", "parallel") and "accuracy" in plan.metric:
-    axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.4g}%")
+    axes.yaxis.set_major_formatter(percent)
   if name == "parallel":
     axes.tick_params(axis="x", labelrotation=0)
     colors = theme.colormap(np.linspace(_PALEST, 1, 64)[:: plan.sign])

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fer_jax.evaluation import plots
-from fer_jax.evaluation.plot_theme import contrast, readable
 from fer_jax.evaluation.scores import Scores, score
+from fer_jax.plot_theme import contrast, readable, to_png
 
 COUNTS = np.array([[1200, 34, 0], [5, 91, 4], [0, 0, 0]])
 NAMES = ("happy", "sad", "fear")
@@ -32,7 +32,7 @@ def cells(figure: Figure) -> list[list[str]]:
 
 
 def size(figure: Figure) -> tuple[int, int]:
-  with Image.open(io.BytesIO(plots.to_png(figure))) as picture:
+  with Image.open(io.BytesIO(to_png(figure))) as picture:
     return picture.size
 
 
@@ -176,8 +176,8 @@ def test_a_dark_page_is_dark(scores):
     lambda dark: plots.per_class_bars(scores, dark=dark),
   ):
     for dark in (False, True):
-      png = plots.to_png(draw(dark))
+      png = to_png(draw(dark))
       with Image.open(io.BytesIO(png)) as picture:
         corner: Any = picture.convert("L").getpixel((0, 0))
       assert (corner < 40) == dark and (corner == 255) == (not dark)
-      assert png == plots.to_png(draw(dark))
+      assert png == to_png(draw(dark))

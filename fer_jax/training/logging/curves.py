@@ -1,6 +1,5 @@
 """Plots a training run: `curves.png`."""
 
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -8,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from fer_jax.errors import UserError
 from fer_jax.files import atomic_write
+from fer_jax.plot_theme import percent, theme_of, to_png
 
-# Blue and vermilion can be told apart with every kind of color vision, and in
-# gray (Okabe and Ito 2008, "Color Universal Design").
-_COLORS = {"train": "#0072B2", "validation": "#D55E00"}
-_INK = "#333333"
-_GRID = "#E3E3E3"
+_THEME = theme_of(dark=False)
+_COLORS = {"train": _THEME.blue, "validation": _THEME.vermilion}
 
 
 def draw(
@@ -42,14 +37,12 @@ def draw(
   epochs = [record for record in records if record["kind"] == "epoch"]
   if not epochs:
     raise UserError(f"no epoch to plot in {path}: train for at least one epoch")
-  layout = ConstrainedLayoutEngine(w_pad=0.06)
-  figure = Figure(figsize=(8, 3), dpi=150, layout=layout)
-  if title:  # A "$" in a name does not start a formula.
-    figure.suptitle(title, fontsize=9.5, color=_INK, parse_math=False)
+  figure = _THEME.figure(8, 3)
+  _THEME.title(figure, title)
   loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(3, 3, 1.5))
   _panel(loss, epochs, "loss", "Loss", "{:.3f}")
   _panel(accuracy, epochs, "accuracy", "Accuracy", "{:.1%}")
-  accuracy.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.6g}%")
+  accuracy.yaxis.set_major_formatter(percent)
   _learning_rate(rate, epochs)
   for axes in (loss, accuracy, rate):
     _style(axes, epochs, num_ticks=4 if axes is rate else 6)
@@ -89,7 +82,9 @@ def _panel(
       label=f"best: {number.format(value)} (epoch {epoch})",
     )
   axes.set_ylabel(label)
-  legend = axes.legend(loc="best", fontsize=7, labelcolor=_INK, framealpha=0.85)
+  legend = axes.legend(
+    loc="best", fontsize=7, labelcolor=_THEME.ink, framealpha=0.85
+  )
   legend.get_frame().set_edgecolor("none")
 
 
@@ -101,7 +96,7 @@ def _learning_rate(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
   axes.plot(
     _values(epochs, "epoch"),
     [value / 10.0**power for value in values],
-    color=_INK,
+    color=_THEME.ink,
     linewidth=0.9,
     **_marker(len(epochs)),
   )
@@ -114,7 +109,7 @@ def _learning_rate(axes: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
 def _style(
   axes: Axes, epochs: Sequence[Mapping[str, Any]], num_ticks: int
 ) -> None:
-  """Sets the style of a panel: light grid, whole epochs, no box."""
+  """Sets the style of a panel: that of all plots, and whole epochs."""
   first, last = epochs[0]["epoch"], epochs[-1]["epoch"]
   margin = max(0.03 * (last - first), 0.5 if last == first else 0.15)
   axes.set_xlim(first - margin, last + margin)
@@ -122,13 +117,7 @@ def _style(
   axes.xaxis.set_major_locator(
     MaxNLocator(nbins=num_ticks, integer=True, min_n_ticks=1)
   )
-  for axis in (axes.xaxis, axes.yaxis):
-    axis.label.set(fontsize=8.5, color=_INK)
-  axes.tick_params(labelsize=7.5, colors=_INK, length=2.5, width=0.6)
-  axes.grid(color=_GRID, linewidth=0.6)
-  axes.set_axisbelow(True)
-  for side, spine in axes.spines.items():
-    spine.set(visible=side in ("left", "bottom"), color=_INK, linewidth=0.6)
+  _THEME.style(axes, xgrid=True, ygrid=True)
 
 
 def _marker(num_epochs: int) -> dict[str, Any]:
@@ -145,11 +134,10 @@ def _values(epochs: Sequence[Mapping[str, Any]], key: str) -> list[float]:
 
 def _save(figure: Figure, path: Path) -> None:
   """Writes a PNG atomically."""
-  picture = io.BytesIO()
-  FigureCanvasAgg(figure).print_png(picture)
+  picture = to_png(figure)
   try:
     with atomic_write(path) as draft:
-      draft.write_bytes(picture.getvalue())
+      draft.write_bytes(picture)
   except OSError as e:
     raise UserError(
       f"cannot write {path}: {e.strerror or e}; free some space or use another"

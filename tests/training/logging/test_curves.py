@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from fer_jax import plot_theme
 from fer_jax.errors import UserError
 from fer_jax.training.logging import curves
 
@@ -45,7 +46,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
       super().__init__(*args, **kwargs)
       drawn.append(self)
 
-  monkeypatch.setattr(curves, "Figure", Kept)
+  monkeypatch.setattr(plot_theme, "Figure", Kept)
   return drawn
 
 

@@ -1,6 +1,7 @@
 """Theme of the plots: colors, axes and legends for light and dark pages."""
 
 import dataclasses
+import io
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -116,10 +117,17 @@ def theme_of(dark: bool) -> Theme:
 def percent(fraction: float, _: object) -> str:
   """Formats the label of a tick.
 
-  >>> percent(0.2, None)
-  '20%'
+  >>> percent(0.2, None), percent(0.625, None)
+  ('20%', '62.5%')
   """
-  return f"{100 * fraction:.0f}%"
+  return f"{100 * fraction:.6g}%"
+
+
+def to_png(figure: Figure) -> bytes:
+  """Returns the figure as a PNG, deterministically."""
+  picture = io.BytesIO()
+  FigureCanvasAgg(figure).print_png(picture, metadata={"Software": None})
+  return picture.getvalue()
 
 
 def readable(background: tuple[float, ...]) -> str:
