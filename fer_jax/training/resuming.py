@@ -110,5 +110,5 @@ def _change_batch_size(
   batch = loop.epoch * order.steps_per_epoch + num_seen // config.batch_size
   loop.step_offset = loop.step - batch
   updates = batch // config.optimizer.accumulate_steps
-  opt_state = optimizers.set_num_updates(state.opt_state, updates)
+  opt_state = optimizers.set_rate(state.opt_state, num_updates=updates)
   return state.replace(opt_state=opt_state)

@@ -238,7 +238,7 @@ def end_epoch(
   logger.record_epoch(loop, metrics_of_epoch)
   if loop.plateau:
     factor = loop.plateau.update(validation["loss"], num_epochs)
-    opt_state = optimizers.set_lr_factor(state.opt_state, factor)
+    opt_state = optimizers.set_rate(state.opt_state, factor=factor)
     state = state.replace(opt_state=opt_state)
   state = experiment.unfreeze(state, loop.epoch)
   if is_best:

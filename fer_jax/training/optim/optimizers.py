@@ -231,38 +231,28 @@ def scale_by_learning_rate(
   return optax.GradientTransformation(init, update)
 
 
-def set_lr_factor(opt_state: State, factor: float) -> State:
-  """Sets the factor of the schedule from the next update on.
+def set_rate(opt_state: State, **values: float) -> State:
+  """Sets fields of the `LearningRateState`, from the next update on.
 
   Shapes, dtypes and devices of the arrays stay (also of a replicated state), so
   that a compiled step stays valid.
 
   Args:
     opt_state: the state of an optimizer made by `create`.
-    factor: 1 is the schedule itself.
+    **values: of `factor`, where 1 is the schedule itself, or of `num_updates`,
+      how far the schedule is.
 
   Returns:
-    The state with the new factor.
+    The state with the new values.
   """
 
-  def set_factor(node: Any) -> Any:
-    if isinstance(node, LearningRateState):
-      return node._replace(factor=jnp.full_like(node.factor, factor))
-    return node
+  def replaced(node: Any) -> Any:
+    if not is_rate(node):
+      return node
+    arrays = {k: jnp.full_like(getattr(node, k), v) for k, v in values.items()}
+    return node._replace(**arrays)
 
-  return jax.tree.map(set_factor, opt_state, is_leaf=is_rate)
-
-
-def set_num_updates(opt_state: State, num_updates: int) -> State:
-  """Sets how far the schedule is; see `set_lr_factor`."""
-
-  def set_count(node: Any) -> Any:
-    if isinstance(node, LearningRateState):
-      count = jnp.full_like(node.num_updates, num_updates)
-      return node._replace(num_updates=count)
-    return node
-
-  return jax.tree.map(set_count, opt_state, is_leaf=is_rate)
+  return jax.tree.map(replaced, opt_state, is_leaf=is_rate)
 
 
 def learning_rate(opt_state: Any) -> Float32[Array, "*devices"]:

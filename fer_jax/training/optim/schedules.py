@@ -199,7 +199,7 @@ def plateau(config: ConfigDict) -> "Plateau | None":
 class Plateau:
   """Lowers the learning rate when the validation loss stops decreasing.
 
-  Runs on the host when an epoch is evaluated; `optimizers.set_lr_factor` passes
+  Runs on the host when an epoch is evaluated; `optimizers.set_rate` passes
   its factor to the device. After `patience` consecutive epochs without an
   improvement by more than `min_delta` over the best loss, the factor is
   multiplied by `factor` and the count of epochs is reset.

@@ -100,7 +100,7 @@ def test_adam_on_a_cpu_equals_optax(name, weight_decay):
   expected, expected_state = _train(optimizer)
   params = _params()
   assert adam_kernel.supports(config, params)
-  state = optimizers.set_lr_factor(optimizer.init(params), 1.0)
+  state = optimizers.set_rate(optimizer.init(params), factor=1.0)
 
   @functools.partial(jax.jit, donate_argnums=(1, 2))
   def update(gradients, state, params):
@@ -332,7 +332,7 @@ def test_the_factor_changes_without_compiling_and_buffers_are_donated(
     params, state = step(params, state)
     assert all(array.is_deleted() for array in donated)
   assert float(optimizers.learning_rate(state)) == 0.5
-  state = optimizers.set_lr_factor(state, 0.1)
+  state = optimizers.set_rate(state, factor=0.1)
   before = jax.tree.map(np.array, params)
   for _ in range(every):
     params, state = step(params, state)
@@ -346,7 +346,7 @@ def test_the_factor_scales_the_update():
     _config("sgd", momentum=0.0), optax.constant_schedule(0.5)
   )
   params = {"w": jnp.ones(())}
-  state = optimizers.set_lr_factor(optimizer.init(params), 0.2)
+  state = optimizers.set_rate(optimizer.init(params), factor=0.2)
   updates, state = optimizer.update({"w": jnp.ones(())}, state, params)
   np.testing.assert_allclose(updates["w"], -0.1, rtol=1e-6)
 
@@ -355,7 +355,7 @@ def test_the_factor_of_a_state_with_an_axis_of_devices():
   optimizer = optimizers.create(_config("adam"), optax.constant_schedule(0.5))
   state = jax.vmap(lambda _: optimizer.init(_params()))(jnp.arange(4))
   shapes = jax.tree.map(jnp.shape, state)
-  state = optimizers.set_lr_factor(state, 0.1)
+  state = optimizers.set_rate(state, factor=0.1)
   assert jax.tree.map(jnp.shape, state) == shapes
   assert optimizers.learning_rate(state).shape == (4,)
 
@@ -368,7 +368,7 @@ def test_the_state_is_saved_and_restored(name, every, tmp_path):
   )
   optimizer = optimizers.create(config, optax.constant_schedule(0.5))
   _, state = _train(optimizer, 4)
-  state = optimizers.set_lr_factor(state, 0.25)
+  state = optimizers.set_rate(state, factor=0.25)
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(tmp_path / "state", state)
     checkpointer.wait_until_finished()
