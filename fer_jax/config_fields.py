@@ -28,16 +28,16 @@ OPTIONAL_FIELDS: dict[str, type] = {
 }
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any) -> dict[str, Any]:
   """Returns every field by its dotted name.
 
   >>> flatten({"model": {"name": "resnet18"}, "seed": 0})
   {'model.name': 'resnet18', 'seed': 0}
   """
-  return dict(_walk(config, prefix))
+  return dict(_walk(config))
 
 
-def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
   for key, value in node.items():
     if isinstance(value, dict | ConfigDict):
       yield from _walk(value, f"{prefix}{key}.")

@@ -72,7 +72,6 @@ def align_from_landmarks(
   image: UInt8[np.ndarray, "h w c"],
   points: Float[np.ndarray, "68 2"],
   size: int = 48,
-  margin: float = 0.0,
 ) -> UInt8[np.ndarray, "size size c"]:
   """As `align`, by the 68 landmarks that come with CK+ and other datasets.
 
@@ -80,7 +79,6 @@ def align_from_landmarks(
     image: gray (c = 1) or RGB (c = 3).
     points: x, y; the eyes' outlines are points 36 to 41 and 42 to 47.
     size: height and width of the result in pixels.
-    margin: as for `align`.
 
   Raises:
     UserError: the points are not 68 finite pairs.
@@ -94,7 +92,7 @@ def align_from_landmarks(
   w, h = np.ptp(points, axis=0).tolist()
   left, right = (points[i : i + 6].mean(axis=0).tolist() for i in (36, 42))
   face = Face((x, y, w, h), tuple(left), tuple(right), 1.0)
-  return align(image, face, size, margin)
+  return align(image, face, size)
 
 
 def _cut(

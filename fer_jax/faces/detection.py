@@ -1,11 +1,10 @@
-"""The choice of a face detector; users take `Face` from here, too."""
+"""The choice of a face detector."""
 
 from typing import Any
 
 from fer_jax.errors import choose
 from fer_jax.faces import centerface, mtcnn, photo_detector
 from fer_jax.faces.face import Detector as Detector
-from fer_jax.faces.face import Face as Face
 
 DETECTORS = ("mtcnn", "centerface")
 

@@ -110,17 +110,17 @@ class GradCam:
   ) -> Float[Array, "b h w"]:
     trained, layer = self._trained, self.layer
 
-    def logits_of(probe: Array) -> tuple[Array, tuple[Array, Array]]:
+    def logits_of(probe: Array) -> tuple[Array, Array]:
       seen: list[Array] = []
       with nn.intercept_methods(_probed(layer, probe, seen)):
         logits = trained.logits(images, variables)
       chosen = logits.argmax(axis=-1) if labels is None else labels
       total = jnp.take_along_axis(logits, chosen[:, None], axis=-1).sum()
-      return total, (seen[0], logits)
+      return total, seen[0]
 
     shape = jax.eval_shape(lambda: _output(trained, layer, images, variables))
     # The gradient of what is added to the maps is that of the maps.
-    gradient, (maps, _) = jax.grad(logits_of, has_aux=True)(
+    gradient, maps = jax.grad(logits_of, has_aux=True)(
       jnp.zeros(shape.shape, shape.dtype)
     )
     weights = gradient.mean(axis=(1, 2), keepdims=True)

@@ -273,19 +273,18 @@ class MobileNetV2(_MobileNet):
     return self._head(x, train)
 
 
-def make_divisible(channels: float, divisor: int = 8) -> int:
-  """Rounds a number of channels to a multiple, as the authors' code does.
+def make_divisible(channels: float) -> int:
+  """Rounds a number of channels to a multiple of 8, as the authors' code does.
 
   Args:
     channels: desired number of channels, any positive number.
-    divisor: the result is a multiple of it, and at least that.
 
   Returns:
-    The nearest multiple, or the next larger one if the nearest is more than
-    10 % below `channels`.
+    The nearest multiple, at least 8, or the next larger one if the nearest is
+    more than 10 % below `channels`.
 
   >>> [make_divisible(c) for c in (3, 12, 16.8, 18, 24)]
   [8, 16, 16, 24, 24]
   """
-  rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-  return rounded + divisor if rounded < 0.9 * channels else rounded
+  rounded = max(8, int(channels + 4) // 8 * 8)
+  return rounded + 8 if rounded < 0.9 * channels else rounded

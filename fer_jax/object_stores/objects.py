@@ -11,7 +11,6 @@ no appending.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -46,19 +45,6 @@ class StoreError(UserError):
   """An object store that cannot be used; the message says why."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ObjectInfo:
-  """What a listing says of an object.
-
-  Attributes:
-    size: bytes.
-    version: changes with every write.
-  """
-
-  size: int
-  version: str
-
-
 class ObjectFolder:
   """The objects below a URL, by their names relative to it.
 
@@ -81,8 +67,8 @@ class ObjectFolder:
   def __truediv__(self, name: str) -> "ObjectFolder":
     return ObjectFolder(f"{self.url}/{name}")
 
-  def list(self) -> dict[str, ObjectInfo]:
-    """Returns all objects, also those in folders below, by name.
+  def list(self) -> dict[str, int]:
+    """Returns the bytes of all objects, also in folders below, by name.
 
     Raises:
       StoreError: the bucket does not exist or cannot be read.
@@ -91,9 +77,7 @@ class ObjectFolder:
       found = self._files.find(self.url, detail=True, refresh=True)
     start = len(self.url.partition("://")[2]) + 1
     return {
-      name.lstrip("/")[start:]: ObjectInfo(
-        int(info.get("size") or 0), _version(info)
-      )
+      name.lstrip("/")[start:]: int(info.get("size") or 0)
       for name, info in found.items()
       if name.lstrip("/")[start:]
     }
@@ -224,12 +208,6 @@ def read_file(path: Path) -> bytes | None:
     return path.read_bytes()
   except FileNotFoundError:
     return None
-
-
-def _version(info: dict[str, Any]) -> str:
-  """Returns what identifies a version of an object, by any store's listing."""
-  names = ("ETag", "etag", "LastModified", "generation", "created", "mtime")
-  return " ".join(str(info[name]) for name in names if name in info)
 
 
 def _in_threads(fn: Any, items: list[str]) -> None:

@@ -33,9 +33,9 @@ PREFERRED = ("ferplus-small", "ferplus-resnet18")
 _BATCH_SIZE = 64
 
 
-def list_released(folder: Path = WEIGHTS) -> list[str]:
+def list_released() -> list[str]:
   """Returns the names of the released models, sorted."""
-  return sorted(_checksums(folder))
+  return sorted(_checksums(WEIGHTS))
 
 
 def default_name() -> str:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int
 from ml_collections import ConfigDict
 
 from fer_jax.errors import choose, require
@@ -135,7 +135,6 @@ def balanced_class_weights(
 def example_weights(
   targets: Int[Array, "b"] | Float[Array, "b k"],
   class_weights: Float[Array, "k"] | Sequence[float] | None = None,
-  mask: Bool[Array, "b"] | Float[Array, "b"] | None = None,
 ) -> Float32[Array, "b"]:
   """Returns the weight of each example of a batch.
 
@@ -144,22 +143,17 @@ def example_weights(
       that the weights do not depend on it.
     class_weights: weights `[k]`; the weight of a distribution is
       `targets @ class_weights`. None: all weights are 1.
-    mask: True (or 1) for examples that count, False (or 0) for padding.
 
   Returns:
     Float32 `[b]`.
   """
   if class_weights is None:
-    weights = jnp.ones(targets.shape[:1], jnp.float32)
-  elif targets.ndim == 1:
-    weights = jnp.asarray(class_weights, jnp.float32)[targets]
-  else:
-    # A product and a sum: a float32 matmul is rounded on GPU (TF32) and TPU.
-    rows = jnp.asarray(class_weights, jnp.float32)[None, :]
-    weights = (targets.astype(jnp.float32) * rows).sum(axis=-1)
-  if mask is not None:
-    weights = jnp.where(mask.astype(bool), weights, 0.0)
-  return weights
+    return jnp.ones(targets.shape[:1], jnp.float32)
+  if targets.ndim == 1:
+    return jnp.asarray(class_weights, jnp.float32)[targets]
+  # A product and a sum: a float32 matmul is rounded on GPU (TF32) and TPU.
+  rows = jnp.asarray(class_weights, jnp.float32)[None, :]
+  return (targets.astype(jnp.float32) * rows).sum(axis=-1)
 
 
 def to_output(

@@ -98,7 +98,7 @@ def test_files_go_and_come_back(folder, tmp_path):
     path.write_bytes(name.encode() * (name != "empty"))
   folder.upload(names, tmp_path / "from")
   assert sorted(folder.list()) == names
-  assert folder.list()["a.txt"].size == 5
+  assert folder.list()["a.txt"] == 5
   folder.download(names, tmp_path / "to")
   for name in names:
     expected = (tmp_path / "from" / name).read_bytes()

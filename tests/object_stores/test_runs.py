@@ -53,8 +53,8 @@ def resume(workdir):
 def damage(workdir, start):
   """Flips a bit of a checkpoint's largest object; returns its name."""
   folder = ObjectFolder(workdir)
-  objects = {n: o for n, o in folder.list().items() if n.startswith(start)}
-  name = max(objects, key=lambda name: objects[name].size)
+  sizes = {n: s for n, s in folder.list().items() if n.startswith(start)}
+  name = max(sizes, key=lambda name: sizes[name])
   content = bytearray(folder.read(name) or b"")
   content[len(content) // 2] ^= 1
   folder.write(name, bytes(content))

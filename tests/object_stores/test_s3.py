@@ -63,7 +63,7 @@ def test_objects_of_several_parts_come_back(s3, tmp_path):
   (tmp_path / "large").write_bytes(content)
   folder = ObjectFolder(f"{s3}/run")
   folder.upload(["large"], tmp_path)
-  assert folder.list()["large"].size == len(content)
+  assert folder.list()["large"] == len(content)
   folder.download(["large"], tmp_path / "back")
   assert (tmp_path / "back" / "large").read_bytes() == content
 

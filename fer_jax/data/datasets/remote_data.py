@@ -58,15 +58,15 @@ def download(builder: "FaceBuilder", data_dir: str) -> None:
   theirs = remote.read(_METADATA)
   if theirs is None or _same_data(theirs, _read(place)):
     return
-  names = {
-    name: info
-    for name, info in remote.list().items()
+  sizes = {
+    name: size
+    for name, size in remote.list().items()
     if not name.startswith(f"{lease.FOLDER}/")
   }
-  if whole_folders.INCOMPLETE in names:
+  if whole_folders.INCOMPLETE in sizes:
     return
-  size = sum(info.size for info in names.values())
-  console.say(f"copying {size / 1e9:,.2f} GB from {remote.url} to {place}")
+  gigabytes = sum(sizes.values()) / 1e9
+  console.say(f"copying {gigabytes:,.2f} GB from {remote.url} to {place}")
   incoming = place.with_name(f"{place.name}.download")
   try:
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def download(builder: "FaceBuilder", data_dir: str) -> None:
       if _same_data(theirs, _read(place)):
         return  # Another process has copied them meanwhile.
       shutil.rmtree(incoming, ignore_errors=True)
-      remote.download(names, incoming)
+      remote.download(sizes, incoming)
       if damage := checksums.find_damage(incoming):
         name = damage.path.relative_to(incoming)
         raise UserError(
