@@ -6,11 +6,10 @@ damaged file (a bad disk, an interrupted copy) from a whole one.
 """
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 
-from fer_jax.files import atomic_write
+from fer_jax.files import atomic_write, sha256
 
 FILE = "checksums.json"
 # orbax writes these two after the checksums. It reads no content of them that
@@ -44,7 +43,7 @@ def write(folder: pathlib.Path) -> None:
     OSError: a file cannot be read, or the checksums cannot be written.
   """
   files = {
-    path.relative_to(folder).as_posix(): _digest(path)
+    path.relative_to(folder).as_posix(): sha256(path)
     for path in sorted(folder.rglob("*"))
     if path.is_file() and path.relative_to(folder).as_posix() not in _EXCLUDED
   }
@@ -92,7 +91,7 @@ def find_damage(folder: pathlib.Path) -> Damage | None:
   for name, digest in files.items():
     path = folder / name
     try:
-      if _digest(path) != digest:
+      if sha256(path) != digest:
         return Damage(path, "wrong checksum")
     except PermissionError:
       raise
@@ -101,11 +100,6 @@ def find_damage(folder: pathlib.Path) -> Damage | None:
     except (OSError, ValueError):  # ValueError: a NUL in a damaged name.
       return Damage(path, "unreadable file")
   return None
-
-
-def _digest(path: pathlib.Path) -> str:
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _EXCLUDED = frozenset((*_COMMIT_FILES, FILE))

@@ -52,6 +52,15 @@ class ReportedElsewhere(Exception):
     self.exit_code = exit_code
 
 
+def one_line(error: object) -> str:
+  r"""Returns an error's text in one line of at most 300 characters.
+
+  >>> one_line(ValueError("no\n  space")), one_line(TimeoutError())
+  ('no space', 'TimeoutError')
+  """
+  return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def out_of_memory(error: BaseException) -> bool:
   """Returns whether an error is an allocation that failed.
 

@@ -7,6 +7,7 @@ overwrites an input or a file that the package did not make.
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import tempfile
@@ -75,6 +76,12 @@ def atomic_write(
   finally:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+  """Returns the SHA-256 of a file, in hexadecimal."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:

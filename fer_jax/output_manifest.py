@@ -1,11 +1,12 @@
 """The list of the files that the package made in an output folder."""
 
 import contextlib
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import NamedTuple
+
+from fer_jax.files import sha256
 
 # Lists what the package made in a folder: one JSON object per line.
 MANIFEST = ".fer_jax_files.jsonl"
@@ -80,7 +81,7 @@ class Manifest:
         for of in alike
       ):
         return True
-      return bool(alike) and _sha256(path) in {of.sha256 for of in alike}
+      return bool(alike) and sha256(path) in {of.sha256 for of in alike}
     except OSError:
       return False
 
@@ -100,16 +101,9 @@ class Manifest:
   def add(self, path: Path, made: Path, source: str) -> None:
     """Notes a complete file, `made`, before it is renamed to `path`."""
     name, stat = path.relative_to(self._folder).as_posix(), made.stat()
-    of = _Entry(
-      self.kind, stat.st_size, stat.st_mtime_ns, _sha256(made), source
-    )
+    of = _Entry(self.kind, stat.st_size, stat.st_mtime_ns, sha256(made), source)
     entry = {"file": name, **of._asdict()}
     # Escaped, so that names that are no UTF-8 come through as well.
     with open(self._path, "ab") as file:
       file.write(json.dumps(entry).encode("ascii") + b"\n")
     self._entries.setdefault(name, []).append(of)
-
-
-def _sha256(path: Path) -> str:
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,6 +22,7 @@ from fer_jax.errors import (
   Interrupted,
   ReportedElsewhere,
   UserError,
+  one_line,
   out_of_memory,
 )
 from fer_jax.text_output import SafeStream, printable
@@ -110,9 +111,8 @@ def run(
     except (MemoryError, RuntimeError) as e:
       if not out_of_memory(e):
         raise
-      reason = " ".join(str(e).split())[:200] or type(e).__name__
       _print_error(
-        f"out of memory ({reason}): use smaller batches (batch_size,"
+        f"out of memory ({one_line(e)}): use smaller batches (batch_size,"
         " eval_batch_size), smaller images or a smaller model"
       )
       _leave(1)

@@ -20,6 +20,7 @@ from fer_jax.models.summary import summarize
 from fer_jax.object_stores.objects import read_file
 from fer_jax.output_folder import OutputFolder, made_files
 from fer_jax.plot_theme import to_png
+from fer_jax.training.logging import metric_writer
 
 NAME = "index.html"
 _TEMPLATE = "page.html.jinja"
@@ -171,9 +172,8 @@ def picture(path: Path) -> str:
 def _summary_of_run(workdir: Path) -> dict[str, Any]:
   """Returns the last summary record in metrics.jsonl; {} if there is none."""
   try:
-    lines = (read_file(workdir / "metrics.jsonl") or b"").splitlines()
-    records = [json.loads(line) for line in lines]
-  except (OSError, ValueError):
+    records = metric_writer.read(workdir)
+  except UserError:
     return {}
-  found = [record for record in records if "best_epoch" in record]
+  found = [record for record in records if record["kind"] == "summary"]
   return found[-1] if found else {}

@@ -18,7 +18,7 @@ from typing import Any
 
 import fsspec
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, one_line
 from fer_jax.object_stores.urls import PathLike, is_url, to_path
 
 _PACKAGES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
@@ -175,8 +175,7 @@ class ObjectFolder:
       advice = next((_ADVICE[k] for k in kinds if k in _ADVICE), "")
       if not advice and any("Connect" in k or "Timeout" in k for k in kinds):
         advice = _CONNECTION
-      reason = " ".join(str(e).split())[:300] or type(e).__name__
-      text = f"cannot {verb} {self.url}: {reason}"
+      text = f"cannot {verb} {self.url}: {one_line(e)}"
       raise StoreError(f"{text}; {advice}" if advice else text) from e
 
 

@@ -5,7 +5,6 @@ states its SHA-256. "torchvision:resnet50" is a file of PyTorch, whose name
 contains the first digits of its SHA-256, and which needs torch to be read.
 """
 
-import hashlib
 import http.client
 import importlib.util
 import os
@@ -14,8 +13,8 @@ import shutil
 import tempfile
 import urllib.request
 
+from fer_jax import files
 from fer_jax.errors import UserError, choose
-from fer_jax.files import cache_folder
 from fer_jax.pretrained import conversion, converted_weights
 
 TIMM = "https://huggingface.co/timm/{}/{}/main/model.safetensors"
@@ -109,7 +108,7 @@ def folder_of(source: str) -> pathlib.Path:
 
 def cache() -> pathlib.Path:
   """Returns the folder of downloaded weights in the user's cache."""
-  return cache_folder() / "weights"
+  return files.cache_folder() / "weights"
 
 
 def _download(url: str, path: pathlib.Path) -> pathlib.Path:
@@ -142,8 +141,7 @@ def _sha256_in_name(name: str) -> str:
 
 
 def _check(path: pathlib.Path, sha256: str, url: str) -> None:
-  with path.open("rb") as file:
-    found = hashlib.file_digest(file, "sha256").hexdigest()
+  found = files.sha256(path)
   if not found.startswith(sha256):
     raise UserError(
       f"{url} has the SHA-256 {found[:16]}..., but its publisher states"

@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float, Float32
 from ml_collections import ConfigDict
-from scipy import optimize
+from scipy import optimize, special
 
 from fer_jax import config as configs
 from fer_jax.errors import UserError
@@ -129,7 +129,8 @@ def fit_temperature(
     targets = np.eye(logits.shape[1])[targets]
 
   def cross_entropy(log_temperature: float) -> float:
-    return float(-(targets * _log_softmax(logits, log_temperature)).sum())
+    log_p = special.log_softmax(logits / np.exp(log_temperature), axis=1)
+    return float(-(targets * log_p).sum())
 
   best = optimize.minimize_scalar(
     cross_entropy, bounds=(np.log(0.05), np.log(20)), method="bounded"
@@ -143,7 +144,7 @@ def scores_of(
   """Returns accuracy and calibration, before and after the temperature."""
   right = found.predicted == found.labels
   logits = _log(found.probabilities)
-  after = np.exp(_log_softmax(logits, np.log(temperature)))
+  after = special.softmax(logits / temperature, axis=1)
   return {
     "images": len(right),
     "accuracy": float(right.mean()),
@@ -164,14 +165,6 @@ def _log(
 ) -> Float32[np.ndarray, "n k"]:
   """Returns finite logarithms, also of probabilities that underflowed to 0."""
   return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-
-
-def _log_softmax(
-  logits: Float[np.ndarray, "n k"], log_temperature: float
-) -> Float[np.ndarray, "n k"]:
-  scaled = logits / np.exp(log_temperature)
-  scaled = scaled - scaled.max(axis=1, keepdims=True)
-  return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
 
 
 def define_flags() -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from fer_jax.data import image_reader
+from fer_jax.data.image_arrays import to_pillow
 from fer_jax.errors import UserError
 from fer_jax.faces import detection
 from fer_jax.inference import explanation_sheets
@@ -182,6 +183,5 @@ def _face(
 
 def _data_url(image: UInt8[np.ndarray, "h w c"]) -> str:
   file = io.BytesIO()
-  pixels = image[..., 0] if image.shape[2] == 1 else image
-  Image.fromarray(pixels).save(file, "PNG")
+  to_pillow(image).save(file, "PNG")
   return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -24,7 +24,7 @@ from optuna.storages import (
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, one_line
 from fer_jax.sweeps.plan import Plan
 
 P = ParamSpec("P")
@@ -187,7 +187,7 @@ def survives_outages(
         if time.monotonic() > deadline:
           raise UserError(
             f"the database has not answered for {OUTAGE_SECONDS} s"
-            f" ({_first_line(e)}): fix the cause and rerun the command to"
+            f" ({one_line(e)}): fix the cause and rerun the command to"
             " resume"
           ) from e
       time.sleep(wait)
@@ -207,7 +207,7 @@ def errors_in_one_line(name: str) -> Iterator[None]:
     hint = ""
     if isinstance(e, ModuleNotFoundError) and e.name == "psycopg":
       hint = ": pip install 'fer_jax[postgresql]'"
-    raise UserError(f"storage={name}: {_first_line(e)}{hint}") from e
+    raise UserError(f"storage={name}: {one_line(e)}{hint}") from e
 
 
 @contextlib.contextmanager
@@ -281,7 +281,3 @@ def _cut_incomplete_line(path: pathlib.Path, lock: _JournalLock) -> None:
         file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
   finally:
     lock.release()
-
-
-def _first_line(error: Any) -> str:
-  return " ".join(str(error).split())[:200] or type(error).__name__

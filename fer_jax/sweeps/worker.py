@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from fer_jax.errors import Diverged, UserError, out_of_memory
+from fer_jax.errors import Diverged, UserError, one_line, out_of_memory
 from fer_jax.sweeps.plan import Plan, check_experiments
 from fer_jax.sweeps.space import format_point
 from fer_jax.sweeps.trial_store import Claim, HandedOn, TrialStore
@@ -90,8 +90,7 @@ def _train(store: TrialStore, claim: Claim, deadline: float) -> Trial:
     return store.finish(claim, state, **found, **results)
 
   def fail(error: object) -> Trial:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return finish(FAILED, reason=reason)
+    return finish(FAILED, reason=one_line(error))
 
   try:
     experiment = create_experiment(config)

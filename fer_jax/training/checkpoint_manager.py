@@ -9,7 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from fer_jax import checksums
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, one_line
 
 # How a checkpoint is called while another one of the same step is written.
 REPLACED = "replaced-"
@@ -95,7 +95,6 @@ def named_errors(
   try:
     yield
   except (OSError, ValueError, RuntimeError, KeyError) as e:
-    reason = " ".join(str(e).split())[:300]
     raise UserError(
-      f"checkpoint in {directory}: {reason or type(e).__name__}. {advice}"
+      f"checkpoint in {directory}: {one_line(e)}. {advice}"
     ) from e

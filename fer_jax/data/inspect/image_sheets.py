@@ -9,6 +9,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from fer_jax import fonts
+from fer_jax.data.image_arrays import to_pillow
+from fer_jax.data.views import labels_of
 from fer_jax.output_folder import write_output
 from fer_jax.text_output import counted
 
@@ -49,7 +51,7 @@ def contact_sheet(
     seed: seed of the random choice, which is made for each class separately.
     title: a line above the rows; none if empty.
   """
-  labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+  labels = labels_of(targets)
   class_names = fonts.drawn_names(class_names)
   name_font, small_font = _font(_NAME_SIZE, class_names), _font(_SMALL_SIZE, "")
   tile_h, tile_w = _tile_shape(*images.shape[1:3])
@@ -197,7 +199,7 @@ def _tile_shape(h: int, w: int) -> tuple[int, int]:
 
 def _tile(image: UInt8[np.ndarray, "h w c"]) -> Image.Image:
   height, width = _tile_shape(*image.shape[:2])
-  picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+  picture = to_pillow(image)
   shrunk = height < image.shape[0] or width < image.shape[1]
   resample = Image.Resampling.LANCZOS if shrunk else Image.Resampling.NEAREST
   return picture.resize((width, height), resample)
