@@ -1,6 +1,9 @@
-"""The lock files hold what pyproject.toml asks for."""
+"""pyproject.toml asks for what is imported, and the lock files hold that."""
 
+import ast
+import importlib.metadata
 import pathlib
+import sys
 import tomllib
 
 import pytest
@@ -53,6 +56,26 @@ def test_the_lowest_versions_are_the_bounds_of_pyproject():
     (bound,) = (each for each in requirement.specifier if each.operator == ">=")
     assert lowest[name].release[:2] == Version(bound.version).release[:2], name
     assert lowest[name] <= newest[name]
+
+
+def test_every_import_is_declared():
+  imported = set()
+  for path in (ROOT / "fer_jax").rglob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Import):
+        imported |= {alias.name.partition(".")[0] for alias in node.names}
+      elif isinstance(node, ast.ImportFrom) and node.module:
+        imported.add(node.module.partition(".")[0])
+  imported -= {*sys.stdlib_module_names, "fer_jax"}
+  packages = importlib.metadata.packages_distributions()
+  declared = {canonicalize_name(each.name) for each in requirements(*EXTRAS)}
+  declared.add(canonicalize_name("jaxlib"))  # jax pins it.
+  undeclared = {
+    name
+    for name in imported
+    if not declared & set(map(canonicalize_name, packages.get(name, [name])))
+  }
+  assert not undeclared
 
 
 def test_lock_files_name_no_place():
