@@ -193,7 +193,7 @@ class Checkpoints:
         "state": ocp.args.StandardRestore(like),
         "info": ocp.args.JsonRestore(),
       }
-      # Before version 0.2 each process wrote a file; all are equal.
+      # Before 0.1.0, in development, each process wrote a file; all are equal.
       old = sorted(folder.with_name("iterator").glob("process_*-of-*.json"))
       if iterator is not None and not old:
         items["iterator"] = ocp.args.JsonRestore()

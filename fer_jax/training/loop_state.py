@@ -96,7 +96,7 @@ class LoopState:
 def saved_fields(info: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the fields of `LoopState.to_json` in a checkpoint's information.
 
-  Checkpoints before version 0.2 call them by other names.
+  Checkpoints of development versions before 0.1.0 call them by other names.
   """
   if "loop_state" in info:
     return dict(info["loop_state"])

@@ -1,7 +1,7 @@
 """What differs in checkpoints that earlier versions wrote.
 
-They have no checksums. Before version 0.2, the moving averages were those of
-the parameters alone.
+They have no checksums. In development versions before 0.1.0, the moving
+averages were those of the parameters alone.
 """
 
 import json

@@ -34,7 +34,7 @@ def test_a_state_survives_json_to_the_last_bit(config):
   assert restored.metrics.loss.dtype == np.float32
 
 
-def test_a_checkpoint_of_version_0_1_is_read(config):
+def test_a_checkpoint_of_a_development_version_is_read(config):
   position = {
     "step": 20,
     "epoch": 1,

@@ -108,8 +108,9 @@ class MetricWriter:
     """Writes one record.
 
     Args:
-      record: `kind` ("train", "epoch" or "summary"), `step`, `epoch` and
-        numbers, which may be NumPy or JAX scalars; see the module's docstring.
+      record: `kind` ("train", "epoch", "summary" or "warning"), `step`, `epoch`
+        and more, where numbers may be NumPy or JAX scalars; see the module's
+        docstring.
 
     Raises:
       UserError: it cannot be written.
