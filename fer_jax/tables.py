@@ -1,11 +1,38 @@
-"""Tables of text with aligned columns, for terminals and for Markdown."""
+"""Tables of text: aligned columns for terminals, Markdown and CSV."""
 
+import dataclasses
 import unicodedata
 from collections.abc import Sequence
 
-from fer_jax.text_output import printable
+from fer_jax.text_output import csv_line, printable
 
 Row = Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table of formatted cells.
+
+  Attributes:
+    name: of its file.
+    title: one line on what it shows.
+    header: names of the columns.
+    rows: cells; the first names the row.
+  """
+
+  name: str
+  title: str
+  header: tuple[str, ...]
+  rows: tuple[tuple[str, ...], ...]
+
+  def to_markdown(self) -> str:
+    """Returns the table as GitHub's Markdown, with aligned columns."""
+    lines = format_markdown(self.header, self.rows)
+    return f"{self.title}\n\n" + "\n".join(lines) + "\n"
+
+  def to_csv(self) -> str:
+    """Returns the same cells as CSV."""
+    return "".join(csv_line(row) + "\n" for row in (self.header, *self.rows))
 
 
 def format_table(rows: Sequence[Row], *, num_left: int = 1) -> list[str]:

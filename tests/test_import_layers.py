@@ -1,6 +1,7 @@
 """Who may import whom: nothing imports upward, and nothing in a circle."""
 
 import ast
+import functools
 import pathlib
 
 import fer_jax
@@ -40,6 +41,7 @@ COMMANDS = len(LAYERS)  # every other module of the package itself
 EXCEPTIONS = {("fer_jax.configs.sweeps", "fer_jax.sweeps")}
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
   """Returns every module's source, by name."""
   return {
@@ -113,6 +115,19 @@ def test_models_and_data_do_not_know_each_other():
     else:
       continue
     assert not [i for i in imports(tree) if i.startswith(others)], module
+
+
+def test_studies_sweeps_and_serving_do_not_know_each_other():
+  names = {"studies", "sweeps", "serving"}
+  assert names in LAYERS
+  importers = [
+    f"{module} imports {imported}"
+    for module, tree in modules().items()
+    for imported in imports(tree)
+    if {module.split(".")[1], imported.split(".")[1]} <= names
+    and module.split(".")[1] != imported.split(".")[1]
+  ]
+  assert not importers
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -1,6 +1,5 @@
 """The tables that compare the recipes of a study, as Markdown and as CSV."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -10,34 +9,7 @@ import numpy as np
 from fer_jax.evaluation.intervals import Interval
 from fer_jax.evaluation.scorecard import ClassScores, Scores
 from fer_jax.studies.comparison import Recipe
-from fer_jax.tables import format_markdown
-from fer_jax.text_output import csv_line
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """A table of formatted cells.
-
-  Attributes:
-    name: of its file.
-    title: one line on what it shows.
-    header: names of the columns.
-    rows: cells; the first names the row.
-  """
-
-  name: str
-  title: str
-  header: tuple[str, ...]
-  rows: tuple[tuple[str, ...], ...]
-
-  def to_markdown(self) -> str:
-    """Returns the table as GitHub's Markdown, with aligned columns."""
-    lines = format_markdown(self.header, self.rows)
-    return f"{self.title}\n\n" + "\n".join(lines) + "\n"
-
-  def to_csv(self) -> str:
-    """Returns the same cells as CSV."""
-    return "".join(csv_line(row) + "\n" for row in (self.header, *self.rows))
+from fer_jax.tables import Table
 
 
 def tables(recipes: Sequence[Recipe], split: str) -> list[Table]:

@@ -2,12 +2,9 @@
 
 import contextlib
 import math
-import multiprocessing
-import multiprocessing.connection
 import pathlib
 import traceback
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -16,17 +13,11 @@ from fer_jax import config as configs
 from fer_jax.errors import UserError
 from fer_jax.studies import same_data
 from fer_jax.studies.plan import Run
-from fer_jax.sweeps import processes as child_processes
 from fer_jax.text_output import counted
 from fer_jax.training import train_loop
 from fer_jax.training.logging import metric_writer
-from fer_jax.training.runtime import startup
-from fer_jax.training.runtime.signals import (
-  Interrupted,
-  StopRequest,
-  check_deadline,
-  deadline_after,
-)
+from fer_jax.training.runtime import child_processes, startup
+from fer_jax.training.runtime.signals import check_deadline, deadline_after
 from fer_jax.training.workdir import read_config
 
 _LOG = "log.txt"  # output of a run in a process of its own
@@ -111,7 +102,7 @@ def _raise_if_any(failures: Sequence[str], num_runs: int) -> None:
 
 
 def _train_in_processes(
-  runs: Sequence[Run], count: int, deadline: float = math.inf
+  runs: Sequence[Run], count: int, deadline: float
 ) -> list[str]:
   """Trains each run in a process of its own; returns the failures.
 
@@ -120,93 +111,35 @@ def _train_in_processes(
     count: number of processes at once.
     deadline: when they are stopped, as by SIGTERM.
   """
-  count = min(count, len(runs))
-  waiting, failures, signals = list(runs), [], []
-  running: dict[Any, tuple[Run, Connection]] = {}
-  with StopRequest(deadline) as stop_request:
-    passed_on = False
-    while running or (waiting and not stop_request):
-      while waiting and len(running) < count and not stop_request:
-        run = waiting.pop(0)
-        process, result = _start(run, count)
-        running[process] = run, result
-      sentinels = [process.sentinel for process in running]
-      multiprocessing.connection.wait(sentinels, child_processes.POLL_SECONDS)
-      if stop_request and not passed_on:
-        for process in running:
-          process.terminate()
-        passed_on = True
-      for process in [each for each in running if not each.is_alive()]:
-        run, result = running.pop(process)
-        failure, signal_number = _failure(process, result)
-        print(f"{run}: {failure or 'done'}", flush=True)
-        if failure:
-          failures.append(f"{run}: {failure}")
-          signals.append(signal_number)
-  caught = max(signals, default=0) if all(signals) else 0
-  if stop_request.signal_number or waiting or (passed_on and failures):
-    caught = stop_request.cause
-  if caught:
-    raise Interrupted("interrupted; saved: rerun the command to resume", caught)
-  return failures
+
+  def tell(index: int, ended: child_processes.Ended) -> None:
+    print(f"{runs[index]}: {ended.failure or 'done'}", flush=True)
+
+  calls = [(configs.to_json(run.config), str(run.workdir)) for run in runs]
+  found = child_processes.run_all(_train, calls, count, deadline, tell)
+  return [
+    f"{run}: {ended.failure}"
+    for run, ended in zip(runs, found, strict=True)
+    if ended.failure
+  ]
 
 
-def _start(run: Run, count: int) -> tuple[Any, Connection]:
-  """Starts a child process; returns it, and what it sends `_failure`."""
-  context = multiprocessing.get_context("spawn")
-  receiver, sender = context.Pipe(duplex=False)
-  fields = configs.to_json(run.config)
-  process = context.Process(
-    target=_child, args=(fields, str(run.workdir), count, sender)
-  )
-  child_processes.start([process])
-  sender.close()  # The child has its own; if that is gone, nothing will come.
-  return process, receiver
-
-
-def _failure(process: Any, result: Connection) -> tuple[str, int]:
-  """Returns why a process that has ended failed, or "", as `_train` does."""
-  with result:
-    try:
-      return result.recv()
-    except EOFError:
-      return (
-        f"its process ended with status {process.exitcode}, perhaps out of"
-        " memory"
-      ), 0
-
-
-def _child(
-  fields: dict[str, Any], workdir: str, count: int, result: Connection
-) -> None:
-  """Trains in a child process; sends what `_train` returns."""
-  child_processes.prepare_child(count)
+def _train(fields: dict[str, Any], workdir: str) -> None:
+  """Trains in a child process, with all output in a log."""
   config = configs.from_json(fields)
   startup.configure_process(config)
-  result.send(_train(config, pathlib.Path(workdir)))
-
-
-def _train(config: ConfigDict, workdir: pathlib.Path) -> tuple[str, int]:
-  """Trains with all output in a log.
-
-  Returns:
-    Why it failed, or "", and the signal that it was interrupted by, or 0.
-  """
-  path = workdir / _LOG
+  path = pathlib.Path(workdir, _LOG)
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with (
       open(path, "a", buffering=1) as log,
       contextlib.redirect_stdout(log),
       contextlib.redirect_stderr(log),
     ):
       train_loop.train_and_evaluate(config, workdir)
-  except Interrupted as e:
-    return str(e), e.exit_code - 128
-  except UserError as e:
-    return str(e), 0
+  except UserError:
+    raise
   except Exception as e:  # The parent prints one line; the log has the rest.
     with contextlib.suppress(OSError), open(path, "a") as log:
       traceback.print_exc(file=log)
-    return f"{type(e).__name__}: {e} (see {path})", 0
-  return "", 0
+    raise UserError(f"{type(e).__name__}: {e} (see {path})") from e

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_jax.evaluation import html_page
-from fer_jax.studies.comparison_tables import Table
 from fer_jax.sweeps import best_config, sweep_plots, trials
 from fer_jax.sweeps.plan import TRIALS, Plan
 from fer_jax.sweeps.space import format_value, short_names
 from fer_jax.sweeps.trials import Trial, format_score
+from fer_jax.tables import Table
 
 KIND = "sweep"  # of report
 

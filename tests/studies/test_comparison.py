@@ -8,10 +8,10 @@ import pytest
 from fer_jax.errors import UserError
 from fer_jax.studies import (
   comparison,
-  comparison_tables,
   run_results,
   study_report,
 )
+from fer_jax.tables import Table
 
 
 def outcome(correct, seed=0, recipe="a", num_rows=None):
@@ -117,9 +117,7 @@ def test_a_baseline_must_be_a_recipe():
 
 
 def test_markdown_lines_up():
-  table = comparison_tables.Table(
-    "t", "A title", ("recipe", "n"), (("a", "1"), ("bcd", "20"))
-  )
+  table = Table("t", "A title", ("recipe", "n"), (("a", "1"), ("bcd", "20")))
   assert table.to_markdown() == (
     "A title\n\n"
     "| recipe |  n |\n"
@@ -131,8 +129,6 @@ def test_markdown_lines_up():
 
 
 def test_class_names_break_neither_markdown_nor_csv():
-  table = comparison_tables.Table(
-    "t", "", ("a|b\n", "=1+1"), (("+1.5 [-1.0, 2.0]", "-"),)
-  )
+  table = Table("t", "", ("a|b\n", "=1+1"), (("+1.5 [-1.0, 2.0]", "-"),))
   assert table.to_markdown().splitlines()[2].startswith("| a\\|b\\x0a ")
   assert table.to_csv() == 'a|b\\x0a,\'=1+1\n"+1.5 [-1.0, 2.0]",-\n'

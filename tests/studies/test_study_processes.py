@@ -57,20 +57,20 @@ def idle_runs(tmp_path):
 
 
 def test_a_killed_process_is_a_failed_run(idle_runs, monkeypatch):
-  monkeypatch.setattr(training, "_child", light_children.die)
+  monkeypatch.setattr(training, "_train", light_children.die)
   with pytest.raises(UserError, match="1 of 1 .*ended with status -9, perhaps"):
     training.train(idle_runs[:1], processes=2)
 
 
 def test_a_time_limit_is_no_failure(idle_runs, monkeypatch):
-  monkeypatch.setattr(training, "_child", light_children.run_out_of_time)
+  monkeypatch.setattr(training, "_train", light_children.run_out_of_time)
   with pytest.raises(Interrupted, match="rerun the command to resume") as e:
     training.train(idle_runs[:1], processes=1)
   assert e.value.exit_code == 142
 
 
 def test_a_deadline_stops_all_processes(idle_runs, monkeypatch):
-  monkeypatch.setattr(training, "_child", light_children.wait)
+  monkeypatch.setattr(training, "_train", light_children.wait)
   now = [0.0]
   clock = types.SimpleNamespace(monotonic=lambda: now[0])
   monkeypatch.setattr(signals, "time", clock)
@@ -91,7 +91,7 @@ def test_a_deadline_stops_all_processes(idle_runs, monkeypatch):
 
 
 def test_a_signal_stops_all_processes(idle_runs, monkeypatch):
-  monkeypatch.setattr(training, "_child", light_children.wait)
+  monkeypatch.setattr(training, "_train", light_children.wait)
 
   def interrupt():
     started = [run.workdir for run in idle_runs[:2]]
