@@ -113,9 +113,7 @@ def complete(
 
 
 def _is_of(row: Row, case: dict[str, Any]) -> bool:
-  return all(
-    str(row.get(key, "")) == str(value) for key, value in case.items()
-  )
+  return all(str(row.get(key, "")) == str(value) for key, value in case.items())
 
 
 def _compile(case: dict[str, Any]) -> Row:

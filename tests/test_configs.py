@@ -40,11 +40,6 @@ def load(name: str, *arguments: str) -> ConfigDict:
   return module.get_config(*arguments)
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  return tmp_path_factory.mktemp("prepared")
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_trains_in_the_abstract(name, prepared):
   """Shapes and dtypes of a whole step and evaluation, without computing."""

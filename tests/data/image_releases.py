@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fer_jax.data.splits import Dataset
+
 
 def color(value: int, size: int = 100) -> Image.Image:
   """An image that tells its number: red is it."""
@@ -51,3 +53,8 @@ def write_jaffe(root: Path) -> None:
         number += 1
         name = f"jaffe/{subject}.{code}{pose}.{number}.tiff"
         save(root / name, Image.new("L", (64, 64), number))
+
+
+def targets(dataset: Dataset, split: str) -> list[int]:
+  """Returns the labels of a dataset that is prepared."""
+  return dataset.split(split).arrays()["target"].tolist()

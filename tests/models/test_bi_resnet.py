@@ -1,14 +1,13 @@
 """Tests of fer_jax.models.bi_resnet."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from quick_models import images, quick_jit, shapes
 
 from fer_jax.errors import UserError
 from fer_jax.models import bi_resnet, resnet
@@ -18,33 +17,12 @@ from fer_jax.models.layers import Dropout
 from fer_jax.models.mobilenet import InvertedResidualBlock, MobileNetV2
 from fer_jax.models.resnet import BottleneckBlock, ResNet
 from fer_jax.models.summary import summarize
-from fer_jax.ops import dispatch
-
-# Everything here runs once, so what counts is the time to compile it.
-quick_jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 TINY = (("residual", 16, 2, 1), ("inverted", 8, 2, 2))
 
 
 def tiny(**options: Any) -> BiResNet:
   return BiResNet(7, blocks=TINY, **{"head": "linear", **options})
-
-
-def images(*shape: int) -> jax.Array:
-  """Normal pixels."""
-  x = np.random.default_rng(0).normal(size=shape)
-  return jnp.asarray(x, jnp.float32)
-
-
-def shapes(model: nn.Module, *shape: int) -> Any:
-  """Logits and variables in shape only."""
-  x = jax.ShapeDtypeStruct(shape, jnp.float32)
-  with dispatch.use_xla():
-    return jax.eval_shape(
-      lambda x: model.init_with_output(jax.random.key(0), x), x
-    )
 
 
 def called(model: nn.Module, *shape: int) -> list[nn.Module]:
@@ -187,25 +165,6 @@ def test_zero_init_residual_is_for_both_kinds(zero: bool) -> None:
     "layer2_1/project_bn",  # layer2_0 has no shortcut
   }
   assert zeros == (expected if zero else set())
-
-
-@pytest.mark.parametrize("head", bi_resnet.HEADS)
-def test_bfloat16_is_for_the_compute_only(head: str) -> None:
-  model = tiny(head=head, dtype=jnp.bfloat16)
-  x = jax.ShapeDtypeStruct((2, 32, 32, 1), jnp.float32)
-
-  def run(x: Any) -> Any:
-    (logits, state) = model.init_with_output(
-      jax.random.key(0), x, capture_intermediates=True, mutable=True
-    )
-    return logits, state.pop("intermediates"), state
-
-  with dispatch.use_xla():
-    logits, parts, variables = jax.eval_shape(run, x)
-  for leaf in jax.tree.leaves((logits, variables)):
-    assert leaf.dtype == jnp.float32
-  for i in (1, 2):
-    assert parts[f"layer{i}_1"]["__call__"][0].dtype == jnp.bfloat16
 
 
 def test_a_list_of_lists_is_the_same_model() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 from numpy.testing import assert_allclose
+from quick_models import images, quick_jit
 
 from fer_jax.errors import UserError
 from fer_jax.models import create, resnet
@@ -17,11 +18,6 @@ from fer_jax.models.cbam import ARRANGEMENTS, CBAM
 from fer_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
 from fer_jax.ops import convolution, dispatch
 from fer_jax.ops.batch_norm import BatchNorm
-
-# Everything here runs once, so what counts is the time to compile it.
-quick_jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 def factories(train: bool = False, dtype: Any = None) -> dict[str, Any]:
@@ -40,12 +36,6 @@ def factories(train: bool = False, dtype: Any = None) -> dict[str, Any]:
 def module(train: bool = False, dtype: Any = None, **options: Any) -> CBAM:
   """A CBAM as in a ResNet."""
   return CBAM(**factories(train, dtype), **options)
-
-
-def images(*shape: int) -> jax.Array:
-  """Normal pixels."""
-  x = np.random.default_rng(0).normal(size=shape)
-  return jnp.asarray(x, jnp.float32)
 
 
 def variables_of(model: nn.Module, x: Any) -> Any:

@@ -15,11 +15,13 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from numpy.testing import assert_allclose, assert_array_equal
+from quick_models import quick_jit
 
 from fer_jax.models import create, list_models, mobilenet, options_of
 from fer_jax.models.bi_resnet import BiResNet
 from fer_jax.models.leaky_cnn import LeakyCNN
 from fer_jax.models.resnet import ResNet
+from fer_jax.models.summary import summarize
 from fer_jax.ops import dispatch
 
 # Number of parameters with 3 channels and 7 classes. A new model is one line.
@@ -42,11 +44,6 @@ NUM_PARAMETERS = {
   "resnet34": 21_288_263,
   "resnet50": 23_522_375,
 }
-
-# Everything here runs once, so what counts is the time to compile it.
-quick_jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 def small(name: str, **options: Any) -> Any:
@@ -116,6 +113,8 @@ def test_number_of_parameters(name: str) -> None:
   logits, variables = shapes(name, 2, 48, 48, 3)
   sizes = [leaf.size for leaf in jax.tree.leaves(variables["params"])]
   assert sum(sizes) == NUM_PARAMETERS.get(name)
+  summary = summarize(create(name, num_classes=7), (48, 48, 3))
+  assert summary.num_parameters == NUM_PARAMETERS.get(name)
   assert (logits.shape, logits.dtype) == ((2, 7), jnp.float32)
 
 

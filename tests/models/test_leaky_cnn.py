@@ -9,20 +9,10 @@ import numpy as np
 import pytest
 from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
+from quick_models import images, quick_jit
 
 from fer_jax.errors import UserError
 from fer_jax.models.leaky_cnn import LeakyCNN
-
-# Everything here runs once, so what counts is the time to compile it.
-quick_jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
-
-def images(*shape: int) -> jax.Array:
-  """Normal pixels."""
-  x = np.random.default_rng(0).normal(size=shape)
-  return jnp.asarray(x, jnp.float32)
 
 
 def tiny(**options: Any) -> LeakyCNN:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from quick_models import images, quick_jit
 
 from fer_jax.errors import UserError
 from fer_jax.models import create, resnet
@@ -16,21 +17,10 @@ from fer_jax.models.resnet import BasicBlock, BottleneckBlock, ResNet
 from fer_jax.models.summary import summarize
 from fer_jax.ops import convolution, dispatch
 
-# Everything here runs once, so what counts is the time to compile it.
-quick_jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
 
 def tiny(block: resnet.Block = BasicBlock, **options: Any) -> ResNet:
   """Two stages of two and one blocks."""
   return ResNet((2, 1), block, num_classes=7, **options)
-
-
-def images(*shape: int) -> jax.Array:
-  """Normal pixels."""
-  x = np.random.default_rng(0).normal(size=shape)
-  return jnp.asarray(x, jnp.float32)
 
 
 def init(model: nn.Module, x: jax.Array) -> Any:

@@ -8,27 +8,21 @@ import pytest
 from fer_jax.models import create
 from fer_jax.models.summary import summarize
 
-# GFLOPs of training on one 48x48x1 image; parameters with 3 channels.
+# GFLOPs of training on one 48x48x1 image.
 KNOWN = {
-  "resnet18": (0.562, 11_180_103),
-  "resnet34": (1.122, 21_288_263),
-  "resnet50": (1.252, 23_522_375),
-  "resnet101": (2.275, 42_514_503),
-  "resnet152": (3.298, 58_158_151),
+  "resnet18": 0.562,
+  "resnet34": 1.122,
+  "resnet50": 1.252,
+  "resnet101": 2.275,
+  "resnet152": 3.298,
 }
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_training_flops_of_resnets(name: str) -> None:
   summary = summarize(create(name, num_classes=7), (48, 48, 1))
-  assert summary.training_flops / 1e9 == pytest.approx(KNOWN[name][0], abs=5e-4)
+  assert summary.training_flops / 1e9 == pytest.approx(KNOWN[name], abs=5e-4)
   assert summary.forward_flops == 2 * summary.macs
-
-
-@pytest.mark.parametrize("name", KNOWN)
-def test_parameters_of_resnets(name: str) -> None:
-  summary = summarize(create(name, num_classes=7), (48, 48, 3))
-  assert summary.num_parameters == KNOWN[name][1]
 
 
 def test_blocks_are_grouped_by_stage() -> None:

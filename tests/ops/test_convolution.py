@@ -1,6 +1,5 @@
 """Tests of fer_jax.ops: every lowering equals XLA's convolution."""
 
-import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from jax import lax
 from numpy.testing import assert_array_equal
+from quick_models import quick_jit
 
 from fer_jax.ops import convolution as ops
 from fer_jax.ops import cpu_kernels, dispatch, lowerings
@@ -22,11 +22,6 @@ from fer_jax.ops import cpu_kernels, dispatch, lowerings
 EXPLICIT = ((2, 0), (1, 3))
 UNPADDED = ((0, 0), (0, 0))
 DENSE = (lowerings.shift_and_add, lowerings.im2col, lowerings.space_to_depth)
-
-# Everything here runs once, so what counts is the time to compile it.
-quick_jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 class Case(NamedTuple):

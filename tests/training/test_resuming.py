@@ -19,11 +19,6 @@ pytestmark = pytest.mark.usefixtures("tiny_model")
 STEPS = tiny_run.STEPS_PER_EPOCH  # 5 batches of 32 images
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-  return tmp_path_factory.mktemp("prepared")
-
-
 def records(workdir, kind):
   return [r for r in metric_writer.read(workdir) if r["kind"] == kind]
 

@@ -1,6 +1,5 @@
 """CK+: every release and option, and no subject in two splits."""
 
-import logging
 import os
 import types
 import zipfile
@@ -26,12 +25,6 @@ SEQUENCES = [
 NUM_FRAMES = 5
 
 
-@pytest.fixture(autouse=True)
-def no_home(tmp_path, monkeypatch):
-  """Keeps the user's own releases out of the tests."""
-  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def raw(tmp_path):
   (tmp_path / "raw").mkdir()
@@ -45,12 +38,6 @@ def dirs(tmp_path):
     "data_dir": str(tmp_path / "prepared"),
     "num_folds": 5,
   }
-
-
-@pytest.fixture
-def warned(caplog):
-  caplog.set_level(logging.WARNING, logger="absl")
-  return lambda: [r.getMessage() for r in caplog.records]
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ def faces():
   return all_faces()
 
 
-@pytest.fixture(autouse=True)
-def no_home(tmp_path, monkeypatch):
-  """Keeps the user's own releases out of the tests."""
-  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def dirs(tmp_path):
   return {

@@ -35,12 +35,6 @@ def faces():
   return all_faces()
 
 
-@pytest.fixture(autouse=True)
-def no_home(tmp_path, monkeypatch):
-  """Keeps the user's own releases out of the tests."""
-  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "home"))
-
-
 def read(folder: Path) -> list[fer2013_csv.FaceRow]:
   return list(fer2013_releases.read(fer2013_releases.find([folder])[0]))
 

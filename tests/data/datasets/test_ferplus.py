@@ -36,12 +36,6 @@ def votes_csv(usages=USAGES, rows=None, header=HEADER):
   return "\r\n".join([*lines, ""]).encode()
 
 
-@pytest.fixture(autouse=True)
-def no_home(tmp_path, monkeypatch):
-  """Keeps the user's own releases out of the tests."""
-  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def raw(tmp_path):
   return tmp_path / "raw"

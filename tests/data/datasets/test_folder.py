@@ -1,6 +1,5 @@
 """Folders of images: every layout, kind of image and mistake."""
 
-import logging
 import os
 import resource
 import shutil
@@ -9,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from image_releases import targets
 from PIL import Image
 
 from fer_jax.data import image_listing, image_reader, load
@@ -19,22 +19,6 @@ from fer_jax.errors import UserError
 from fer_jax.output_folder import OutputFolder
 
 
-@pytest.fixture
-def root(tmp_path):
-  return tmp_path / "faces"
-
-
-@pytest.fixture
-def dirs(tmp_path, root):
-  return {"manual_dir": str(root), "data_dir": str(tmp_path / "prepared")}
-
-
-@pytest.fixture
-def warned(caplog):
-  caplog.set_level(logging.WARNING, logger="absl")
-  return lambda: [r.getMessage() for r in caplog.records]
-
-
 def grey(value, size=(48, 48)):
   return Image.new("L", size, value)
 
@@ -42,10 +26,6 @@ def grey(value, size=(48, 48)):
 def save(path, image=None, **kwargs):
   path.parent.mkdir(parents=True, exist_ok=True)
   (image or grey(100)).save(path, **kwargs)
-
-
-def targets(dataset, split):
-  return dataset.split(split).arrays()["target"].tolist()
 
 
 @pytest.mark.parametrize("validation", ["validation", "valid", "val", "Val"])

@@ -1,7 +1,6 @@
 """RAF-DB, AffectNet and JAFFE: official splits, counts and every mistake."""
 
 import io
-import logging
 import os
 import pickle
 
@@ -10,6 +9,7 @@ import pytest
 from image_releases import (
   color,
   save,
+  targets,
   write_affectnet,
   write_jaffe,
   write_rafdb,
@@ -18,32 +18,6 @@ from image_releases import (
 from fer_jax.data import load
 from fer_jax.data.datasets import class_names
 from fer_jax.errors import UserError
-
-
-@pytest.fixture
-def root(tmp_path):
-  return tmp_path / "release"
-
-
-@pytest.fixture(autouse=True)
-def no_home(tmp_path, monkeypatch):
-  """Keeps the user's own releases out of the tests."""
-  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "home"))
-
-
-@pytest.fixture
-def dirs(tmp_path, root):
-  return {"manual_dir": str(root), "data_dir": str(tmp_path / "prepared")}
-
-
-@pytest.fixture
-def warned(caplog):
-  caplog.set_level(logging.WARNING, logger="absl")
-  return lambda: [r.getMessage() for r in caplog.records]
-
-
-def targets(dataset, split):
-  return dataset.split(split).arrays()["target"].tolist()
 
 
 def test_official_counts():
