@@ -49,7 +49,8 @@ def get_config(
   """Returns a recipe's configuration.
 
   `print(config)` shows its fields, `fer-jax train --helpfull` describes them.
-  They can be set on what is returned, too: `config.num_epochs = 5`.
+  They can be set on what is returned, too: `config.num_epochs = 5`. With
+  another dataset than the recipe's, `set_fields` says what is left out.
 
   Args:
     name: a recipe ("resnet50"), a recipe and its choice ("jiang_ri:ckplus"),
@@ -68,8 +69,49 @@ def get_config(
   """
   config = load_recipe(os.fspath(name))
   given = {**(overrides or {}), **fields}
-  config_fields.set_fields(config, config_fields.flatten(given))
+  set_fields(config, config_fields.flatten(given))
   return configs.lock(config)
+
+
+def set_fields(config: ConfigDict, fields: Mapping[str, Any]) -> None:
+  """Sets fields of a recipe, in place.
+
+  With another dataset, unsets and prints what the recipe sets for its own: the
+  options that the other one does not take, the number of classes, and the
+  teacher, which knows these classes.
+
+  Args:
+    config: the recipe's configuration.
+    fields: values by dotted name, which are never unset.
+
+  Raises:
+    UserError: there is no such field, or a value has another type.
+  """
+  name = config.dataset.name
+  unset = _fields_of_dataset(config, fields.get("dataset.name", name))
+  unset = {field: unset[field] for field in unset if field not in fields}
+  empty = {f: "" if f == "loss.teacher" else None for f in unset}
+  config_fields.set_fields(config, {**empty, **fields})
+  if unset:
+    shown = ", ".join(f"{field}={value}" for field, value in unset.items())
+    print(
+      f"dataset.name={config.dataset.name}: without what the recipe sets for"
+      f" {name} ({shown})",
+      flush=True,
+    )
+
+
+def _fields_of_dataset(config: ConfigDict, other: str) -> dict[str, Any]:
+  """Returns what is set for a configuration's dataset but not for another."""
+  set_here = config_fields.flatten({"dataset": config.dataset})
+  known = config_fields.default_types()
+  own = {f: value for f, value in set_here.items() if f not in known}
+  own |= {"loss.teacher": config.loss.teacher} if config.loss.teacher else {}
+  if other == config.dataset.name or not own:
+    return {}  # Options of datasets take seconds to import.
+  options = {*config_fields.option_types("dataset", other)} - {"num_classes"}
+  taken = {f"dataset.{option}" for option in options}
+  return {f: value for f, value in own.items() if f not in taken}
 
 
 def load_recipe(recipe: str) -> ConfigDict:

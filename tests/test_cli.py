@@ -53,6 +53,15 @@ def test_help_offers_a_url_only_where_one_is_accepted():
   assert "Folder or URL" not in run("cross-validate", "--help").stdout
 
 
+def test_a_recipe_is_trained_on_another_dataset(tmp_path):
+  fields = {"name": "folder", "manual_dir": tmp_path, "data_dir": tmp_path}
+  flags = [f"--config.dataset.{k}={v}" for k, v in fields.items()]
+  done = run("train", "--config=ferplus_mobilenet_v2", *flags)
+  assert done.stdout.startswith("dataset.name=folder: without what the recipe")
+  assert "two or more class folders are needed" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_mistyped_command_suggests_the_nearest():
   done = run("trian", "--config=resnet50")
   assert done.returncode == 1

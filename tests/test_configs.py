@@ -43,19 +43,16 @@ def load(name: str, *arguments: str) -> ConfigDict:
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_trains_in_the_abstract(name, prepared):
   """Shapes and dtypes of a whole step and evaluation, without computing."""
-  config = load(name)
-  config.dataset = ConfigDict(
-    {
-      "name": "synthetic_faces",
-      "data_dir": str(prepared),
-      "num_train": 256,
-      "num_validation": 16,
-      "num_test": 16,
-    }
-  )
-  config.parallel = "jit"
-  config.loss.teacher = ""  # It would be one for other classes.
-  parts = create_experiment(config.lock())
+  fields = {
+    "dataset.name": "synthetic_faces",
+    "dataset.data_dir": prepared,
+    "dataset.num_train": 256,
+    "dataset.num_validation": 16,
+    "dataset.num_test": 16,
+    "parallel": "jit",
+  }
+  config = recipes_by_name.get_config(name, fields)
+  parts = create_experiment(config)
   shape = jax.ShapeDtypeStruct
   b = config.batch_size
   batch = {
@@ -342,3 +339,50 @@ def test_recipes_by_path_and_without_a_choice(tmp_path, monkeypatch):
   assert recipes_by_name.get_config(file).model.name == "resnet18"
   with pytest.raises(UserError, match="resnet50:x: resnet50 takes no choice"):
     recipes_by_name.get_config("resnet50:x")
+
+
+@pytest.mark.parametrize("name", recipes_by_name.list_configs())
+@pytest.mark.parametrize("dataset", ["ckplus", "ferplus", "synthetic_faces"])
+def test_any_recipe_goes_with_any_dataset(name, dataset):
+  config = recipes_by_name.get_config(name, {"dataset.name": dataset})
+  config_check.check(config)
+  own = config.dataset.name == recipes_by_name.load_recipe(name).dataset.name
+  assert own or "num_classes" not in config.dataset and not config.loss.teacher
+
+
+def test_what_is_unset_for_another_dataset_is_printed(capsys):
+  name, other = "ferplus_mobilenet_v2", {"dataset.name": "synthetic_faces"}
+  recipes_by_name.get_config(name, other)
+  assert capsys.readouterr().out == (
+    "dataset.name=synthetic_faces: without what the recipe sets for ferplus"
+    " (dataset.num_classes=8, dataset.target=distribution,"
+    " loss.teacher=ferplus-resnet18)\n"
+  )
+  recipes_by_name.get_config(name, {"dataset.name": "ferplus"})
+  recipes_by_name.get_config("resnet50", other)
+  assert not capsys.readouterr().out
+
+
+def test_what_both_datasets_take_stays(tmp_path):
+  file = tmp_path / "mine.py"
+  file.write_text(
+    "import fer_jax\n\n\ndef get_config():\n  return fer_jax.get_config("
+    "'resnet18', dataset={'name': 'rafdb', 'image_size': 64,"
+    " 'holdout_validation': 0.1})\n"
+  )
+  config = recipes_by_name.get_config(file, {"dataset.name": "folder"})
+  assert config.dataset.image_size == 64
+  assert config.dataset.holdout_validation == 0.1
+
+
+def test_what_the_user_sets_for_another_dataset_is_not_unset():
+  fields = {"dataset.name": "synthetic_faces", "loss.teacher": "runs/x"}
+  config = recipes_by_name.get_config("ferplus_mobilenet_v2", fields)
+  assert config.loss.teacher == "runs/x"
+  with pytest.raises(UserError, match="dataset.target: dataset synthetic_face"):
+    fields = {"dataset.name": "synthetic_faces", "dataset.target": "majority"}
+    recipes_by_name.get_config("jiang_ri", fields)
+  other = {"dataset.name": "ckplus", "dataset.num_classes": 8}
+  assert recipes_by_name.get_config("jiang_ri", other).dataset == (
+    recipes_by_name.get_config("jiang_ri:ckplus", other).dataset
+  )

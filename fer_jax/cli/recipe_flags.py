@@ -55,7 +55,7 @@ def read_flags() -> Recipe:
   given = flags.FLAGS
   config = recipes.load_recipe(given.config)
   fields = config_fields.parse_fields(config, config_overrides.texts(given))
-  config_fields.set_fields(config, fields)
+  recipes.set_fields(config, fields)
   startup.configure_process(config)
   name = recipes.short_name(given.config)
   workdir = given.workdir or default_workdir(name, config)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from fer_jax import config as configs
 from fer_jax import config_fields
 from fer_jax.errors import UserError
-from fer_jax.recipes import load_recipe, short_name
+from fer_jax.recipes import load_recipe, set_fields, short_name
 from fer_jax.training import config_check
 from fer_jax.training.cross_validation import num_folds_of
 
@@ -64,10 +64,11 @@ def plan(
   runs = []
   for recipe in recipes:
     name = short_name(recipe)
+    shared = load_recipe(recipe)
+    set_fields(shared, config_fields.parse_fields(shared, overrides))
     for seed in seeds:
-      config = load_recipe(recipe)
-      fields = config_fields.parse_fields(config, overrides)
-      config_fields.set_fields(config, {**fields, "seed": seed})
+      config = shared.copy_and_resolve_references()
+      config_fields.set_fields(config, {"seed": seed})
       config_check.check(config)
       for fold in range(num_folds_of(config)) if all_folds else [None]:
         of_fold = config.copy_and_resolve_references()

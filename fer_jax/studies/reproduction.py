@@ -165,7 +165,7 @@ def load_recipe(row: Row, overrides: dict[str, Any]) -> ConfigDict:
   config = recipes.load_recipe(row.recipe)
   config_fields.set_fields(config, row.overrides)
   fields = config_fields.parse_fields(config, overrides)
-  config_fields.set_fields(config, fields)
+  recipes.set_fields(config, fields)
   config_check.check(config)
   return config
 

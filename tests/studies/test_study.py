@@ -85,6 +85,13 @@ def test_every_recipe_is_planned_with_every_seed(folder, recipe):
   assert runs[2].workdir == folder / "runs" / "tiny-0.01-seed3"
 
 
+def test_recipes_are_planned_on_another_dataset(folder):
+  fields = {"dataset.name": "synthetic_faces"}
+  runs = plan.plan(["jiang_ri", "ferplus_resnet18"], [0, 1], fields, folder)
+  assert {run.config.dataset.name for run in runs} == {"synthetic_faces"}
+  assert [run.config.seed for run in runs] == [0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
   ("recipes", "seeds", "message"),
   [
