@@ -7,7 +7,15 @@ import sys
 import pytest
 from absl import flags
 
-from fer_jax.cli import app, config_overrides, main, messages, recipe_flags
+from fer_jax.cli import (
+  app,
+  config_overrides,
+  list_names,
+  main,
+  messages,
+  recipe_flags,
+)
+from fer_jax.pretrained import released
 from fer_jax.recipes import get_config
 
 MODULES = {
@@ -60,6 +68,15 @@ def test_a_recipe_is_trained_on_another_dataset(tmp_path):
   assert done.stdout.startswith("dataset.name=folder: without what the recipe")
   assert "two or more class folders are needed" in done.stderr
   assert len(done.stderr.splitlines()) == 1
+
+
+def test_list_names_the_released_models(capsys):
+  list_names.main(["list", "released"])
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split()[0] for line in lines] == released.list_released()
+  assert [line.split()[0] for line in lines if "the default" in line] == [
+    released.default_name()
+  ]
 
 
 def test_a_mistyped_command_suggests_the_nearest():
@@ -120,6 +137,11 @@ def test_fields_are_taken_from_the_command_line(given, taken):
     ("unknown model 'x'", "unknown model 'x'"),
     ("cannot read runs/seed=3/x.png", "cannot read runs/seed=3/x.png"),
     ("use --config.seed=1", "use --config.seed=1"),
+    (
+      "(dtype: 'a' -> 'b'; model.name: 1 -> 2; model.stem: 3 -> 4; x: 5 -> 6)",
+      "(--config.dtype: 'a' -> 'b'; --config.model.name: 1 -> 2;"
+      " --config.model.stem: 3 -> 4; x: 5 -> 6)",
+    ),
     ("see train.py, or fer_jax.data.audit", ""),
     ("seed==1", ""),
   ],

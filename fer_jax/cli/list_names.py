@@ -1,6 +1,6 @@
-"""Lists the models, datasets and recipes, with the options they take.
+"""Lists models, datasets and recipes, with their options, and released models.
 
-fer-jax list [models|datasets|recipes]
+fer-jax list [models|datasets|recipes|released]
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fer_jax.cli import app
 from fer_jax.errors import choose
 
-KINDS = ("models", "datasets", "recipes")
+KINDS = ("models", "datasets", "recipes", "released")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,6 +31,12 @@ def _names(kind: str) -> dict[str, list[str]]:
     from fer_jax.models import registry as models
 
     return {name: [*models.options_of(name)] for name in models.list_models()}
+  if kind == "released":
+    from fer_jax.pretrained import released
+
+    default = released.default_name()
+    names = released.list_released()
+    return {name: ["the default"] * (name == default) for name in names}
   from fer_jax.data.datasets import registry
 
   return {

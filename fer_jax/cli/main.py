@@ -27,7 +27,10 @@ COMMANDS = {
     "audit": ("fer_jax.audit", "Duplicates and conflicting labels"),
     "contact-sheet": ("fer_jax.contact_sheet", "Images of each class"),
     "convert": ("fer_jax.convert", "Convert reference ImageNet weights"),
-    "list": ("fer_jax.cli.list_names", "Models, datasets and recipes"),
+    "list": (
+      "fer_jax.cli.list_names",
+      "Models, datasets, recipes; released models",
+    ),
   },
 }
 

@@ -12,6 +12,9 @@ _NAME = re.compile(
   r"(?<![\w./=\-])(?:([a-z_]\w*(?:\.[a-z_]\w*)*)=(?!=)"
   r"|([a-z_]\w*\.[a-z_]\w*)(?![\w.(/]))"
 )
+_CHANGE = re.compile(
+  r"(?<![\w./=\-])([a-z_]\w*(?:\.[a-z_]\w*)*)(?=: [^;]* -> )"
+)
 _UNKNOWN = re.compile(r"unknown ([a-z_]\w*(?:\.[a-z_]\w*)*)(?= ')")
 
 
@@ -20,7 +23,7 @@ def with_flags(message: str, values: flags.FlagValues) -> str:
 
   Args:
     message: names config fields as `dotted.field=value`, arguments as
-      `name=value`.
+      `name=value`, changes of either as `name: old -> new`.
     values: the command's flags.
   """
 
@@ -32,6 +35,10 @@ def with_flags(message: str, values: flags.FlagValues) -> str:
   def replace_unknown(match: re.Match[str]) -> str:
     return f"unknown {_flag(match[1], values)}"
 
+  def replace_change(match: re.Match[str]) -> str:
+    return _flag(match[1], values)
+
+  message = _CHANGE.sub(replace_change, message)
   return _UNKNOWN.sub(replace_unknown, _NAME.sub(replace, message))
 
 
