@@ -2,10 +2,12 @@
 
 import ast
 import copy
+import io
 import json
 import pathlib
 import re
 import sys
+import zipfile
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -184,6 +186,51 @@ def test_only_colab_installs_extras_again(
   )
   new = '--quiet "fer_jax[{EXTRAS}] @ git+{REPOSITORY}"'
   assert asked == ([f"install {new}"] if in_colab else [])
+
+
+def upload(notebook, monkeypatch, folder, names: list[str], **fields: str):
+  """Runs the data cell, as if in Colab these files were chosen."""
+  colab: Any = ModuleType("google.colab")
+  colab.files, colab.drive = SimpleNamespace(upload=lambda: names), None
+  monkeypatch.setitem(sys.modules, "google.colab", colab)
+  monkeypatch.chdir(folder)
+  found: dict[str, Any] = defaults(notebook) | {"DATA_DIR": "upload"} | fields
+  found |= {"IN_COLAB": True, "pathlib": pathlib}
+  exec(cell(notebook, "data").source, found)
+  return found["DATA_DIR"]
+
+
+@pytest.mark.parametrize("prefix", ["", "faces/"])
+def test_own_faces_are_uploaded_as_a_zip(
+  notebook, monkeypatch, tmp_path, prefix
+):
+  with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+    archive.writestr("__MACOSX/._joy", b"")
+    archive.writestr("../outside.png", b"")
+    for name in ("joy/0.png", "joy/1.png", "fear/0.png", "fear/1.png"):
+      Image.new("L", (48, 48)).save(file := io.BytesIO(), "png")
+      archive.writestr(prefix + name, file.getvalue())
+  (tmp_path / "run").mkdir()
+  place = upload(
+    notebook, monkeypatch, tmp_path / "run", ["../mine.zip"], DATASET="folder"
+  )
+  assert not (tmp_path / "outside.png").exists()
+  faces = fer_jax.load_dataset(
+    "folder",
+    manual_dir=place,
+    data_dir=tmp_path / "prepared",
+    holdout_validation=0.5,
+  )
+  assert faces.class_names == ("fear", "joy")
+  assert len(faces.split("train")) == len(faces.split("validation")) == 2
+
+
+def test_other_uploads_stay_as_they_are(notebook, monkeypatch, tmp_path):
+  names = ["fer2013.csv.zip"]
+  place = upload(notebook, monkeypatch, tmp_path, names, DATASET="fer2013")
+  assert place == "."
+  with pytest.raises(SystemExit, match="folder needs a zip, not a.png"):
+    upload(notebook, monkeypatch, tmp_path, ["a.png"], DATASET="folder")
 
 
 def test_a_cpu_is_told_what_it_lacks(executed):
