@@ -23,9 +23,10 @@ _OPENING = f"""{_TITLE}
 
 The tables of the five papers with our figures beside theirs, and the epochs we
 trained (`10 of 50`: the run is not finished; `-`: not trained yet). Ours are of
-the validation split (PublicTest); the test split was not read. A run has one
-seed if its table does not say otherwise. Minutes are those of training, on
-machines that did other work at the same time.
+the validation split (PublicTest); the test split was not read. "Without leaks"
+leaves out the images that have a byte-identical copy in the training split. A
+run has one seed if its table does not say otherwise. Minutes are those of
+training, on machines that did other work at the same time.
 
     fer-jax reproduce --paper=pan --budget=8h
 
