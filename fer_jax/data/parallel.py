@@ -1,6 +1,7 @@
 """Threads that work ahead, with results in order and bounded memory."""
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,8 @@ def map_in_order(
   >>> list(map_in_order(lambda x: x * x, range(5)))
   [0, 1, 4, 9, 16]
   """
+  # A generator may end with the process, when globals are None already.
+  is_finalizing = sys.is_finalizing
   num_workers = num_workers or num_cores()
   pending: deque[Future[Out]] = deque()
   pool = ThreadPoolExecutor(num_workers)
@@ -38,7 +41,8 @@ def map_in_order(
     while pending:
       yield pending.popleft().result()
   finally:
-    pool.shutdown(wait=True, cancel_futures=True)
+    if not is_finalizing():  # Its threads have ended by then.
+      pool.shutdown(wait=True, cancel_futures=True)
 
 
 def num_cores() -> int:

@@ -1,5 +1,7 @@
 """Threads that work ahead: in order, bounded, errors where they belong."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -61,3 +63,15 @@ def test_closing_cancels_pending_items_and_waits_for_the_others():
   release.join()
   assert sorted(calls) == [0, 1, 2]
   assert threading.active_count() == before
+
+
+def test_a_process_may_end_before_its_results_are_taken():
+  code = """
+from fer_jax.data.parallel import map_in_order
+results = map_in_order(str, range(10**9), 2)
+print(next(results))
+"""
+  ended = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True
+  )
+  assert (ended.returncode, ended.stdout, ended.stderr) == (0, "0\n", "")
