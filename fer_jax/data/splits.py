@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
+from fer_jax.data.fingerprints import example_digest, fingerprint_of
 from fer_jax.data.records import RecordFiles
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, require
 
 Arrays = dict[str, np.ndarray]
 
@@ -47,13 +48,17 @@ class Split:
     """Reads examples by their position in the split.
 
     Args:
-      indices: positions, 0 to `len(self) - 1`, in any order.
+      indices: positions, 0 to `len(self) - 1`, in any order; those of a
+        boolean mask are `np.flatnonzero(mask)`.
 
     Returns:
       `image` uint8 `[b h w c]`, `target` int32 `[b]` or float32 `[b k]` and
       `row`, the position in the release, int32 `[b]`.
+
+    Raises:
+      UserError: `indices` are not such positions.
     """
-    indices = np.asarray(indices)
+    indices = self._checked(indices)
     places = indices if self.places is None else self.places[indices]
     arrays = self.source.read(places)
     if self.own_targets is not None:
@@ -70,7 +75,10 @@ class Split:
     return dict(self._arrays)
 
   def targets(self) -> np.ndarray:
-    """Returns the targets of the whole split, without caching its images."""
+    """Returns the targets of the whole split, without caching its images.
+
+    They are cached and read-only.
+    """
     return self._targets
 
   def pick(
@@ -143,7 +151,22 @@ class Split:
   def _targets(self) -> np.ndarray:
     if "_arrays" in self.__dict__:
       return self._arrays["target"]
-    return np.concatenate([part["target"] for _, part in self.chunks()])
+    targets = np.concatenate([part["target"] for _, part in self.chunks()])
+    targets.flags.writeable = False
+    return targets
+
+  def _checked(self, indices: Any) -> Integer[np.ndarray, " b"]:
+    given = np.asarray(indices)
+    if given.shape == (0,):
+      return given.astype(np.int64)  # An empty list has no type of its own.
+    kind = f"{given.dtype}{list(given.shape)}"
+    must = f"be a list of integers, 0 to {len(self) - 1} in split {self.name};"
+    must += " for a boolean mask pass np.flatnonzero(mask)"
+    is_list = given.ndim == 1 and np.issubdtype(given.dtype, np.integer)
+    require(is_list, "indices", kind, must)
+    outside = given[(given < 0) | (given >= len(self))]
+    require(not len(outside), "indices", outside[:1], must)
+    return given
 
   def _renumbered(
     self, targets: Int[np.ndarray, " b"] | Float[np.ndarray, "b k"]
@@ -255,20 +278,3 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     if same_count and fingerprint != prints.get(split):
       found.append(f"{split}: other images or labels, or another order")
   return found
-
-
-def example_digest(image: np.ndarray, target: Any) -> bytes:
-  """Returns a hash of one example's image and target."""
-  digest = hashlib.blake2b(image.tobytes(), digest_size=16)
-  target = np.asarray(target)
-  soft = np.issubdtype(target.dtype, np.floating)
-  digest.update(target.astype("<f4" if soft else "<i4").tobytes())
-  return digest.digest()
-
-
-def fingerprint_of(digests: Iterable[bytes]) -> str:
-  """Returns the hash of a split from those of its examples, in order."""
-  digest = hashlib.blake2b(digest_size=16)
-  for example in digests:
-    digest.update(example)
-  return digest.hexdigest()

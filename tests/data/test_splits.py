@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fer_jax.data import load
-from fer_jax.data.splits import differences, example_digest
+from fer_jax.data.fingerprints import example_digest
+from fer_jax.data.splits import differences
 
 
 @pytest.fixture(scope="module")

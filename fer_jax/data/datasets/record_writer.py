@@ -21,7 +21,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from fer_jax import console, files
-from fer_jax.data.splits import example_digest, fingerprint_of
+from fer_jax.data.fingerprints import example_digest, fingerprint_of
 
 # Image uint8 [h w c], target, row in the release.
 Example = tuple[np.ndarray, Any, int]

@@ -6,7 +6,6 @@ True
 
 import importlib
 import os
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fer_jax.data import views
@@ -106,12 +105,10 @@ def load(
     name=name,
     class_names=builder.class_names,
     image_shape=builder.image_shape,
-    splits=MappingProxyType(
-      {
-        split: Split(split, RecordFiles(builder.info, split))
-        for split in builder.info.splits
-      }
-    ),
+    splits={
+      split: Split(split, RecordFiles(builder.info, split))
+      for split in builder.info.splits
+    },
     # Of the builder that compared the files with what is prepared.
     file_names=reader.file_names(),
   )

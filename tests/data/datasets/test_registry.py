@@ -1,9 +1,11 @@
 """Any dataset: loaded by name, prepared whole or not at all."""
 
+import copy
 import fcntl
 import importlib
 import os
 import pickle
+import re
 import threading
 import time
 from pathlib import Path
@@ -111,6 +113,9 @@ def test_arrays_are_read_once_and_kept_from_writing(prepared):
   assert split.arrays()["image"] is arrays["image"]
   with pytest.raises(ValueError, match="read-only"):
     arrays["target"][0] = 1
+  targets = load("ToyFaces", prepared).split("train").targets()
+  with pytest.raises(ValueError, match="read-only"):
+    targets[0] = 1
 
 
 def test_targets_may_be_votes(prepared):
@@ -121,8 +126,37 @@ def test_targets_may_be_votes(prepared):
 
 def test_split_goes_to_another_process(prepared):
   split = load("ToyFaces", prepared).split("train")
-  copy = pickle.loads(pickle.dumps(split))
-  assert copy.read(np.array([1]))["row"].tolist() == [5]
+  again = pickle.loads(pickle.dumps(split))
+  assert again.read(np.array([1]))["row"].tolist() == [5]
+
+
+@pytest.mark.parametrize(
+  "copied", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))]
+)
+def test_datasets_are_copied(prepared, copied):
+  again = copied(load("ToyFaces", prepared))
+  assert again.split("train").read([1])["row"].tolist() == [5]
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.5])
+def test_what_is_no_position_is_refused(prepared, holdout):
+  split = load("ToyFaces", prepared, holdout_test=holdout).split("train")
+  assert split.read([])["image"].shape == (0, 4, 5, 3)
+  mask = np.arange(len(split)) == 1
+  for wrong, shown in (
+    (mask, f"bool[{len(split)}]"),
+    ([-1], "[-1]"),
+    ([0, len(split)], f"[{len(split)}]"),
+    (1, "int64[]"),
+    (slice(2), "object[]"),
+    (np.array([0.5]), "float64[1]"),
+    ([[0]], "int64[1, 1]"),
+  ):
+    message = re.escape(f"indices={shown} must be a list of integers, 0 to ")
+    with pytest.raises(UserError, match=f"{message}.* in split train; "):
+      split.read(wrong)
+  rows = split.read(np.flatnonzero(mask))["row"]
+  np.testing.assert_array_equal(rows, split.arrays()["row"][mask])
 
 
 def test_split_without_rows_is_left_out(prepared):
