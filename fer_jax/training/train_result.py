@@ -70,8 +70,6 @@ class TrainResult:
       lines[0] += (
         f"; test loss {self.test.loss:.4f}, accuracy {self.test.accuracy:.2%}"
       )
-    else:
-      lines[0] += "; no test split"
     duration = datetime.timedelta(seconds=round(self.seconds))
     speed = self.images_per_second
     rate = f", {speed:,.0f} images/s" if speed else ""

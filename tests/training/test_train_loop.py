@@ -359,6 +359,7 @@ def test_the_best_epoch_is_kept(tmp_path, prepared, monkeypatch):
       config, tmp_path, evaluate_test=False
     )
   assert result.best_epoch == 2
+  assert result.test is None and " test " not in str(result)
   with Checkpoints(tmp_path, read_only=True) as checkpoints:
     assert checkpoints.best_step == 2 * tiny_run.STEPS_PER_EPOCH
     assert checkpoints.latest_step == 3 * tiny_run.STEPS_PER_EPOCH
