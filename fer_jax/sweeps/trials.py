@@ -47,7 +47,7 @@ class Trial:
   losses: dict[int, float]
   seconds: float | None
   reason: str
-  stored: FrozenTrial
+  stored: FrozenTrial = dataclasses.field(repr=False)
 
   @property
   def num_epochs(self) -> int:

@@ -69,6 +69,7 @@ def test_trials_match_their_runs(searched):
     assert config.optimizer.name == "sgd"
     assert config.seed == trial.point["seed"]
     assert trial.state == trials.COMPLETE and trial.num_epochs == 2
+    assert "seed" in repr(trial) and "FrozenTrial" not in repr(trial)
     assert trial.best_epoch == summary["best_epoch"]
     assert trial.score == pytest.approx(summary["validation_accuracy"])
     assert trial.best_epoch
