@@ -16,7 +16,7 @@ from fer_jax import config as configs
 from fer_jax import config_fields
 from fer_jax import configs as recipe_files
 from fer_jax.configs import sweeps as space_files
-from fer_jax.errors import UserError, did_you_mean
+from fer_jax.errors import UserError, did_you_mean, require
 from fer_jax.object_stores import urls
 
 
@@ -67,7 +67,7 @@ def get_config(
   >>> get_config("resnet50", {"dataset.name": "synthetic_faces"}).dataset.name
   'synthetic_faces'
   """
-  config = load_recipe(os.fspath(name))
+  config = load_recipe(text_of("config", name, "resnet50"))
   given = {**(overrides or {}), **fields}
   set_fields(config, config_fields.flatten(given))
   return configs.lock(config)
@@ -132,16 +132,22 @@ def load_recipe(recipe: str) -> ConfigDict:
   return configs.lock(configs.upgrade(config, recipe))
 
 
-def load_space(space: str) -> Mapping[str, Any]:
+def load_space(
+  space: str | os.PathLike[str] | Mapping[str, Any],
+) -> Mapping[str, Any]:
   """Returns a search space: fields and their values.
 
   Args:
-    space: a name ("lewis"), a name and its choice ("lewis:grid"), or a Python
-      file with a function `get_space`.
+    space: a name ("lewis"), a name and its choice ("lewis:grid"), a Python
+      file with a function `get_space`, or a space itself.
 
   Raises:
     UserError: there is no such space, or it takes no such choice.
   """
+  if isinstance(space, Mapping):
+    require(bool(space), "space", space, "have at least one field")
+    return space
+  space = text_of("space", space, "lewis:grid")
   fields = _call("space", space, space_files, "get_space", "lewis:grid")
   if not isinstance(fields, Mapping) or not fields:
     raise UserError(
@@ -149,6 +155,26 @@ def load_space(space: str) -> Mapping[str, Any]:
       f" not {fields!r:.60}"
     )
   return fields
+
+
+def text_of(kind: str, given: str | os.PathLike[str], example: str) -> str:
+  """Returns the name of a recipe or a space, or its file's, as text.
+
+  Args:
+    kind: "config" or "space", for messages.
+    given: by a caller.
+    example: a name that could be given.
+
+  Raises:
+    UserError: it is neither text nor a path.
+  """
+  text = os.fspath(given) if isinstance(given, str | os.PathLike) else given
+  if not isinstance(text, str):
+    raise UserError(
+      f"{kind} must be a name, such as {example}, or a Python file, not"
+      f" {type(given).__name__}"
+    )
+  return text
 
 
 def short_name(recipe: str) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from fer_jax import config_fields
 from fer_jax.data.datasets import registry
 from fer_jax.errors import choose, require
 from fer_jax.evaluation import html_page
 from fer_jax.object_stores import urls
+from fer_jax.recipes import text_of
 from fer_jax.studies import (
   comparison,
   plan,
@@ -21,6 +23,7 @@ from fer_jax.studies import (
   training,
 )
 
+Recipe = str | os.PathLike[str]
 _SPLITS = ("train", "validation", "test")
 
 
@@ -43,7 +46,7 @@ class StudyResult:
 
 
 def run_study(
-  recipes: str | Sequence[str],
+  recipes: Recipe | Sequence[Recipe],
   seeds: Sequence[int] = (0,),
   workdir: str | os.PathLike[str] = "runs/study",
   overrides: Mapping[str, Any] | None = None,
@@ -83,14 +86,15 @@ def run_study(
   """
   urls.require_named(workdir)
   folder = urls.require_local(workdir, "workdir")
-  if isinstance(recipes, str):
+  if not isinstance(recipes, Iterable) or isinstance(recipes, str | ConfigDict):
     recipes = [recipes]
+  names = [text_of("config", recipe, "resnet50") for recipe in recipes]
   must = "be a list of integers, such as [0, 1, 2]"
   require(isinstance(seeds, Iterable), "seeds", seeds, must)
   seeds = [int(s) if isinstance(s, np.integer) else s for s in seeds]
   require(processes >= 0, "processes", processes, "be at least 0")
   fields = config_fields.flatten(overrides or {})
-  runs = plan.plan(recipes, seeds, fields, folder, all_folds)
+  runs = plan.plan(names, seeds, fields, folder, all_folds)
   deadline = training.first_deadline([run.config for run in runs])
   if baseline:
     choose("baseline", baseline, {run.recipe for run in runs})

@@ -1,6 +1,7 @@
 """The plan of a sweep, checked before anything trains."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -97,7 +98,7 @@ class Plan:
 
 def plan(
   config: ConfigDict,
-  space_file: str,
+  space: str | os.PathLike[str] | Mapping[str, Any],
   given: Mapping[str, Any],
   workdir: pathlib.Path,
   *,
@@ -110,8 +111,7 @@ def plan(
 
   Args:
     config: the configuration that all trials share.
-    space_file: a space of configs/sweeps/ by name, or a file; ":CHOICE" may
-      follow.
+    space: as in `recipes.load_space`.
     given: fields that are set in every trial, and not searched.
     workdir: folder of the sweep.
     storage: a database URL or a journal's path; "" is a journal in the workdir.
@@ -124,20 +124,21 @@ def plan(
   """
   choose("sampler", sampler, SAMPLERS)
   choose("pruner", pruner, PRUNERS)
-  fields = recipes.load_space(space_file)
-  fields = renamed_fields.upgrade(fields, f"space={space_file}")
+  is_mapping = isinstance(space, Mapping)
+  source = "the search space" if is_mapping else f"space={space}"
+  fields = renamed_fields.upgrade(recipes.load_space(space), source)
   given = renamed_fields.upgrade(given, "fixed")
   config = config.copy_and_resolve_references()
   config_fields.set_fields(config, given)
-  space = Space.of(fields, given)
+  searched = Space.of(fields, given)
   for field, values in fields.items():
     _check_field(config, field, values)
-  if metrics := space.parameters.get("best_metric"):
+  if metrics := searched.parameters.get("best_metric"):
     raise UserError(
       f"best_metric cannot be searched, {metrics}, as trials are compared by"
       " it: give one value"
     )
-  for field, parameter in space.parameters.items():
+  for field, parameter in searched.parameters.items():
     infinite = isinstance(parameter, Uniform)
     if infinite and sampler == "grid":
       raise UserError(
@@ -151,14 +152,14 @@ def plan(
       )
   planned = Plan(
     config,
-    space,
+    searched,
     workdir,
     storage or str(workdir / "trials.journal"),
     sampler,
     pruner,
     num_trials or None,
   )
-  for point in _neighbours(space):
+  for point in _neighbours(searched):
     config_check.check(planned.configure(point))
   return planned
 

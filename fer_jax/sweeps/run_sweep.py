@@ -42,7 +42,7 @@ class SweepResult:
 
 def run_sweep(
   config: ConfigDict,
-  space: str,
+  space: str | os.PathLike[str] | Mapping[str, Any],
   workdir: str | os.PathLike[str] = "runs/sweep",
   *,
   num_trials: int = 0,
@@ -58,8 +58,8 @@ def run_sweep(
 
   Args:
     config: what all trials share.
-    space: a space by name ("lewis"), or a file with `get_space`; ":CHOICE" may
-      follow.
+    space: a space by name ("lewis"), or a file with `get_space`, after which
+      ":CHOICE" may follow; or what `get_space` returns, fields and values.
     workdir: trials go to `trials` there, the report to `report`.
     num_trials: how many in total; 0 is all points of a finite space.
     sampler: "tpe" (Bayesian), "grid" or "random".

@@ -12,12 +12,14 @@ import headless
 import numpy as np
 import pytest
 import tiny_run
+from ml_collections import ConfigDict
 
 from fer_jax.data.datasets import registry
 from fer_jax.data.splits import Dataset
 from fer_jax.errors import Interrupted, UserError
 from fer_jax.evaluation import predictions
 from fer_jax.output_folder import OutputFolder
+from fer_jax.recipes import get_config
 from fer_jax.studies import (
   comparison,
   plan,
@@ -149,6 +151,22 @@ def test_the_split_is_checked_before_anything_trains(
 def test_wrong_arguments_of_a_study_are_one_line(recipe, arguments, message):
   with pytest.raises(UserError, match=message):
     run_study.run_study(recipe, **arguments)
+
+
+def test_recipes_may_be_paths(recipe, tmp_path):
+  path = pathlib.Path(recipe)
+  for recipes in (path, [path], (path, recipe + ":0.1")):
+    with pytest.raises(UserError, match="split 'tset'"):
+      run_study.run_study(recipes, workdir=tmp_path, split="tset")
+
+
+@pytest.mark.parametrize("kind", [int, ConfigDict])
+def test_what_is_no_recipe_is_refused(kind):
+  for recipes in (kind(), [kind()]):
+    with pytest.raises(UserError, match=f"config must.*, not {kind.__name__}"):
+      run_study.run_study(recipes)
+  with pytest.raises(UserError, match=f"config must.*, not {kind.__name__}"):
+    get_config(kind())
 
 
 @pytest.mark.parametrize("seeds", [np.arange(2), iter([0, 1])])

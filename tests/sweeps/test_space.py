@@ -127,6 +127,28 @@ def test_a_wrong_space_is_one_line(tmp_path, fields, options, message):
   assert "\n" not in str(raised.value)
 
 
+def test_a_space_may_be_a_path_or_its_fields(tmp_path):
+  config = tiny_sweep.config(tmp_path)
+  fields = {"seed": Integer(0, 3), "num_epochs": 1}
+  file = write(tmp_path, repr(fields))
+  spaces = [
+    plan.plan(config, space, {}, tmp_path / "sweep").space
+    for space in (file, pathlib.Path(file), fields)
+  ]
+  assert spaces[0] == spaces[1] == spaces[2]
+  assert spaces[2].describe() == {
+    "seed": repr(fields["seed"]),
+    "num_epochs": "1",
+  }
+  wrong: Any
+  for wrong, message in (
+    (5, "space must be a name, such as lewis:grid, or a Python file, not int"),
+    ({}, "space={} must have at least one field"),
+  ):
+    with pytest.raises(UserError, match=message):
+      plan.plan(config, wrong, {}, tmp_path)
+
+
 def test_a_space_must_be_there(tmp_path):
   config = default.get_config().lock()
   with pytest.raises(UserError, match="unknown space=none.py: give a name"):
