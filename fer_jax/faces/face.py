@@ -19,13 +19,14 @@ class Face(NamedTuple):
     box: x, y, width, height; may reach over the image's edge.
     left_eye: the one at the left of the picture; None if not known.
     right_eye: the other one.
-    score: the detector's confidence, 0..1.
+    score: the detector's confidence, on its own scale, which is 0..1 for those
+      of this package; None where it has none.
   """
 
   box: tuple[float, float, float, float]
   left_eye: Point | None = None
   right_eye: Point | None = None
-  score: float = 1.0
+  score: float | None = None
 
 
 class Detector(Protocol):

@@ -155,7 +155,7 @@ class PhotoDetector:
 
 def _rank(face: Face) -> float:
   """Returns a number that is higher for larger and surer faces."""
-  return face.box[3] * face.score
+  return face.box[3] * (face.score or 0)
 
 
 def _resized_and_rotated(

@@ -20,7 +20,8 @@ class Prediction:
     probabilities: of every class, by name.
     box: x, y, width and height in the image, in pixels; None where the whole
       image is the face.
-    score: the detector's confidence, 0..1; None for boxes it did not find.
+    score: the detector's confidence, see `Face`; None for boxes that it did not
+      find.
     crop: the face as the model was given it, uint8 `[h w c]`.
   """
 
