@@ -97,7 +97,9 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
 
   Returns:
     A module; `module.apply(variables, x, train)` maps Float[b h w c] images to
-    Float32[b k] logits.
+    Float32[b k] logits. Its convolutions and BatchNorm have gradients of their
+    own (`jax.custom_vjp`): reverse mode only (`grad`, `vjp`), and on a CPU
+    second derivatives only with FER_JAX_KERNELS=off in the environment.
 
   Raises:
     UserError: the name or an option is unknown, or an option or the number of
