@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from fer_jax.data import normalization
-from fer_jax.errors import choose, require
+from fer_jax.errors import UserError, choose, require
 from fer_jax.inference.trained_model import TrainedModel
 
 # Maps with shorter sides are too coarse to locate anything.
@@ -46,8 +46,17 @@ def _layers(trained: TrainedModel) -> dict[str, tuple[int, int]]:
 
 
 def default_layer(trained: TrainedModel) -> str:
-  """Returns the last layer with maps of 6 x 6 or more, else the first."""
+  """Returns the last layer with maps of 6 x 6 or more, else the first.
+
+  Raises:
+    UserError: the model has no layer with feature maps.
+  """
   found = layers(trained)
+  if not found:
+    raise UserError(
+      f"model {trained.config.model.name} has no layer with feature maps, as"
+      " Grad-CAM needs them: a model with convolutions has"
+    )
   large = [name for name, side in found.items() if min(side) >= _LEAST_SIDE]
   return large[-1] if large else next(iter(found))
 
