@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     evaluate_model,
     explain_model,
     export_model,
-    load,
     load_model,
+  )
+  from fer_jax.api import (
+    load as load,  # the former name of `load_model`
   )
   from fer_jax.data.datasets.registry import available as list_datasets
   from fer_jax.data.datasets.registry import load as load_dataset
   from fer_jax.errors import Interrupted, UserError
   from fer_jax.faces.detection import create_detector
   from fer_jax.faces.face import Face
+  from fer_jax.inference.prediction_stream import NamedImage
   from fer_jax.models.registry import create as create_model
   from fer_jax.models.registry import list_models
   from fer_jax.pretrained.released import list_released
@@ -36,10 +39,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name -> "module:name".
+# Public name, or a former one, -> "module:name".
 _PUBLIC = {
   "Face": "fer_jax.faces.face:Face",
   "Interrupted": "fer_jax.errors:Interrupted",
+  "NamedImage": "fer_jax.inference.prediction_stream:NamedImage",
   "UserError": "fer_jax.errors:UserError",
   "configure_process": "fer_jax.training.runtime.startup:configure_process",
   "create_detector": "fer_jax.faces.detection:create_detector",
@@ -64,6 +68,7 @@ _PUBLIC = {
 __all__ = [
   "Face",
   "Interrupted",
+  "NamedImage",
   "UserError",
   "__version__",
   "configure_process",
@@ -77,7 +82,6 @@ __all__ = [
   "list_datasets",
   "list_models",
   "list_released",
-  "load",
   "load_dataset",
   "load_model",
   "run_cross_validation",
@@ -95,4 +99,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-  return sorted({*globals(), *_PUBLIC})
+  return sorted(__all__)

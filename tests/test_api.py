@@ -139,8 +139,8 @@ def test_load_is_the_former_name_of_load_model(folder):
 
 
 def test_every_public_name_is_there_and_documented():
-  assert set(fer_jax.__all__) == {"__version__", *fer_jax._PUBLIC}
-  assert set(fer_jax.__all__) <= set(dir(fer_jax))
+  assert {*fer_jax.__all__, "load"} == {"__version__", *fer_jax._PUBLIC}
+  assert dir(fer_jax) == sorted(fer_jax.__all__)
   for name in fer_jax._PUBLIC:
     value = getattr(fer_jax, name)
     assert len(inspect.getdoc(value) or "") > 20, name
@@ -197,9 +197,12 @@ def test_a_released_model_loads_without_what_training_needs():
   assert subprocess.check_output(run, text=True).strip() == "set()"
 
 
+def test_no_model_is_the_released_one(tmp_path):
+  with pytest.raises(fer_jax.UserError, match=f"{tmp_path}/none"):
+    fer_jax.evaluate_model(manual_dir=tmp_path / "none", data_dir=tmp_path)
+
+
 def test_no_model_is_one_line():
-  with pytest.raises(fer_jax.UserError, match="models=None names no model"):
-    fer_jax.evaluate_model(None)  # type: ignore[arg-type]
   with pytest.raises(fer_jax.UserError, match="~nouser/x: .*without ~"):
     fer_jax.load_model("~nouser/x")
   with pytest.raises(fer_jax.UserError, match=r"\(did you mean ferplus-small"):

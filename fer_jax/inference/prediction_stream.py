@@ -12,11 +12,12 @@ from fer_jax.inference.prediction import ImageResult, Prediction
 
 
 class NamedImage(NamedTuple):
-  """An image to predict.
+  """An image to predict, with the name that its result has.
 
   Attributes:
     name: what results call it.
-    image: in any form that `face_crops.read_pixels` takes.
+    image: in any form that `Predictor.predict` takes, or a function without
+      arguments that returns it, called when it is needed.
     boxes: its faces; None to look for them.
     frame: its number in a video.
     time: seconds since the video's start.

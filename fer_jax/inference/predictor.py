@@ -12,11 +12,7 @@ from fer_jax.errors import UserError, choose, require
 from fer_jax.evaluation import tta as views
 from fer_jax.faces import detection, photo_detector
 from fer_jax.faces.face import Detector
-from fer_jax.inference import (
-  drawing,
-  face_crops,
-  prediction_stream,
-)
+from fer_jax.inference import drawing, face_crops, prediction_stream
 from fer_jax.inference.face_crops import FaceCrop, FindFaces
 from fer_jax.inference.prediction import ImageResult, Prediction
 from fer_jax.inference.prediction_stream import CroppedImage, NamedImage
@@ -32,6 +28,9 @@ class Predictor:
       `detection.create_detector` takes it, or a function; None is the default
       detector.
     tta: test-time augmentation, see `TrainedModel.probabilities`.
+
+  Attributes:
+    trained: the model, with its Flax module, variables and preprocessing.
 
   Raises:
     UserError: there is no such test-time augmentation or detector.
@@ -165,7 +164,9 @@ class Predictor:
 
     faces = self.predict(images, detect, boxes=boxes)
     if not faces:
-      raise UserError("no face found to explain: use detect=False or boxes")
+      searched = detect and boxes is None
+      advice = ": use detect=False or boxes" if searched else ""
+      raise UserError(f"no face to explain{advice}")
     crops = np.stack([face.crop for face in faces])
     return explanation_sheets.explain(
       self.trained, crops, layer=layer, attention=attention
