@@ -5,9 +5,10 @@ What only some of them need is imported by these: `load_model` has to be quick.
 
 import contextlib
 import dataclasses
+import numbers
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,21 +81,22 @@ def load(workdir: Source, **options: Any) -> Predictor:
 
 
 def evaluate_model(
-  models: Source | Predictor | Sequence[Source | Predictor],
+  models: Source | Predictor | Sequence[Source | Predictor] | None = None,
   split: str = "test",
   tta: str = "none",
   *,
   checkpoint: str = "best",
   output: Source | None = None,
-  manual_dir: str | None = None,
-  data_dir: str | None = None,
+  manual_dir: Source | None = None,
+  data_dir: Source | None = None,
   show: "Callable[[report.Results], None]" = lambda results: None,
 ) -> "report.Results":
   """Evaluates a model, or an ensemble of several, on the dataset it is for.
 
   Args:
     models: workdirs of runs, names of released models, or loaded models;
-      several are an ensemble, the mean of their probabilities.
+      several are an ensemble, the mean of their probabilities. None is the
+      default released model.
     split: "train", "validation", "test", or several joined by "+".
     tta: test-time augmentation: "none", "flip" or "ten_crop".
     checkpoint: of runs, "best" or "latest".
@@ -117,8 +119,10 @@ def evaluate_model(
   """
   from fer_jax.evaluation import predictions, report
 
-  is_one = isinstance(models, str | os.PathLike | Predictor)
-  listed: Any = [models] if is_one else models or []
+  is_text = isinstance(split, str)
+  require(is_text, "split", split, 'be text; "validation+test" joins two')
+  is_one = isinstance(models, str) or not isinstance(models, Iterable)
+  listed: Any = [models] if is_one else models
   trained = [_trained(model, checkpoint) for model in listed]
   if not trained:
     raise UserError(f"models={models!r} names no model")
@@ -168,7 +172,8 @@ def export_model(
   """Writes a model as files that run without this package.
 
   Args:
-    model: a workdir, the name of a released model, or a loaded model.
+    model: a workdir, the name of a released model, or a loaded model; None is
+      the default released model.
     output: the folder to write; None is `export` in the workdir.
     format: "stablehlo" (programs for JAX) or "onnx".
     checkpoint: of a run, "best" or "latest".
@@ -199,15 +204,16 @@ def explain_model(
   layer: str = "",
   attention: bool = False,
   checkpoint: str = "best",
-  manual_dir: str | None = None,
-  data_dir: str | None = None,
+  manual_dir: Source | None = None,
+  data_dir: Source | None = None,
 ) -> Image.Image:
   """Draws faces beside the places that speak for their class (Grad-CAM).
 
   For photos in which faces are to be found, use `load_model(...).explain`.
 
   Args:
-    model: a workdir, the name of a released model, or a loaded model.
+    model: a workdir, the name of a released model, or a loaded model; None is
+      the default released model.
     images: faces of the size that the model takes, one array or a list of
       arrays, uint8, uint16 or floats in 0..1; None draws some of a split.
     split: where images are drawn from.
@@ -233,8 +239,9 @@ def explain_model(
   from fer_jax.evaluation import predictions
   from fer_jax.inference import explanation_sheets
 
-  require(count >= 1, "count", count, "be at least 1")
-  require(seed >= 0, "seed", seed, "be at least 0")
+  for name, number, least in (("count", count, 1), ("seed", seed, 0)):
+    is_valid = isinstance(number, numbers.Integral) and number >= least
+    require(is_valid, name, number, f"be an integer, at least {least}")
   trained, targets = _trained(model, checkpoint), None
   if images is not None:
     images = _faces(images, trained)

@@ -16,6 +16,7 @@ from fer_jax.data.views import digests, labels_of
 from fer_jax.errors import UserError, choose
 from fer_jax.files import atomic_write
 from fer_jax.inference.trained_model import TrainedModel
+from fer_jax.object_stores import urls
 from fer_jax.text_output import csv_line
 from fer_jax.training.workdir import read_config
 
@@ -85,8 +86,8 @@ def predict(
   trained: Sequence[TrainedModel],
   split: str = "test",
   tta: str = "none",
-  manual_dir: str | None = None,
-  data_dir: str | None = None,
+  manual_dir: urls.PathLike | None = None,
+  data_dir: urls.PathLike | None = None,
 ) -> Predictions:
   """Runs one model, or the mean of several, over a split.
 
@@ -149,7 +150,9 @@ def predict(
 
 
 def open_dataset(
-  trained: TrainedModel, manual_dir: str | None, data_dir: str | None
+  trained: TrainedModel,
+  manual_dir: urls.PathLike | None,
+  data_dir: urls.PathLike | None,
 ) -> Dataset:
   """Opens the dataset that a model was trained on.
 

@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import json
+import pathlib
 import pickle
+import re
 import sys
 from typing import Any
 
@@ -15,10 +17,13 @@ from PIL import Image
 
 import fer_jax
 from fer_jax import api
+from fer_jax.data import normalization
 from fer_jax.errors import UserError
 from fer_jax.faces.face import Face
 from fer_jax.inference import trained_model
+from fer_jax.inference.prediction import ImageResult
 from fer_jax.inference.predictor import Predictor
+from fer_jax.inference.result_writers import csv_lines
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -187,6 +192,21 @@ def test_numbers_of_a_detector_may_be_numpys(images, predictor):
   assert json.loads(json.dumps(own.to_json()))["box"] == [0, 0, 48, 48]
 
 
+def test_a_detector_may_have_no_scores_or_a_scale_of_its_own(images, predictor):
+  halves = [(0, 0, 24, 48), (24, 0, 24, 48)]
+
+  def find(image):
+    return [Face(halves[0]), Face(halves[1], score=7.3)]
+
+  own = Predictor(predictor.trained, find)
+  faces = own.predict(images[0])
+  assert [face.score for face in faces] == [None, 7.3]
+  assert json.loads(json.dumps(faces[0].to_json()))["score"] is None
+  (line, _) = csv_lines(ImageResult("a", faces), own.class_names)
+  assert ",0.0,0.0,24.0,48.0,," in line
+  own.annotate(images[0])
+
+
 def test_embeddings_are_the_classifiers_inputs(images, predictor):
   features = predictor.embed(list(images[:11]), detect=False)
   params = predictor.trained.variables["params"]["fc"]
@@ -207,8 +227,25 @@ def test_annotate_and_explain_return_pictures(images, predictor):
   picture = predictor.annotate(images[0])
   assert (np.asarray(picture) == (255, 196, 0)).all(axis=2).any()
   assert predictor.explain(images[0], detect=False).width > 100
-  with pytest.raises(UserError, match="no face found to explain"):
+  with pytest.raises(UserError, match="^no face to explain$"):
     predictor.explain(images[0], boxes=[])
+  with pytest.raises(UserError, match="^no face to explain$"):
+    predictor.explain([], detect=False)
+  none = Predictor(predictor.trained, lambda image: [])
+  with pytest.raises(UserError, match="to explain: use detect=False or boxes"):
+    none.explain(images[0])
+
+
+def test_the_documented_way_to_the_network_works(predictor):
+  page = pathlib.Path(__file__).parents[2] / "docs" / "predict.md"
+  blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+  (block,) = (block for block in blocks if "model.trained" in block)
+  given = {"model": predictor, "np": np, "jax": jax}
+  space: dict[str, Any] = given | {"normalization": normalization}
+  exec(block, space)
+  expected = predictor.trained.logits(space["images"])
+  np.testing.assert_allclose(space["logits"], expected, rtol=1e-5)
+  assert set(space["gradient"]) == {"params", "batch_stats"}
 
 
 def test_damaged_weights_are_refused(images, predictor):
@@ -290,13 +327,21 @@ def test_faces_to_explain_are_checked(images):
   for count in (0, -990):
     with pytest.raises(UserError, match=f"count={count} must be"):
       fer_jax.explain_model(model, count=count)
-  with pytest.raises(UserError, match="seed=-1 must be"):
-    fer_jax.explain_model(model, seed=-1)
+  numbers: Any = [("seed", -1), ("seed", 1.5), ("count", 2.5)]
+  for name, number in numbers:
+    with pytest.raises(UserError, match=f"{name}={number} must be an integer"):
+      fer_jax.explain_model(model, **{name: number})
 
 
 def test_no_model_is_told():
   with pytest.raises(UserError, match="names no model"):
     fer_jax.evaluate_model([])
+  wrong: Any = 3
+  with pytest.raises(UserError, match="source=3 must be the name of a model"):
+    fer_jax.evaluate_model(wrong)
+  wrong = ["validation"]
+  with pytest.raises(UserError, match=r"split=\['validation'\] must be text"):
+    fer_jax.evaluate_model(trained_run.workdir(), wrong)
 
 
 def test_a_detector_may_be_a_name(predictor):
