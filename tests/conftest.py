@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import signal
 import tempfile
+from collections.abc import Iterator
 
 # Before jax is imported: data parallelism is tested on devices of its own.
 os.environ["XLA_FLAGS"] = (
@@ -58,3 +60,11 @@ def trained_workdir(tiny_model: None) -> pathlib.Path:
   import trained_run
 
   return trained_run.workdir()
+
+
+@pytest.fixture
+def hangups_end_processes() -> Iterator[None]:
+  """Undoes `nohup`, under which the tests may run, for what a test starts."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  yield
+  signal.signal(signal.SIGHUP, before)

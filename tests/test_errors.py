@@ -81,6 +81,7 @@ app.run(main)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.usefixtures("hangups_end_processes")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_keeps_what_was_predicted(name, tmp_path):
   number = getattr(signal, name)
@@ -97,6 +98,7 @@ def test_a_signal_keeps_what_was_predicted(name, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.usefixtures("hangups_end_processes")
 def test_signals_while_outputs_are_saved_do_not_stop_that(tmp_path):
   again = """
     try:

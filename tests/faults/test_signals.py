@@ -16,6 +16,7 @@ from fer_jax.training.runtime import compilation, signals
 from fer_jax.training.runtime.signals import Interrupted, StopNow, StopRequest
 
 
+@pytest.mark.usefixtures("hangups_end_processes")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_is_noted_with_a_broken_pipe(name, monkeypatch):
   read, write = os.pipe()

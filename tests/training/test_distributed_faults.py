@@ -22,6 +22,7 @@ def uninterrupted(prepared, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.usefixtures("hangups_end_processes")
 @pytest.mark.parametrize(
   ("count", "index", "number"),
   [
