@@ -107,7 +107,19 @@ def operators(proto) -> collections.Counter[str]:
   return collections.Counter(node.op_type for node in proto.graph.node)
 
 
-@pytest.mark.parametrize("name", list_models())
+# Deeper networks of the same blocks as others.
+DEEPER = {
+  f"{kind}resnet{depth}" for kind in ("", "cbam_") for depth in (34, 101, 152)
+}
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in DEEPER))
+    for name in list_models()
+  ],
+)
 def test_every_model_is_the_same_in_onnxruntime(name):
   trained = trained_model(name)
   proto = onnx_export.convert(trained)

@@ -5,6 +5,7 @@ same blocks: the large ones take minutes to compile.
 """
 
 import functools
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -213,8 +214,17 @@ def test_dropout_is_for_training_only(name: str, options: Any) -> None:
 
 
 @pytest.mark.usefixtures("shallow_mobilenets")
-@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
-@pytest.mark.parametrize(("name", "options"), WITH_DROPOUT)
+@pytest.mark.parametrize(
+  ("name", "options", "mode"),
+  [
+    # What a mode does, it does to every model.
+    pytest.param(*case, mode, marks=[pytest.mark.slow] * (mode != first))
+    for case, first in zip(
+      WITH_DROPOUT, itertools.cycle(("pmap", "shard_map")), strict=False
+    )
+    for mode in ("pmap", "shard_map")
+  ],
+)
 def test_four_devices_equal_one_with_dropout(
   name: str, options: Any, mode: str
 ) -> None:

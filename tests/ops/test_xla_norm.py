@@ -26,7 +26,8 @@ def outputs(module, variables, x, residual, weights):
     )
     return (y * weights).sum(), (y, seen)
 
-  gradients, aux = jax.grad(weighted, (0, 1, 2), has_aux=True)(
+  # Operation by operation, each would compile by itself.
+  gradients, aux = jax.jit(jax.grad(weighted, (0, 1, 2), has_aux=True))(
     variables["params"], x, residual
   )
   return jax.tree.leaves((gradients, aux))
