@@ -108,7 +108,9 @@ class GradCam:
       chosen = None
       if labels is not None:
         chosen = _padded(labels[start : start + size], size)
-      maps = self._step(self._trained.variables, _padded(batch, size), chosen)
+      maps = self._step(
+        self._trained.device_variables, _padded(batch, size), chosen
+      )
       out.append(_scaled(np.asarray(maps)[: len(batch)], images.shape[1:3]))
     if not out:
       return np.zeros(images.shape[:3], np.float32)
@@ -190,7 +192,7 @@ def attention(
   for start in range(0, max(1, len(images)), size):
     batch = images[start : start + size]
     maps = trained.programs["attention"](
-      trained.variables, _padded(batch, size)
+      trained.device_variables, _padded(batch, size)
     )
     for name, values in maps.items():
       values = np.asarray(values)[: len(batch)]

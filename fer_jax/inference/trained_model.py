@@ -237,7 +237,7 @@ class TrainedModel:
       if count < size:
         batch = np.pad(batch, ((0, size - count), (0, 0), (0, 0), (0, 0)))
       on_device = jax.device_put(batch, self._placement("batch"))
-      computed = step(self._on_device, on_device)
+      computed = step(self.device_variables, on_device)
       if pending:  # Fetched one late, so that the devices never wait.
         parts.append(np.asarray(pending[0]))
         progress(pending[1])
@@ -285,7 +285,8 @@ class TrainedModel:
     return NamedSharding(mesh, PartitionSpec(*axes))
 
   @functools.cached_property
-  def _on_device(self) -> Tree:
+  def device_variables(self) -> Tree:
+    """`variables` on all local devices, kept as long as the model is."""
     return jax.device_put(self.variables, self._placement())
 
 
