@@ -135,7 +135,13 @@ def prepare_training_batch(
     positions = jnp.arange(images.shape[0])
     if axis_name:
       positions += jax.lax.axis_index(axis_name) * images.shape[0]
-    images = augmentation.augment(augment_rng, images, positions, options)
+    images = augmentation.augment(
+      augment_rng,
+      images,
+      positions,
+      options,
+      products=dispatch.platform() == "tpu",
+    )
   targets = losses.one_hot_targets(
     labels, num_classes, config.loss.label_smoothing
   )

@@ -16,7 +16,11 @@ from fer_jax.configs import default
 from fer_jax.models import registry
 from fer_jax.ops import dispatch
 from fer_jax.training import flat_params, packing, train_loop
-from fer_jax.training.batch_preparation import arrange_split, gather
+from fer_jax.training.batch_preparation import (
+  arrange_split,
+  gather,
+  prepare_training_batch,
+)
 from fer_jax.training.metrics import Metrics
 from fer_jax.training.optim import schedules
 from fer_jax.training.runtime import host_evaluation
@@ -207,3 +211,18 @@ def test_splits_of_similar_sizes_share_programs(side):
     np.testing.assert_array_equal(images, image[batch["index"]])
     np.testing.assert_array_equal(targets, target[batch["index"]])
   assert len(shapes) == 1
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_only_a_tpu_warps_without_gathering(platform):
+  config = default.get_config()
+  config.augment.rotation = 10.0
+
+  def prepare(images, labels):
+    key = jax.random.key(0)
+    return prepare_training_batch(key, images, labels, config, 7, None).images
+
+  images = np.zeros((4, 48, 48, 1), np.uint8)
+  with dispatch.tracing_for(platform):
+    program = jax.jit(prepare).lower(images, np.zeros(4, np.int32)).as_text()
+  assert ("gather" in program) == (platform == "gpu")

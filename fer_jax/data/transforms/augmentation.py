@@ -109,6 +109,7 @@ def augment(
   images: Float[Array, "b h w c"],
   index: Int[Array, "b"],
   options: Augmentation,
+  products: bool = False,
 ) -> Float[Array, "b h w c"]:
   """Augments each image at random.
 
@@ -120,6 +121,7 @@ def augment(
     images: from 0 to 1.
     index: the position of each image in the global batch.
     options: the augmentations, as `check` accepts them.
+    products: how images are warped, see `warping`.
 
   Returns:
     Images from 0 to 1, in the shape and dtype of `images`.
@@ -129,16 +131,19 @@ def augment(
   """
   if not any_on(options):
     return images
-  return apply(draw(rng, index), images, options)
+  return apply(draw(rng, index), images, options, products)
 
 
 def apply(
-  u: Draws, images: Float[Array, "b h w c"], options: Augmentation
+  u: Draws,
+  images: Float[Array, "b h w c"],
+  options: Augmentation,
+  products: bool = False,
 ) -> Float[Array, "b h w c"]:
   """Applies `augment` with random numbers that are already drawn."""
   if options.flip:
     images = warping.flip(images, u.flip < 0.5)
-  images = _warp(images, u, options)
+  images = _warp(images, u, options, products)
   if options.blur:
     images = blur(images, u.blur * options.blur)
   if options.random_erasing:
@@ -193,7 +198,10 @@ def _symmetric(u: Float[Array, "b"], most: float) -> Float[Array, "b"]:
 
 
 def _warp(
-  images: Float[Array, "b h w c"], u: Draws, options: Augmentation
+  images: Float[Array, "b h w c"],
+  u: Draws,
+  options: Augmentation,
+  products: bool,
 ) -> Float[Array, "b h w c"]:
   """Crops, zooms, rotates and shifts, in this order, by one interpolation."""
   _, h, w, _ = images.shape
@@ -212,11 +220,14 @@ def _warp(
       source,
       fill=options.fill,
       diagonal=not options.rotation,
+      products=products,
     )
   if options.shift or padding:
     limit = options.shift * max(h, w) + padding
     offset = _offset(u, options, h, w)
-    return warping.translate(images, offset, limit=limit, fill=options.fill)
+    return warping.translate(
+      images, offset, limit=limit, fill=options.fill, products=products
+    )
   return images
 
 

@@ -1,8 +1,9 @@
 """Translation, rotation and scaling of images with one interpolation each.
 
-On a TPU, where gathering pixels and slicing at positions that differ between
-images are far slower than the network, weights are multiplied instead: each
-output pixel is a sum over all rows and columns, of which all but two are zero.
+A TPU gathers pixels, and slices at positions that differ between images, far
+slower than it computes the network. There, weights are multiplied instead
+(`products`): each output pixel is a sum over all rows and columns, of which all
+but two have the weight 0.
 """
 
 import math
@@ -12,13 +13,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from fer_jax.ops import dispatch
-
 # Name of a fill, as users type it -> mode of `jnp.pad`.
 FILLS = {"nearest": "edge", "zero": "constant"}
 
-# Images of more pixels are gathered on a TPU, too, if they are turned: the
-# products grow with the square of the pixels.
+# Images of more pixels are gathered in any case, if they are turned: products
+# grow with the square of the pixels.
 _LARGEST_PRODUCT = 112 * 112
 
 
@@ -35,6 +34,7 @@ def translate(
   *,
   limit: float,
   fill: str = "nearest",
+  products: bool = False,
 ) -> Float[Array, "b h w c"]:
   """Translates each image by its own, possibly fractional, offset.
 
@@ -46,12 +46,13 @@ def translate(
     offset: pixels (down, right); an integer offset copies pixels unchanged.
     limit: the largest possible offset, in pixels, known when traced.
     fill: pixels beyond the edge, a key of `FILLS`.
+    products: whether to multiply weights instead of reading slices.
 
   Returns:
     The translated images, in the dtype of `images`.
   """
   _, h, w, c = images.shape
-  if dispatch.platform() == "tpu":
+  if products:
     y = jnp.arange(h, dtype=jnp.float32)[None, :] - offset[:, :1]
     x = jnp.arange(w, dtype=jnp.float32)[None, :] - offset[:, 1:]
     return _sample_axes(images, y, x, fill)
@@ -79,6 +80,7 @@ def affine(
   *,
   fill: str = "nearest",
   diagonal: bool = False,
+  products: bool = False,
 ) -> Float[Array, "b h w c"]:
   """Samples each image bilinearly at an affine map of its pixel grid.
 
@@ -92,6 +94,7 @@ def affine(
     offset: of each image, the source position of the output's center.
     fill: pixels outside the image, a key of `FILLS`.
     diagonal: whether every matrix is: nothing is turned.
+    products: whether to multiply weights instead of gathering pixels.
 
   Returns:
     The warped images, in the dtype of `images`.
@@ -103,9 +106,9 @@ def affine(
   o = offset[:, :, None, None]
   source_y = m[:, 0, 0] * y + m[:, 0, 1] * x + o[:, 0] + (h - 1) / 2
   source_x = m[:, 1, 0] * y + m[:, 1, 1] * x + o[:, 1] + (w - 1) / 2
-  if dispatch.platform() == "tpu" and diagonal:
+  if products and diagonal:
     return _sample_axes(images, source_y[:, :, 0], source_x[:, 0], fill)
-  if dispatch.platform() == "tpu" and h * w <= _LARGEST_PRODUCT:
+  if products and h * w <= _LARGEST_PRODUCT:
     rows = _weights(source_y.reshape(b, h * w), h, fill, images.dtype)
     columns = _weights(source_x.reshape(b, h * w), w, fill, images.dtype)
     # The highest precision: otherwise pixels are rounded to bfloat16.
