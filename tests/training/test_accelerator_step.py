@@ -216,6 +216,7 @@ def test_splits_of_similar_sizes_share_programs(side):
 @pytest.mark.parametrize("platform", ["gpu", "tpu"])
 def test_only_a_tpu_warps_without_gathering(platform):
   config = default.get_config()
+  config.input.image_size, config.input.channels = 48, 1
   config.augment.rotation = 10.0
 
   def prepare(images, labels):
