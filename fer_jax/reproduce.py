@@ -1,16 +1,17 @@
 r"""Trains the rows of the five papers' tables and writes the tables.
 
 fer-jax reproduce [--paper=pan,sutton,lewis,jiang,chang,recipes] \
-  [--budget=8h] [--workdir=runs/papers] [--page=PAGE.md] \
+  [--row=NAME ...] [--budget=8h] [--workdir=runs/papers] [--page=PAGE.md] \
   [--results=FILE.jsonl,...] [--config.FIELD=VALUE ...]
 
 "recipes" are this package's own and no paper: what each part of them brings.
 They are trained only if they are named. The cheapest rows come first; rows that
-start from the weights of others come after these. The same command resumes
-where the budget ended or a signal came; rows that are finished, here or on the
-other machines whose results --results names, are not trained again. The tables
-of all results go to WORKDIR/papers.md, or to --page. --budget=0 only writes the
-page.
+start from the weights of others come after these. --row trains single rows,
+named as in the tables (--row=ResNet-101 --row="ResNet-50, transfer"), and those
+they start from. The same command resumes where the budget ended or a signal
+came; rows that are finished, here or on the other machines whose results
+--results names, are not trained again. The tables of all results go to
+WORKDIR/papers.md, or to --page. --budget=0 only writes the page.
 """
 
 import collections
@@ -29,6 +30,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 def define_flags() -> None:
   """Defines the command's flags."""
   flags.DEFINE_list("paper", [], "pan, sutton, lewis, jiang, chang; recipes.")
+  flags.DEFINE_multi_string("row", [], "Only this row; may be repeated.")
   flags.DEFINE_string("budget", "8h", "Time for all: 90s, 30m, 8h.")
   flags.DEFINE_string("workdir", "runs/papers", "Where runs and results go.")
   flags.DEFINE_string("page", "", "Where the tables go; WORKDIR/papers.md.")
@@ -81,6 +83,7 @@ def main(argv: Sequence[str]) -> None:
     changed,
     others,
     lambda row, reason: failures[reason].append(row),
+    given.row,
   )
   files.append(workdir / reproduction.RESULTS)
   results = paper_results.read(files, missing_ok=True)

@@ -13,7 +13,7 @@ _VALUES = {
   "float": "=X",
   "string": "=TEXT",
   "comma separated list of strings": "=A,B",
-  "multi string": "=NAME=VALUE",
+  "multi string": "=TEXT",
   "string enum": "=NAME",
 }
 

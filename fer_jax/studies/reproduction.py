@@ -68,6 +68,7 @@ def plan(
   papers: Sequence[str],
   overrides: dict[str, Any],
   others: Sequence[Result] = (),
+  only: Sequence[str] = (),
 ) -> list[Job]:
   """Returns the jobs that are to be done, the cheapest first.
 
@@ -76,17 +77,27 @@ def plan(
     overrides: fields of every recipe, such as `dataset.manual_dir`.
     others: results of other machines; rows finished there are left out, unless
       another row starts from their weights.
+    only: names of rows; these and the rows they start from are planned. Empty
+      for all.
 
   Raises:
-    UserError: a paper or a field is unknown.
+    UserError: a paper, a row or a field is unknown.
   """
+  names = [
+    row.name
+    for paper in papers
+    for row in PAPERS[choose("paper", paper, PAPERS)].rows
+  ]
+  wanted = {choose("row", name, names) for name in only} or {*names}
   elsewhere = {
     paper_results.key_of(result) for result in others if result["finished"]
   }
   jobs: dict[Key, Job] = {}
   for paper in papers:
-    rows = PAPERS[choose("paper", paper, PAPERS)]
+    rows = PAPERS[paper]
     for row in rows.rows:
+      if row.name not in wanted:
+        continue
       source = None
       if row.init_from:
         first = rows.row(row.init_from)
@@ -107,6 +118,7 @@ def reproduce(
   warn: Callable[[str, str], None] = lambda row, reason: print(
     f"{row}: {reason}"
   ),
+  only: Sequence[str] = (),
 ) -> list[Result]:
   """Trains rows of the papers' tables, the cheapest first, within a budget.
 
@@ -124,17 +136,18 @@ def reproduce(
     warn: called with the row and the reason for each row that cannot be
       trained, such as for missing data or weights, or whose run has another
       configuration; the others are.
+    only: as in `plan`.
 
   Returns:
     The results in the folder, those of earlier calls included.
 
   Raises:
-    UserError: a paper or a field is unknown, or the folder is a URL.
+    UserError: a paper, a row or a field is unknown, or the folder is a URL.
     Interrupted: SIGINT or SIGTERM came, or `max_minutes` are over; the state is
       saved.
   """
   folder = urls.require_local(folder, "workdir")
-  jobs, file = plan(papers, overrides, others), folder / RESULTS
+  jobs, file = plan(papers, overrides, others, only), folder / RESULTS
   before = paper_results.read([file], missing_ok=True)
   done = {paper_results.key_of(r) for r in before if r["finished"]}
   limit = first_deadline([job.config for job in jobs])

@@ -111,6 +111,8 @@ def test_rows_that_start_from_others_come_after_them(
   monkeypatch.setitem(PAPERS, "tiny", Paper("Tiny", "", rows, ()))
   names = [job.row.name for job in reproduction.plan(["tiny"], {})]
   assert names == ["source", "wrong weights", "transfer"]
+  only = reproduction.plan(["tiny"], {}, only=["transfer"])
+  assert [job.row.name for job in only] == ["source", "transfer"]
 
   failures: list[tuple[str, str]] = []
   folder = tmp_path / "papers"
@@ -229,6 +231,11 @@ def test_unknown_papers_list_the_known(tmp_path):
     UserError, match="chang, jiang, lewis, pan, recipes, sutton"
   ):
     reproduction.reproduce(["he"], tmp_path, 1, {})
+
+
+def test_unknown_rows_list_the_known(paper):
+  with pytest.raises(UserError, match=r"unknown row 'Tiny, run B' .*run A\?"):
+    reproduction.plan(paper, {}, only=["Tiny, run B"])
 
 
 def test_an_object_store_is_refused():
