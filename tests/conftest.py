@@ -16,16 +16,21 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import jax
 import pytest
 
-from fer_jax.training.runtime import cpu
+from fer_jax.training.runtime import checked_cache, cpu
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Tests, and commands that they start, share a cache instead of the user's: many
-# compile the same programs, each of which needs to be compiled only once.
-_cache = tempfile.TemporaryDirectory(prefix="fer_jax_tests_")
-os.environ["XDG_CACHE_HOME"] = _cache.name
-os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_cache.name}/compiled"
-jax.config.update("jax_compilation_cache_dir", f"{_cache.name}/compiled")
+# The processes that run the tests, and commands that they start, have one cache
+# instead of the user's: many compile the same programs.
+if "FER_JAX_TESTS_CACHE" not in os.environ:
+  _cache = tempfile.TemporaryDirectory(prefix="fer_jax_tests_")
+  os.environ["FER_JAX_TESTS_CACHE"] = _cache.name
+os.environ["XDG_CACHE_HOME"] = os.environ["FER_JAX_TESTS_CACHE"]
+_compiled = os.environ["JAX_COMPILATION_CACHE_DIR"] = (
+  f"{os.environ['XDG_CACHE_HOME']}/compiled"
+)
+checked_cache.install()
+jax.config.update("jax_compilation_cache_dir", _compiled)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

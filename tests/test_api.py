@@ -25,6 +25,7 @@ import fer_jax
 from fer_jax import config as configs
 from fer_jax import recipes
 from fer_jax.data.datasets import registry
+from fer_jax.data.datasets.synthetic_faces import SyntheticFaces
 
 FUNCTIONS = [
   "load_dataset",
@@ -80,6 +81,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
     tiny_run.register(patch)
     patch.setitem(
       registry.DATASETS, "folded", f"{test_cross_validation.__name__}:Folded"
+    )
+    patch.setattr(
+      SyntheticFaces,
+      "default_options",
+      {"num_train": 96, "num_validation": 32, "num_test": 32, "seed": 0},
     )
     patch.setattr(recipes, "load_recipe", tiny)
     patch.setattr("fer_jax.studies.plan.load_recipe", tiny)

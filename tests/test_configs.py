@@ -40,7 +40,17 @@ def load(name: str, *arguments: str) -> ConfigDict:
   return module.get_config(*arguments)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Deeper networks of the same blocks as others.
+DEEPER = ("resnet101", "resnet152", "jiang_resnet50", "lewis_resnet50")
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in DEEPER))
+    for name in NAMES
+  ],
+)
 def test_recipe_trains_in_the_abstract(name, prepared):
   """Shapes and dtypes of a whole step and evaluation, without computing."""
   fields = {

@@ -138,7 +138,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(folder, whole):
       ["--config.dataset.name=fer2013", "--config.dataset.manual_dir=nowhere"],
       "nowhere",
     ),
-    (["--workdir=/proc/nothing"], "/proc/nothing"),
+    ([*SMALL, "--workdir=/proc/nothing"], "/proc/nothing"),
   ],
 )
 def test_bad_input_is_one_line(folder, flags, message):

@@ -107,16 +107,16 @@ def operators(proto) -> collections.Counter[str]:
   return collections.Counter(node.op_type for node in proto.graph.node)
 
 
-# Deeper networks of the same blocks as others.
-DEEPER = {
+# Networks of the same blocks as others.
+ALIKE = {
   f"{kind}resnet{depth}" for kind in ("", "cbam_") for depth in (34, 101, 152)
-}
+} | {"cbam_resnet50", "bi_resnet_ir", "bi_resnet_ri"}
 
 
 @pytest.mark.parametrize(
   "name",
   [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in DEEPER))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE))
     for name in list_models()
   ],
 )

@@ -217,8 +217,10 @@ def test_dropout_is_for_training_only(name: str, options: Any) -> None:
 @pytest.mark.parametrize(
   ("name", "options", "mode"),
   [
-    # What a mode does, it does to every model.
-    pytest.param(*case, mode, marks=[pytest.mark.slow] * (mode != first))
+    # What a mode does, it does to every model, with any options.
+    pytest.param(
+      *case, mode, marks=[pytest.mark.slow] * (mode != first or case[1] != {})
+    )
     for case, first in zip(
       WITH_DROPOUT, itertools.cycle(("pmap", "shard_map")), strict=False
     )

@@ -354,7 +354,9 @@ def test_small_maps_on_gpus_equal_lax(
       return (y**2).sum(), y
 
     def all_of() -> list[jax.Array]:
-      gradients, y = jax.grad(run, (0, 1), has_aux=True)(x, weights)
+      # A new function each time, so that JAX traces it again.
+      gradient = jax.grad(lambda *args: run(*args), (0, 1), has_aux=True)
+      gradients, y = quick_jit(gradient)(x, weights)
       return [*gradients, y]
 
     with dispatch.tracing_for("gpu"):

@@ -128,6 +128,7 @@ def wait_for_epoch(store: TrialStore, process: subprocess.Popen) -> None:
     time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_killed_workers_trial_goes_to_another_across_a_restart(
   server, tmp_path
 ):

@@ -71,8 +71,13 @@ def test_a_tree_survives_packing():
 
 OPTIONS = [
   {"optimizer__accumulate_steps": 2},
-  {"optimizer__name": "sgd", "optimizer__weight_decay": 0.1},
-  {"optimizer__lr_multipliers": "conv1:0.1,fc2:10"},
+  pytest.param(
+    {"optimizer__name": "sgd", "optimizer__weight_decay": 0.1},
+    marks=pytest.mark.slow,
+  ),
+  pytest.param(
+    {"optimizer__lr_multipliers": "conv1:0.1,fc2:10"}, marks=pytest.mark.slow
+  ),
   {"freeze__patterns": "conv1,conv2", "freeze__unfreeze_epochs": (1,)},
   {
     "optimizer__name": "adamw",
