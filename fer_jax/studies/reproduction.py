@@ -83,12 +83,12 @@ def plan(
   Raises:
     UserError: a paper, a row or a field is unknown.
   """
-  names = [
+  names = {
     row.name
     for paper in papers
     for row in PAPERS[choose("paper", paper, PAPERS)].rows
-  ]
-  wanted = {choose("row", name, names) for name in only} or {*names}
+  }
+  wanted = {choose("row", name, names) for name in only} or names
   elsewhere = {
     paper_results.key_of(result) for result in others if result["finished"]
   }
