@@ -14,6 +14,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fer_jax.errors import UserError
+from fer_jax.text_output import printable
+
 _temporary_caches: list[tempfile.TemporaryDirectory[str]] = []
 _LONGEST_NAME = 200  # bytes of a temporary file's name; systems allow 255
 
@@ -76,6 +79,25 @@ def atomic_write(
   finally:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+  """Raises an error if nothing can be written to a folder.
+
+  Args:
+    folder: need not exist.
+
+  Raises:
+    UserError: it is a file, or it or the folder that it would be created in
+      may not be written.
+  """
+  places = (folder, *folder.parents)
+  above = next(place for place in places if os.path.lexists(place))
+  if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+    raise UserError(
+      f"cannot write {printable(folder)}: {printable(above)} is not a folder"
+      " that may be written; give another folder"
+    )
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

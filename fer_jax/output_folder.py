@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 from fer_jax.errors import UserError
-from fer_jax.files import atomic_write
+from fer_jax.files import atomic_write, check_writable
 from fer_jax.output_manifest import MANIFEST, Manifest, of_kind
 from fer_jax.output_names import name_key, unused_name
 from fer_jax.text_output import printable
@@ -69,21 +69,6 @@ class OutputFolder:
         )
     return path
 
-  def check_writable(self) -> None:
-    """Raises an error if nothing can be written to the folder.
-
-    Raises:
-      UserError: it is a file, or it or the folder that it would be created in
-        may not be written.
-    """
-    places = (self.folder, *self.folder.parents)
-    above = next(place for place in places if os.path.lexists(place))
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-      raise UserError(
-        f"cannot write {printable(self.folder)}: {printable(above)} is not a"
-        " folder that may be written; give another folder"
-      )
-
   def paths_for(
     self, names: Mapping[_Source, str | os.PathLike[str]]
   ) -> dict[_Source, Path]:
@@ -97,7 +82,7 @@ class OutputFolder:
       UserError: as `check_writable` and `path` do, or an output was made of
         another file, which is not among these inputs.
     """
-    self.check_writable()
+    check_writable(self.folder)
     paths = {source: self.path(name) for source, name in names.items()}
     inputs = {source: _name_source(source, self.folder) for source in names}
     known = {"", *inputs.values()}
@@ -123,7 +108,7 @@ class OutputFolder:
     Raises:
       UserError: as `check_writable` does.
     """
-    self.check_writable()
+    check_writable(self.folder)
     try:
       used = {name_key(there) for there in os.listdir(self.folder)}
     except OSError:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from fer_jax import __version__
 from fer_jax.config import flatten, to_json
 from fer_jax.errors import UserError
+from fer_jax.files import check_writable
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.summary import summarize
 from fer_jax.object_stores.objects import read_file
@@ -108,8 +109,8 @@ def report_folder(folder: Path, kind: str) -> OutputFolder:
   Raises:
     UserError: it cannot be written, or holds other files than such a report.
   """
+  check_writable(folder)
   output = OutputFolder(folder, kind=kind)
-  output.check_writable()
   if folder.is_dir() and not made_files(folder, kind):
     if any(not path.name.startswith(".") for path in folder.iterdir()):
       raise UserError(

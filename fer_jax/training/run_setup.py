@@ -8,6 +8,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
+from fer_jax.files import check_writable
 from fer_jax.training import resuming
 from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.create_experiment import create_experiment
@@ -66,6 +67,8 @@ def set_up(
   Raises:
     UserError: bad input, or a workdir that holds another run.
   """
+  if group.is_first:
+    check_writable(workdir)  # Before data are prepared.
   experiment = group.first_then_others(lambda: create_experiment(config))
   config = configs.with_dataset_input(config, experiment.dataset.image_shape)
   weights, files = None, None

@@ -271,6 +271,14 @@ def test_files_of_other_programs_stay(tmp_path, prepared, name):
   assert (tmp_path / name).read_text() == '{"mine": 1}'
 
 
+def test_a_workdir_is_checked_before_data_are_prepared(tmp_path):
+  (tmp_path / "mine").write_text("")
+  config = tiny_run.config(tmp_path / "data")
+  with pytest.raises(UserError, match="mine is not a folder that may be"):
+    train_loop.train_and_evaluate(config, tmp_path / "mine/run")
+  assert not (tmp_path / "data").exists()
+
+
 def test_another_configuration_is_refused(tmp_path, prepared):
   config = tiny_run.config(prepared, num_epochs=1)
   train_loop.train_and_evaluate(config, tmp_path)
