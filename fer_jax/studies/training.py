@@ -87,7 +87,7 @@ def is_done(workdir: pathlib.Path, config: ConfigDict) -> bool:
   if changed:
     raise UserError(
       f"{workdir} holds a run of another configuration ({'; '.join(changed)}):"
-      " remove the folder, or use another workdir"
+      " use another workdir, or move the folder away"
     )
   return True
 

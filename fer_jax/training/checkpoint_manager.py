@@ -2,7 +2,7 @@
 
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import jax
@@ -68,6 +68,22 @@ def open_manager(
         raise
       error = e
   raise error
+
+
+def save(
+  manager: ocp.CheckpointManager,
+  step: int,
+  items: Mapping[str, ocp.args.CheckpointArgs],
+) -> None:
+  """Starts to save a checkpoint.
+
+  Raises:
+    ValueError: there is a newer one, after which orbax would save nothing.
+  """
+  if not manager.save(step, args=ocp.args.Composite(**items)):
+    raise ValueError(
+      f"step {step} is not after step {manager.latest_step()}, the latest"
+    )
 
 
 def _write_checksums(directory: pathlib.Path) -> None:

@@ -23,6 +23,7 @@ from fer_jax.checksums import Damage
 from fer_jax.errors import UserError
 from fer_jax.files import unused_path
 from fer_jax.training import older_checkpoints
+from fer_jax.training.best_checkpoint import BestCheckpoint
 from fer_jax.training.checkpoint_manager import (
   MAX_READS,
   READ_OTHER,
@@ -30,6 +31,7 @@ from fer_jax.training.checkpoint_manager import (
   named_errors,
   open_manager,
   restore_replaced,
+  save,
 )
 from fer_jax.training.loop_state import saved_fields
 from fer_jax.training.train_state import TrainState, Tree
@@ -61,7 +63,7 @@ class Checkpoints:
       if not read_only:
         restore_replaced(self.directory)
       self._latest = open_manager(self.directory, keep, read_only)
-      self._best = open_manager(self.directory / "best", 1, read_only)
+      self._best = BestCheckpoint(self.directory / "best", read_only)
 
   @property
   def latest_step(self) -> int | None:
@@ -71,7 +73,7 @@ class Checkpoints:
   @property
   def best_step(self) -> int | None:
     """The step of the best checkpoint; None if there is none."""
-    return self._best.latest_step()
+    return self._best.step
 
   def save(
     self,
@@ -96,6 +98,7 @@ class Checkpoints:
     """
     with named_errors(self.directory):
       self._latest.wait_until_finished()
+      self._best.delete_older(self.latest_step)
       replaced = None
       if step in self._latest.all_steps():
         if saved_fields(self.info())["epoch"] == saved_fields(info)["epoch"]:
@@ -103,38 +106,28 @@ class Checkpoints:
         replaced = self.directory / f"{REPLACED}{step}"
         (self.directory / str(step)).rename(replaced)
         self._latest.reload()
-      self._latest.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
-          # The same in all processes, which one or more of them may resume.
-          iterator=ocp.args.JsonSave(iterator.get_state()),
-          info=ocp.args.JsonSave(info),
-        ),
-      )
+      items = {
+        "state": ocp.args.StandardSave(state),
+        # The same in all processes, which one or more of them may resume.
+        "iterator": ocp.args.JsonSave(iterator.get_state()),
+        "info": ocp.args.JsonSave(info),
+      }
+      save(self._latest, step, items)
       if replaced:
         self._latest.wait_until_finished()
         shutil.rmtree(replaced)
 
   def save_best(self, step: int, variables: Tree, info: Info) -> None:
-    """Saves what evaluation needs, replacing the previous best."""
+    """Saves what evaluation needs; the best before goes with the next save."""
     with named_errors(self.directory / "best"):
-      if step in self._best.all_steps():
-        self._best.delete(step)  # Written by a run that was then killed.
-      self._best.save(
-        step,
-        args=ocp.args.Composite(
-          variables=ocp.args.StandardSave(variables),
-          info=ocp.args.JsonSave(info),
-        ),
-      )
-      self._best.wait_until_finished()
+      self._latest.wait_until_finished()  # It knows the best before.
+      self._best.save(step, variables, info)
 
   def set_aside_damaged(self) -> list[str]:
     """Makes the latest undamaged checkpoint the latest one.
 
     Newer ones, which are damaged, are renamed to
-    `checkpoints/damaged-STEP-REASON`.
+    `checkpoints/damaged-STEP-REASON`, and so is a best one that is newer.
 
     Returns:
       What was damaged, and what is used instead; empty if nothing was.
@@ -149,12 +142,11 @@ class Checkpoints:
           break
         damaged[step] = damage
       else:
-        if not damaged:
-          return []
-        raise UserError(
-          f"{next(iter(damaged.values()))}, and no earlier checkpoint is whole:"
-          " use another workdir"
-        )
+        if damaged:
+          raise UserError(
+            f"{next(iter(damaged.values()))}, and no earlier checkpoint is"
+            " whole: use another workdir"
+          )
       messages = []
       for bad, damage in damaged.items():
         messages.append(f"{damage}: resuming from step {step} instead")
@@ -165,7 +157,7 @@ class Checkpoints:
         folder.rename(unused_path(self.directory / name))
       if damaged:
         self._latest.reload()
-    return messages
+      return messages + self._best.set_aside_newer(self.latest_step)
 
   def _find_damage(self, step: int) -> Damage | None:
     folder = self.directory / str(step)
@@ -229,7 +221,7 @@ class Checkpoints:
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
     """
-    manager = self._best if which == "best" else self._latest
+    manager = self._best.manager if which == "best" else self._latest
     for _ in range(MAX_READS):
       if (step := manager.latest_step()) is None:
         raise UserError(
@@ -285,8 +277,11 @@ class Checkpoints:
   def close(self) -> None:
     """Waits until everything is written."""
     with named_errors(self.directory):
+      self._latest.wait_until_finished()
+      if not self._read_only:
+        self._best.delete_older(self.latest_step)
       self._latest.close()
-      self._best.close()
+      self._best.manager.close()
 
 
 def read_variables(

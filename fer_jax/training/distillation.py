@@ -133,11 +133,13 @@ def _probabilities(
 def _predict(
   name: str, model: TrainedModel, split: Split
 ) -> Float32[np.ndarray, "n k"]:
-  images, size = split.arrays()["image"], model.batch_size
-  starts = range(0, len(images), size)
-  print(f"{name} teaches {len(images):,} images", flush=True)
+  size = model.batch_size
+  starts = range(0, len(split), size)
+  print(f"{name} teaches {len(split):,} images", flush=True)
   parts = [
-    model.probabilities(images[start : start + size], _TTA)
+    model.probabilities(
+      split.read(np.arange(start, min(start + size, len(split))))["image"], _TTA
+    )
     for start in progress(starts, f"{name} teaches", unit="batches")
   ]
   return np.concatenate(parts)

@@ -22,6 +22,7 @@ class LoopState:
     step_offset: of these, how many more than batches of today's size would
       lead to the same place in the data: 0 unless the batch size has changed.
     epoch: number of finished epochs.
+    evaluated_epoch: the last one that was evaluated; 0 before.
     metrics: sums over the steps of the current epoch, on the host.
     seconds: training time so far, including evaluation.
     saved_step: `step` of the latest checkpoint; not stored itself.
@@ -32,6 +33,7 @@ class LoopState:
   step: int = 0
   step_offset: int = 0
   epoch: int = 0
+  evaluated_epoch: int = 0
   metrics: Metrics = dataclasses.field(default_factory=Metrics.zeros)
   seconds: float = 0.0
   saved_step: int = 0
@@ -62,6 +64,7 @@ class LoopState:
       "step": self.step,
       "step_offset": self.step_offset,
       "epoch": self.epoch,
+      "evaluated_epoch": self.evaluated_epoch,
       "metrics": {
         "loss": float(self.metrics.loss),
         "correct": int(self.metrics.correct),
@@ -80,6 +83,9 @@ class LoopState:
     state = cls.create(config)
     state.step = state.saved_step = fields["step"]
     state.epoch = fields["epoch"]
+    # Not in checkpoints of development versions before 0.1.0.
+    evaluated = state.epoch - state.epoch % config.eval_every_epochs
+    state.evaluated_epoch = fields.get("evaluated_epoch", evaluated)
     state.step_offset = fields.get("step_offset", 0)
     state.seconds = fields["seconds"]
     state.metrics = Metrics(

@@ -51,6 +51,12 @@ class RunCheckpoints:
 
     return self._group.share(read)
 
+  def has_best(self) -> bool:
+    """Returns whether there is a checkpoint of the best epoch."""
+    return self._group.share(
+      lambda: self.files is not None and self.files.best_step is not None
+    )
+
   def restore(
     self, like: TrainState, iterator: grain.DatasetIterator | None
   ) -> tuple[TrainState, Info]:
@@ -99,7 +105,7 @@ class RunCheckpoints:
   def save_best(
     self, step: int, fetch_variables: Callable[[], Tree], info: Info
   ) -> None:
-    """Saves what evaluation needs, replacing the previous best."""
+    """Saves what evaluation needs; see `Checkpoints`."""
     if self.files:
       self.files.save_best(step, fetch_variables(), info)
 

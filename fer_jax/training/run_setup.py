@@ -93,8 +93,13 @@ def set_up(
     loop, state, changes = resuming.restore(experiment, checkpoints, batches)
     if changes:
       warnings.append(changes)
-    if group.is_first and (changes or not (workdir / CONFIG).exists()):
-      write_config(workdir, config)
+    if group.is_first:
+      write_config(workdir, config)  # Also runtime fields may have changed.
+    if loop.early_stopping.best_epoch and not checkpoints.has_best():
+      loop.early_stopping.forget_best()
+      warnings.append(
+        "there is no checkpoint of the best epoch: the next epoch is the best"
+      )
     state = experiment.place(state, loop.epoch)
   logger = RunLogger(experiment, workdir, loop, group)
   stack.callback(logger.close)

@@ -6,7 +6,7 @@ from fer_jax.training import rescue
 from fer_jax.training.logging import summary
 from fer_jax.training.run_setup import Run
 from fer_jax.training.runtime.signals import Interrupted
-from fer_jax.training.train_state import TrainState
+from fer_jax.training.train_state import TrainState, Tree
 
 
 def save_checkpoint(run: Run, state: TrainState) -> None:
@@ -21,6 +21,22 @@ def save_checkpoint(run: Run, state: TrainState) -> None:
       checkpoint_info(run),
     )
   run.loop.saved_step = run.loop.step
+
+
+def save_best(run: Run, state: TrainState, variables: Tree) -> None:
+  """Saves the best epoch.
+
+  Args:
+    run: at the end of that epoch.
+    state: at the same time.
+    variables: of it, which are evaluated.
+  """
+  with rescue.if_removed(run, state):
+    run.checkpoints.save_best(
+      run.loop.step,
+      lambda: run.experiment.parallel.fetch(variables),
+      checkpoint_info(run),
+    )
 
 
 def checkpoint_info(run: Run) -> dict[str, Any]:

@@ -21,11 +21,7 @@ from fer_jax.training.run_setup import Run, first_state, meet, set_up
 from fer_jax.training.runtime.compilation import ParallelCompiler
 from fer_jax.training.runtime.process_group import ProcessGroup
 from fer_jax.training.runtime.signals import StopNow, deadline_after
-from fer_jax.training.saving import (
-  checkpoint_info,
-  save_and_stop,
-  save_checkpoint,
-)
+from fer_jax.training.saving import save_and_stop, save_best, save_checkpoint
 from fer_jax.training.train_result import TrainResult
 from fer_jax.training.train_state import TrainState, Tree
 
@@ -225,8 +221,8 @@ def end_epoch(
   loop.epoch += 1
   loop.metrics = Metrics.zeros()
   loop.seconds += time.monotonic() - started
-  every = experiment.config.eval_every_epochs
-  num_epochs = (loop.epoch - 1) % every + 1  # since the last evaluation
+  num_epochs = loop.epoch - loop.evaluated_epoch
+  loop.evaluated_epoch = loop.epoch
   is_best = loop.early_stopping.update(
     loop.epoch, metrics[experiment.config.best_metric], num_epochs
   )
@@ -242,10 +238,7 @@ def end_epoch(
     state = state.replace(opt_state=opt_state)
   state = experiment.unfreeze(state, loop.epoch)
   if is_best:
-    with rescue.if_removed(run, state):
-      run.checkpoints.save_best(
-        loop.step, lambda: parallel.fetch(variables), checkpoint_info(run)
-      )
+    save_best(run, state, variables)
   save_checkpoint(run, state)
   logger.show_epoch()
   return state, {"epoch": loop.epoch, **metrics}
@@ -280,8 +273,11 @@ def evaluate_best(
   run: Run, state: TrainState, evaluate_test: bool
 ) -> TrainResult:
   """Evaluates the best epoch, on the test split for the first time."""
-  experiment = run.experiment
+  experiment, stopping = run.experiment, run.loop.early_stopping
   variables = state.eval_variables()
+  if stopping.best_epoch is None:  # Its checkpoint is lost, no epoch was left.
+    stopping.best_epoch = run.loop.epoch
+    save_best(run, state, variables)
   like = experiment.parallel.fetch(variables)
   with rescue.if_removed(run, state):
     best = run.checkpoints.restore_best(like)

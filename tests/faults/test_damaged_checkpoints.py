@@ -104,13 +104,15 @@ def test_the_checkpoint_before_a_damaged_one_is_used(workdir, injure, seed):
   file = pick(workdir / "checkpoints" / "2", rng)
   injure(file, rng)
   checkpoints = Checkpoints(workdir)
-  (message,) = checkpoints.set_aside_damaged()
+  message, of_best = checkpoints.set_aside_damaged()
   assert str(file) in message and "resuming from step 1" in message
+  assert "best/2 is newer" in of_best and checkpoints.best_step is None
   assert checkpoints.latest_step == 1
   batches = iterator(0)
   restored, info = checkpoints.restore(state(0), batches)
   jax.tree.map(np.testing.assert_array_equal, restored.params, params(1))
   assert info == {"step": 1} and next(batches) == 1
+  assert list((workdir / "checkpoints").glob("damaged-best-2-*"))
   (aside,) = (workdir / "checkpoints").glob("damaged-2-*")
   assert "checksum" in aside.name or "missing" in aside.name
   # The step can be saved again, and nothing is damaged then.
@@ -146,7 +148,7 @@ def test_files_without_content_do_not_matter(workdir, injure, name):
 def test_damaged_checksums_are_damage(workdir, injure):
   injure(workdir / "checkpoints" / "2" / FILE, random.Random(1))
   checkpoints = Checkpoints(workdir)
-  assert len(checkpoints.set_aside_damaged()) == 1
+  assert checkpoints.set_aside_damaged()
   assert checkpoints.latest_step == 1
 
 
@@ -205,5 +207,6 @@ def test_a_best_replaced_while_it_is_read_is_read_again(workdir):
   reader = Checkpoints(workdir, read_only=True)
   writer = Checkpoints(workdir)
   writer.save_best(3, {"params": params(3)}, {"step": 3})
+  writer.save(3, state(3), iterator(3), {"step": 3})
   writer.close()
   assert reader.restore_variables("best")[1] == {"step": 3}

@@ -44,7 +44,10 @@ def test_a_run_with_a_damaged_checkpoint_ends_like_any_other(
   assert "is damaged (wrong checksum): resuming from step 4" in (
     capsys.readouterr().err
   )
-  (warning,) = [r for r in metric_writer.read(hurt) if r["kind"] == "warning"]
+  warning, best = [
+    r for r in metric_writer.read(hurt) if r["kind"] == "warning"
+  ]
+  assert "best/5 is newer" in best["message"]
   assert warning["step"] == 4 and "is damaged" in warning["message"]
   assert records(whole) == records(hurt)
   jax.tree.map(

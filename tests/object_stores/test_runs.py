@@ -99,7 +99,7 @@ def test_a_damaged_latest_checkpoint_is_set_aside(workdir, trained_workdir):
   config = tiny_run.config(trained_run.folder() / "prepared")
   train_loop.train_and_evaluate(config, workdir)
   assert_equal(variables(workdir), variables(trained_workdir))
-  (warning,) = [
+  warning, *_ = [
     r for r in metric_writer.read(workdir) if r["kind"] == "warning"
   ]
   assert "wrong checksum" in warning["message"]

@@ -55,6 +55,30 @@ def test_the_latest_are_kept_and_one_best(tmp_path):
   assert Checkpoints(tmp_path).best_step == 3
 
 
+def test_the_best_before_stays_until_the_run_knows_the_new_one(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  for step in (1, 2):
+    checkpoints.save_best(step, {"params": state(step).params}, {})
+    checkpoints.save(step, state(step), batches(), {})
+  checkpoints.save_best(3, {"params": state(3).params}, {})
+  checkpoints.close()  # The run is cut off here.
+  best = checkpoints.directory / "best"
+  assert {p.name for p in best.iterdir()} == {"2", "3"}
+  again = Checkpoints(tmp_path)
+  (message,) = again.set_aside_damaged()
+  assert "best/3 is newer than the rest of the run" in message
+  assert again.best_step == 2 and {p.name for p in best.iterdir()} == {"2"}
+  (aside,) = again.directory.glob("damaged-best-3-*")
+  assert (aside / "variables").is_dir()
+
+
+def test_a_best_that_would_not_be_saved_is_an_error(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save_best(5, {"params": state(5).params}, {})
+  with pytest.raises(UserError, match="step 4 is not after step 5"):
+    checkpoints.save_best(4, {"params": state(4).params}, {})
+
+
 def test_a_best_of_a_killed_run_is_written_again(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save_best(5, {"params": state(1).params}, {})

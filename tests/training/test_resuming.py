@@ -1,6 +1,7 @@
 """Resuming with more epochs, or with another batch size."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -12,8 +13,11 @@ from fer_jax.training.checkpoints import Checkpoints
 from fer_jax.training.create_experiment import create_experiment
 from fer_jax.training.logging import metric_writer, progress
 from fer_jax.training.optim import optimizers
+from fer_jax.training.optim.early_stopping import EarlyStopping
+from fer_jax.training.run_checkpoints import RunCheckpoints
 from fer_jax.training.runtime.signals import Interrupted
 from fer_jax.training.train_batches import TrainBatches
+from fer_jax.training.workdir import read_config
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 STEPS = tiny_run.STEPS_PER_EPOCH  # 5 batches of 32 images
@@ -187,3 +191,87 @@ def test_a_workdir_without_checkpoints_takes_any_configuration(
   smaller = tiny_run.config(prepared, batch_size=16, seed=1, num_epochs=1)
   train_loop.train_and_evaluate(smaller, tmp_path)
   assert not records(tmp_path, "warning")
+
+
+def cut_off_after_the_best(config, workdir, monkeypatch):
+  """Trains until epoch 2 is saved as the best, but not the run."""
+  save = RunCheckpoints.save
+
+  def fail(self, step, fetch_state, iterator, info):
+    if info["loop_state"]["epoch"] == 2:
+      raise UserError("disk full")
+    save(self, step, fetch_state, iterator, info)
+
+  with monkeypatch.context() as patched, pytest.raises(UserError, match="full"):
+    patched.setattr(RunCheckpoints, "save", fail)
+    train_loop.train_and_evaluate(config, workdir)
+  assert Checkpoints(workdir, read_only=True).best_step == 2 * STEPS
+
+
+def test_a_best_epoch_that_the_run_lost_is_not_its_best(
+  tmp_path, prepared, monkeypatch
+):
+  config = tiny_run.config(prepared)
+  cut_off_after_the_best(config, tmp_path, monkeypatch)
+  result = train_loop.train_and_evaluate(
+    tiny_run.config(prepared, num_epochs=1), tmp_path
+  )
+  (epoch,) = records(tmp_path, "epoch")
+  assert result.best_epoch == epoch["epoch"] == 1
+  assert result.validation.loss == pytest.approx(epoch["validation_loss"])
+  assert Checkpoints(tmp_path, read_only=True).best_step == STEPS
+
+
+def test_a_lost_best_epoch_of_larger_steps_is_replaced(
+  tmp_path, prepared, monkeypatch
+):
+  config = tiny_run.config(prepared)
+  cut_off_after_the_best(config, tmp_path, monkeypatch)
+  train_loop.train_and_evaluate(
+    tiny_run.config(prepared, batch_size=160), tmp_path
+  )
+  best = Checkpoints(tmp_path, read_only=True).best_step
+  assert best in [r["step"] for r in records(tmp_path, "epoch") if r["best"]]
+
+
+@pytest.mark.parametrize("num_epochs", [2, 3])
+def test_without_a_best_checkpoint_another_epoch_is_it(
+  tmp_path, prepared, num_epochs
+):
+  train_loop.train_and_evaluate(tiny_run.config(prepared), tmp_path)
+  shutil.rmtree(tmp_path / "checkpoints" / "best")
+  config = tiny_run.config(prepared, num_epochs=num_epochs)
+  result = train_loop.train_and_evaluate(config, tmp_path)
+  assert result.best_epoch == num_epochs
+  assert any(
+    "no checkpoint of the best epoch" in record["message"]
+    for record in records(tmp_path, "warning")
+  )
+
+
+def test_the_configuration_follows_data_that_were_moved(tmp_path, prepared):
+  config = tiny_run.config(prepared, num_epochs=1)
+  train_loop.train_and_evaluate(config, tmp_path / "run")
+  shutil.copytree(prepared, tmp_path / "moved")
+  moved = tiny_run.config(tmp_path / "moved", num_epochs=1)
+  train_loop.train_and_evaluate(moved, tmp_path / "run")
+  saved = read_config(tmp_path / "run")
+  assert saved.dataset.data_dir == str(tmp_path / "moved")
+
+
+def test_patience_counts_epochs_of_an_extended_run(
+  tmp_path, prepared, monkeypatch
+):
+  update, counts = EarlyStopping.update, []
+
+  def note(self, epoch, value, num_epochs=1):
+    counts.append((epoch, num_epochs))
+    return update(self, epoch, value, num_epochs)
+
+  monkeypatch.setattr(EarlyStopping, "update", note)
+  for num_epochs in (4, 6):
+    config = tiny_run.config(
+      prepared, num_epochs=num_epochs, eval_every_epochs=3
+    )
+    train_loop.train_and_evaluate(config, tmp_path)
+  assert counts == [(3, 3), (4, 1), (6, 2)]

@@ -32,14 +32,14 @@ class FerPlus(FaceBuilder):
   """FER2013's splits and images, without those of no clear expression.
 
   Options: `target` is "majority" (a label), "distribution" (of the votes) or
-  "multi_target" (uniform over all classes that are right), see
+  "multi_target" (of the votes for all classes that are right), see
   `ferplus_votes`. `num_classes` is 8 (the expressions; images that are unknown
   or no face are dropped) or 10 (these are classes too and every image is kept;
   one without a majority is unknown). `row` is the row of fer2013.csv, as in the
   dataset fer2013, so that the two can be compared.
   """
 
-  VERSION = tfds.core.Version("1.0.0")
+  VERSION = tfds.core.Version("1.1.0")
   name = "ferplus"
   classes = labels.FERPLUS_COLUMNS
   default_options = {"target": "majority", "num_classes": 8}
