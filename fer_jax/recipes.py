@@ -1,7 +1,6 @@
 """Recipes, and spaces of sweeps, by name or by file."""
 
 import importlib
-import importlib.util
 import inspect
 import os
 import pathlib
@@ -13,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fer_jax import config as configs
-from fer_jax import config_fields
+from fer_jax import config_fields, python_files
 from fer_jax import configs as recipe_files
 from fer_jax.configs import sweeps as space_files
 from fer_jax.errors import UserError, did_you_mean, require
@@ -236,13 +235,4 @@ def _module(
       f"unknown {kind}={path}{did_you_mean(file.stem, names)}: give a name,"
       f" such as {example} (`fer-jax list` shows all), or a Python file"
     )
-  spec = importlib.util.spec_from_file_location(file.stem, file)
-  assert spec and spec.loader
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-  except UserError:
-    raise
-  except Exception as e:
-    raise UserError(f"{kind}={path}: {type(e).__name__}: {e}") from e
-  return module
+  return python_files.execute(file, f"{kind}={path}")

@@ -21,6 +21,7 @@ LAYERS = [
     "output_manifest",
     "output_names",
     "plot_theme",
+    "python_files",
     "renamed_fields",
     "tables",
     "text_output",

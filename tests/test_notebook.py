@@ -226,11 +226,27 @@ def test_own_faces_are_uploaded_as_a_zip(
 
 
 def test_other_uploads_stay_as_they_are(notebook, monkeypatch, tmp_path):
-  names = ["fer2013.csv.zip"]
+  names = ["archive (1).zip"]
   place = upload(notebook, monkeypatch, tmp_path, names, DATASET="fer2013")
+  assert place == "archive (1).zip"
+  names = ["fer2013.csv", "fer2013new.csv"]
+  place = upload(notebook, monkeypatch, tmp_path, names, DATASET="ferplus")
   assert place == "."
   with pytest.raises(SystemExit, match="folder needs a zip, not a.png"):
     upload(notebook, monkeypatch, tmp_path, ["a.png"], DATASET="folder")
+
+
+def test_kaggle_has_fer2013(notebook, monkeypatch, tmp_path):
+  kaggle: Any = ModuleType("kagglehub")
+  kaggle.dataset_download = lambda name: f"cache/{name}/versions/1"
+  monkeypatch.setitem(sys.modules, "kagglehub", kaggle)
+  fields = {"DATA_DIR": "kaggle", "DATASET": "fer2013"}
+  place = upload(notebook, monkeypatch, tmp_path, [], **fields)
+  assert place == "cache/msambare/fer2013/versions/1"
+  with pytest.raises(SystemExit, match="kaggle is for fer2013, not for jaffe"):
+    upload(
+      notebook, monkeypatch, tmp_path, [], DATA_DIR="kaggle", DATASET="jaffe"
+    )
 
 
 def test_a_cpu_is_told_what_it_lacks(executed):

@@ -1,5 +1,6 @@
 """What --help shows: the command's own flags, one line each."""
 
+import inspect
 import sys
 
 from absl import flags
@@ -74,8 +75,12 @@ def _fit(line: str) -> str:
 
 
 def _fields() -> list[str]:
-  from fer_jax import config_fields
+  """Returns the lines of configs/default.py that set and describe fields."""
   from fer_jax.configs import default
 
-  fields = config_fields.flatten(default.get_config())
-  return [f"  {field}={value!r}" for field, value in fields.items()]
+  body = inspect.getsource(default.get_config).splitlines()[3:-1]
+  return [
+    line.replace("placeholder(int)", "None")
+    for line in body
+    if not line.endswith("= ConfigDict()")
+  ]

@@ -22,6 +22,7 @@ from jaxtyping import Array
 from fer_jax import __version__
 from fer_jax.errors import choose
 from fer_jax.inference import onnx_export
+from fer_jax.inference.any_batch_size import any_batch_size
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.ops import cpu_library, dispatch
 from fer_jax.output_folder import OutputFolder
@@ -110,6 +111,9 @@ def program(
     trained: the model. The program for CPU computes in float32, the other one
       in the type that the model was trained in.
     platforms: as jax.export names them.
+
+  Raises:
+    UserError: the model takes only some numbers of images.
   """
   cpu = platforms == ("cpu",)
   dtype = "float32" if cpu else trained.config.dtype
@@ -121,12 +125,11 @@ def program(
   def probabilities(images: Array) -> Array:
     return jax.nn.softmax(trained.logits(images, variables))
 
-  (batch,) = jax.export.symbolic_shape("b")
-  images = jax.ShapeDtypeStruct((batch, *trained.image_shape), jnp.uint8)
-  with _cpu_operations() if cpu else dispatch.use_xla():
-    return jax.export.export(jax.jit(probabilities), platforms=platforms)(
-      images
-    )
+  function = jax.export.export(jax.jit(probabilities), platforms=platforms)
+  native = _cpu_operations() if cpu else dispatch.use_xla()
+  with native, any_batch_size() as batch:
+    shape = (batch, *trained.image_shape)
+    return function(jax.ShapeDtypeStruct(shape, jnp.uint8))
 
 
 @contextlib.contextmanager

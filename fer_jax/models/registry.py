@@ -2,13 +2,15 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from fer_jax import config_values
+from fer_jax import config_values, python_files
 from fer_jax.errors import UserError, choose, require
 from fer_jax.models.alexnet import AlexNet
 from fer_jax.models.bi_resnet import ARRANGEMENTS, BiResNet
@@ -37,6 +39,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   "mobilenet": MobileNetV1,
   "mobilenet_v2": MobileNetV2,
 }
+
+# The environment variable that names a Python file, which adds to `MODELS`. It
+# is executed when a name is unknown, in child processes too.
+OWN_NETWORKS = "FER_JAX_NETWORKS"
 
 # Former names; accepted everywhere a name is, but not listed.
 ALIASES = {name: f"bi_resnet_{name}" for name in ARRANGEMENTS}
@@ -82,7 +88,15 @@ def canonical_name(name: str) -> str:
   'bi_resnet_ri'
   """
   name = config_values.typed("model.name", name, str)
-  return choose("model", ALIASES.get(name, name), MODELS)
+  name = ALIASES.get(name, name)
+  if name not in MODELS and (own := os.environ.get(OWN_NETWORKS)):
+    python_files.execute(Path(own), f"{OWN_NETWORKS}={own}")
+  try:
+    return choose("model", name, MODELS)
+  except UserError as e:
+    raise UserError(
+      f"{e}; or set {OWN_NETWORKS} to the file of your own network"
+    ) from None
 
 
 def create(name: str, num_classes: int, **options: Any) -> nn.Module:

@@ -2,24 +2,17 @@
 
 import dataclasses
 import functools
-import pathlib
-import re
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
 import trained_run
 
-import fer_jax
-from fer_jax.data import normalization
 from fer_jax.errors import UserError
 from fer_jax.inference import explanation_sheets, gradcam
 from fer_jax.inference.trained_model import TrainedModel
-from fer_jax.models import registry
 from fer_jax.models.resnet import BasicBlock, ResNet
 from fer_jax.ops import dispatch
 
@@ -28,31 +21,6 @@ from fer_jax.ops import dispatch
 def trained(monkeypatch):
   tiny_run.register(monkeypatch)
   return TrainedModel.load(trained_run.workdir())
-
-
-def test_a_documented_network_without_maps_is_not_explained(
-  trained, monkeypatch
-):
-  page = pathlib.Path(__file__).parents[2] / "docs" / "train.md"
-  blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-  (block,) = (block for block in blocks if "MODELS" in block)
-  space = {"fer_jax": fer_jax, "nn": nn, "jnp": jnp, "Any": Any}
-  monkeypatch.setitem(registry.MODELS, "mine", None)
-  exec(block, space)
-  config: Any = space["config"]
-  model = fer_jax.create_model(config.model.name, 7, hidden=config.model.hidden)
-  images = pictures(2)
-  prepared = normalization.prepare(images, **trained.config.input)
-  own = dataclasses.replace(
-    trained,
-    model=model,
-    variables=model.init(jax.random.key(0), prepared),
-    config=trained.config.copy_and_resolve_references(),
-  )
-  own.config.model = config.model
-  assert own.probabilities(images).shape == (2, 7)
-  with pytest.raises(UserError, match="^model mine has no layer with feature"):
-    gradcam.GradCam(own)
 
 
 def pictures(num):

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.export
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from fer_jax.inference.any_batch_size import any_batch_size
 from fer_jax.inference.onnx import axis_rules, elementwise_rules, layer_rules
 from fer_jax.inference.onnx.graph import BATCH, Graph, Tensor
 from fer_jax.inference.onnx.operands import (
@@ -53,12 +53,12 @@ def trace(
     A graph whose `output` is set; constants are computed already.
 
   Raises:
-    UserError: the function has a primitive that cannot be converted.
+    UserError: the function has a primitive that cannot be converted, or takes
+      only some numbers of images.
   """
-  (batch,) = jax.export.symbolic_shape("n")
-  images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
   native = dispatch.use_xla()
-  with native, cpu_library.disabled():
+  with native, cpu_library.disabled(), any_batch_size() as batch:
+    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
     program = jax.make_jaxpr(function)(images)
   shape = (BATCH, *image_shape)
   graph = Graph(input_name, shape)
