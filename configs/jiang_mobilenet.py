@@ -4,7 +4,7 @@ python -m fer_jax.train --config=configs/jiang_mobilenet.py
 
 The paper got 61.54 % (loss 1.3921) on FER+ from scratch, and 81.12 % (1.0004)
 by transfer learning: --config.init_from=timm:mobilenet
-Measured after the first epoch, once: validation accuracy 30.9 %, loss 1.776.
+docs/papers.md has what was trained so far.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,7 @@ python -m fer_jax.train --config=configs/jiang_mobilenet_v2.py
 
 The paper got 66.68 % (loss 1.342) on FER+ from scratch, and 79.9 % (1.0209)
 by transfer learning: --config.init_from=timm:mobilenet_v2
-Measured after the first 8 of its 100 epochs, once: validation accuracy 35.6 %,
-loss 1.680; the learning rate is low for it.
+Measured once: validation accuracy 65.0 %, loss 1.133, at epoch 67 of 100.
 """
 
 from ml_collections import ConfigDict

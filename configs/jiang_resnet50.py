@@ -4,7 +4,7 @@ python -m fer_jax.train --config=configs/jiang_resnet50.py
 
 The paper got 79.19 % (loss 1.0435) on FER+ from scratch, and 78.76 % (1.0395)
 by transfer learning: --config.init_from=timm:resnet50
-Measured after the first epoch, once: validation accuracy 32.2 %, loss 1.818.
+docs/papers.md has what was trained so far.
 """
 
 from ml_collections import ConfigDict

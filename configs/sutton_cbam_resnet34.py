@@ -6,8 +6,7 @@ Runs: A (batch 128, learning rate .005, 50 epochs), B (64, .005, 50), C (128,
 .007, 20). The paper got 57.43 %, in epochs that it does not state, and 59.74 %
 in 50, on PublicTest and PrivateTest together, recomputed from its confusion
 matrices. Another arrangement of CBAM: --config.model.attention=parallel.
-Measured after the first epoch of A, once: validation accuracy 41.3 %, loss
-1.542.
+Measured once each, highest validation accuracy: A 53.1, C 55.1 %.
 """
 
 from ml_collections import ConfigDict

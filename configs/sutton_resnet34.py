@@ -6,8 +6,7 @@ Runs: A (batch 256, learning rate .005, 50 epochs), B (128, .005, 35),
 C (128, .007, 20). The paper got 58.94 and 59.84 % in A and B on PublicTest and
 PrivateTest together, recomputed from its confusion matrices; for C it states
 60.93 %.
-Measured after the first epoch of A, once: validation accuracy 34.2 %, loss
-1.672.
+Measured once each, highest validation accuracy: A 52.2, B 52.7, C 52.6 %.
 """
 
 from ml_collections import ConfigDict

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
@@ -38,7 +39,9 @@ def own(file, monkeypatch) -> TrainedModel:
   config: Any = fer_jax.get_config(file, {"model.hidden": 16})
   options = config.model.to_dict()
   model = fer_jax.create_model(options.pop("name"), 7, **options)
-  prepared = normalization.prepare(pictures(), **trained.config.input)
+  prepared = normalization.prepare(
+    jnp.asarray(pictures()), **trained.config.input
+  )
   changed = trained.config.copy_and_resolve_references()
   changed.model = config.model
   variables = model.init(jax.random.key(0), prepared)
