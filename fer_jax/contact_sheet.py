@@ -51,15 +51,15 @@ def main(argv: Sequence[str]) -> None:
       f"output={output} must be a picture's name, such as contact_sheet.png"
     )
   dataset = dataset_flags.load(given)
-  arrays = dataset.split(given.split).arrays()
-  n, h, w, _ = arrays["image"].shape
+  split = dataset.split(given.split)
+  h, w, _ = dataset.image_shape
   sheet = image_sheets.contact_sheet(
-    arrays["image"],
-    arrays["target"],
+    lambda places: split.read(places)["image"],
+    split.targets(),
     dataset.class_names,
     columns=given.columns,
     seed=given.seed,
-    title=f"{dataset.name}, {given.split}: {counted(n, 'image')} "
+    title=f"{dataset.name}, {given.split}: {counted(len(split), 'image')} "
     f"of {w} x {h} pixels",
   )
   image_sheets.save(sheet, output)

@@ -237,7 +237,7 @@ def _warn_of_other_training_data(
 def _leaks(dataset: Dataset, names: Sequence[str]) -> Bool[np.ndarray, " n"]:
   """Returns which images of the splits are also in the training split."""
   held = [d for name in names for d in digests(dataset.split(name))]
-  if "train" in names or "train" not in dataset.splits:
+  if "train" not in dataset.splits:
     return np.zeros(len(held), bool)
   seen = set(digests(dataset.split("train")))
   return np.array([digest in seen for digest in held], bool)

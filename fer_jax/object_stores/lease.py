@@ -52,8 +52,9 @@ class Lease:
     self._name = f"{FOLDER}/{secrets.token_hex(8)}"
     self._count = 0
     self._renewed = time.monotonic()
+    self._lost = False  # Another process has deleted the lease.
     self._ended = threading.Event()
-    self._renew()
+    self._write()
     self._thread = threading.Thread(
       target=self._keep_renewing, name="lease", daemon=True
     )
@@ -73,8 +74,10 @@ class Lease:
         process holds one now.
       StoreError: that cannot be found out.
     """
-    if time.monotonic() - self._renewed > EXPIRE_SECONDS / 2:
+    is_late = time.monotonic() - self._renewed > EXPIRE_SECONDS / 2
+    if is_late:
       self._renew()
+    if is_late or self._lost:
       if others := self._others():
         raise self._held(others[0])
 
@@ -91,6 +94,12 @@ class Lease:
         self._renew()
 
   def _renew(self) -> None:
+    """Writes the lease again, unless another process has deleted it."""
+    self._lost = self._lost or self._folder.read(self._name) is None
+    if not self._lost:
+      self._write()
+
+  def _write(self) -> None:
     self._count += 1
     holder = {**_this_process(), "count": self._count}
     self._folder.write(self._name, json.dumps(holder).encode())
@@ -120,6 +129,10 @@ class Lease:
           return
         if now != first:
           raise self._held(name)
+      self._folder.delete([name])
+      time.sleep(_POLL_SECONDS)  # It may be being renewed right now.
+      if self._read(name):
+        raise self._held(name)
     self._folder.delete([name])
 
   def _read(self, name: str) -> dict[str, Any] | None:

@@ -107,7 +107,8 @@ class Recipe:
     if n == 1:
       return self.outcomes[0].scores.intervals["accuracy"]
     reach = stats.t.ppf((1 + LEVEL) / 2, n - 1) * accuracy.std / n**0.5
-    return Interval(accuracy.mean - reach, accuracy.mean + reach)
+    low, high = accuracy.mean - reach, accuracy.mean + reach
+    return Interval(max(low, 0.0), min(high, 1.0))
 
 
 def compare(outcomes: Sequence[Outcome], baseline: str = "") -> list[Recipe]:

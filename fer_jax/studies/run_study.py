@@ -98,6 +98,8 @@ def run_study(
   deadline = training.first_deadline([run.config for run in runs])
   if baseline:
     choose("baseline", baseline, {run.recipe for run in runs})
+  must = "be one split with all_folds: each image is in several otherwise"
+  require(not all_folds or "+" not in split, "split", split, must)
   _check_split(runs, split)
   report = html_page.report_folder(folder / "report", study_report.KIND)
   report.check()

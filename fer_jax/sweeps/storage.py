@@ -22,9 +22,11 @@ from optuna.storages import (
   RetryHeartbeatStaleTrialCallback,
 )
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from fer_jax.errors import UserError, one_line
+from fer_jax.sweeps import trials
 from fer_jax.sweeps.plan import Plan
 
 P = ParamSpec("P")
@@ -107,10 +109,19 @@ def open_study(storage: BaseStorage, plan: Plan) -> optuna.Study:
   )
 
 
-def retry_callback() -> RetryHeartbeatStaleTrialCallback:
-  """Returns what adds a trial of a dead worker again, to be resumed."""
+def retry_callback() -> Callable[[optuna.Study, FrozenTrial], None]:
+  """Returns what adds a trial of a dead worker again, to be resumed.
+
+  One whose workers keep dying is not added again.
+  """
   with without_experimental_warnings():
-    return RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
+    retry = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
+
+  def retry_some(study: optuna.Study, trial: FrozenTrial) -> None:
+    if trials.starts(trial) < trials.MAX_STARTS:
+      retry(study, trial)
+
+  return retry_some
 
 
 @contextlib.contextmanager

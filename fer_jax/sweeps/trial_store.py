@@ -17,7 +17,13 @@ from fer_jax.data.splits import differences
 from fer_jax.errors import UserError
 from fer_jax.sweeps import sampling, storage
 from fer_jax.sweeps.plan import Plan
-from fer_jax.sweeps.trials import FAILED, STATES, Trial, read_trials
+from fer_jax.sweeps.trials import (
+  FAILED,
+  STATES,
+  Trial,
+  one_more_start,
+  read_trials,
+)
 from fer_jax.training import run_data
 
 _LOCK = ".lock"  # of the sweep, in its workdir
@@ -52,8 +58,8 @@ class TrialStore:
 
   A worker that trains a trial holds the lock of its folder, and records
   heartbeats in a database. A running trial whose lock is free, or whose
-  heartbeats have stopped, is marked as failed and added again with all it has,
-  as Optuna does; the next worker resumes it in mid-epoch.
+  heartbeats have stopped, is marked as failed and, as Optuna does, added again
+  with all it has; the next worker resumes it.
 
   Attributes:
     plan: of the sweep.
@@ -84,9 +90,8 @@ class TrialStore:
           self._check_or_record_plan()
           opened.pop_all()
     except OSError as e:
-      raise UserError(
-        f"workdir={plan.workdir}: {e.strerror or e}: give another"
-      ) from e
+      reason = e.strerror or e
+      raise UserError(f"workdir={plan.workdir}: {reason}: give another") from e
 
   def close(self) -> None:
     """Closes the connections to the storage."""
@@ -114,9 +119,16 @@ class TrialStore:
       live = self._ask()
       live.set_user_attr("place", self._place)
       trial = next(t for t in self.trials() if t.stored.number == live.number)
+      live.set_user_attr("starts", one_more_start(trial.stored))
       lock = self._lock(trial)
       lock.acquire()
       return Claim(trial, live, lock)
+
+  def release(self, claim: Claim) -> None:
+    """Gives a trial up in order: finished, failed or interrupted."""
+    with contextlib.suppress(Exception):  # It may be another's by now.
+      claim.live.set_user_attr("starts", {})
+    claim.lock.release()
 
   def check_data_of_trials(self) -> None:
     """Compares the data that trials had with the data there are now.

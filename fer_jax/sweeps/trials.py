@@ -13,6 +13,7 @@ from fer_jax.sweeps.sampling import to_point
 from fer_jax.sweeps.space import Point
 from fer_jax.training.logging import metric_writer
 
+MAX_STARTS = 3  # of a trial whose process is killed before an epoch ends
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 STATES = {
   TrialState.COMPLETE: COMPLETE,
@@ -89,8 +90,33 @@ def _read(plan: Plan, number: int, trial: FrozenTrial) -> Trial:
       for epoch, value in sorted(trial.intermediate_values.items())
     },
     seconds=attributes.get("seconds"),
-    reason=attributes.get("reason", ""),
+    reason=attributes.get("reason", "") or _reason_of_ends(trial),
     stored=trial,
+  )
+
+
+def starts(trial: FrozenTrial) -> int:
+  """Returns how often a trial was started since its last finished epoch.
+
+  Starts count that ended with their process, not those that ended in order.
+  """
+  known = trial.user_attrs.get("starts", {})
+  is_of_epoch = known.get("epochs") == len(trial.intermediate_values)
+  return known["count"] if is_of_epoch else 0
+
+
+def one_more_start(trial: FrozenTrial) -> dict[str, int]:
+  """Returns what a trial records when it is started, for `starts`."""
+  epochs = len(trial.intermediate_values)
+  return {"epochs": epochs, "count": starts(trial) + 1}
+
+
+def _reason_of_ends(trial: FrozenTrial) -> str:
+  if trial.state != TrialState.FAIL or starts(trial) < MAX_STARTS:
+    return ""
+  return (
+    f"its process was killed {MAX_STARTS} times within an epoch, perhaps out of"
+    " memory"
   )
 
 

@@ -71,7 +71,7 @@ def work(
           flush=True,
         )
       finally:
-        claim.lock.release()
+        store.release(claim)
 
 
 def _train(store: TrialStore, claim: Claim, deadline: float) -> Trial:

@@ -85,6 +85,15 @@ def test_seeds_are_tested_in_pairs():
   )
 
 
+def test_an_interval_of_an_accuracy_stays_within_it():
+  seeds = [outcome(np.arange(10) < 8 + seed, seed) for seed in range(2)]
+  (recipe,) = comparison.compare(seeds)
+  assert (recipe.interval.low, recipe.interval.high) == (
+    pytest.approx(0.85 - 12.706 * 0.05, abs=1e-3),
+    1.0,
+  )
+
+
 def test_recipes_of_other_classes_are_not_tested_against():
   base = outcome([True, False], recipe="base")
   other = outcome([True, False], recipe="other")

@@ -184,6 +184,16 @@ def test_folds_need_a_dataset_that_has_them(recipe, tmp_path):
   assert runs[9].workdir.name == "jiang_ri-ckplus-seed0-fold9"
 
 
+def test_folds_are_compared_on_one_split(tmp_path):
+  with pytest.raises(UserError, match=r"split=validation\+test must be one"):
+    run_study.run_study(
+      "jiang_ri:ckplus",
+      workdir=tmp_path,
+      split="validation+test",
+      all_folds=True,
+    )
+
+
 def test_what_is_done_is_not_trained_again(runs, monkeypatch):
   monkeypatch.setattr(
     train_loop, "train_and_evaluate", lambda *_: pytest.fail("trained again")

@@ -102,6 +102,35 @@ def test_a_trial_belongs_to_one_worker_until_that_ends(tmp_path):
   assert one.trials()[0].reason == "a reason"
 
 
+@pytest.mark.parametrize("database", [False, True])
+def test_a_trial_that_kills_its_workers_fails(tmp_path, database):
+  place = {"storage": f"sqlite:///{tmp_path}/s.db"} if database else {}
+  plan = tiny_sweep.plan(tmp_path, LEWIS, num_trials=2, **place)
+  for epochs in (0, 1, 1, 2, 2, 2, 2):
+    store = TrialStore(plan)
+    claimed = claim(store)
+    assert claimed.trial.number == 0
+    if claimed.trial.num_epochs < epochs:
+      store.report(claimed, epochs, 2.5)
+    claimed.lock.release()  # as the end of a process does
+    store.close()
+  store = TrialStore(plan)
+  assert claim(store).trial.number == 1
+  failed = store.trials()[0]
+  assert failed.state == trials.FAILED and failed.num_epochs == 2
+  assert "was killed 3 times within an epoch" in failed.reason
+  store.close()
+
+
+def test_a_trial_that_is_interrupted_does_not_fail(tmp_path):
+  plan = tiny_sweep.plan(tmp_path, LEWIS, num_trials=1)
+  for _ in range(5):
+    store = TrialStore(plan)
+    claimed = claim(store)
+    assert claimed.trial.number == 0
+    store.release(claimed)
+
+
 def test_a_worker_that_dies_while_handing_on_loses_no_trial(tmp_path):
   """The trial was marked as failed, and not yet added again."""
   plan = tiny_sweep.plan(tmp_path, LEWIS, num_trials=1)

@@ -1,5 +1,6 @@
 """Class folders: the splits and classes of a release of folders."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,11 @@ LAYOUTS = (
   "ROOT/CLASS/IMAGE, or ROOT/train/CLASS/IMAGE and the same in validation "
   "(or val, valid) and test; without a validation split, "
   "dataset.holdout_validation=0.1 takes one from train"
+)
+_LIKE_A_SPLIT = re.compile(
+  r"(?<![a-z])(train|training|valid|validation|val|dev|test|testing|fold)"
+  r"(?![a-z])",
+  re.IGNORECASE,
 )
 # Files or folders that only the release of another dataset has.
 _OTHER_RELEASES = (
@@ -63,6 +69,7 @@ def class_folders(
     others = [path for path in entries if path not in roots.values()]
   else:
     roots = {"train": root}
+    _check_classes(root, [path.name for path in entries if path.is_dir()])
   folders: dict[str, dict[str, Path]] = {}
   for split, folder in roots.items():
     folders[split] = _classes(folder)
@@ -87,6 +94,16 @@ def class_folders(
         f"classes are {', '.join(folders['train'])}: rename or remove it"
       )
   return folders, others
+
+
+def _check_classes(root: Path, names: list[str]) -> None:
+  """Refuses folders that are splits of other names, such as train_set."""
+  if names and all(map(_LIKE_A_SPLIT.search, names)):
+    raise UserError(
+      f"{printable(root)}: the folders {some(names)} look like splits, not"
+      " classes: name them train, validation and test, or give the one to"
+      f" train on as dataset.manual_dir ({LAYOUTS}){hint(root)}"
+    )
 
 
 def split_folders(root: Path) -> dict[str, Path]:

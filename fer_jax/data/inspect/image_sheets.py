@@ -1,7 +1,7 @@
 """Sheets of many images: one row per class, or groups with captions."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ _GREY = (110, 110, 118)
 
 
 def contact_sheet(
-  images: UInt8[np.ndarray, "n h w c"],
+  read: Callable[[Int[np.ndarray, " m"]], UInt8[np.ndarray, "m h w c"]],
   targets: np.ndarray,
   class_names: Sequence[str],
   *,
@@ -42,7 +42,7 @@ def contact_sheet(
   """Draws a row of images per class, with its name and count at the left.
 
   Args:
-    images: gray (c = 1) or color (c = 3).
+    read: returns the images at some places, gray (c = 1) or color (c = 3).
     targets: class numbers `[n]`, or weights of the classes `[n k]`, of which
       the highest counts.
     class_names: one per row, in this order; a class without images has an
@@ -54,23 +54,26 @@ def contact_sheet(
   labels = labels_of(targets)
   class_names = fonts.drawn_names(class_names)
   name_font, small_font = _font(_NAME_SIZE, class_names), _font(_SMALL_SIZE, "")
+  members = [np.flatnonzero(labels == k) for k in range(len(class_names))]
+  picked = [_pick(rows, columns, seed + k) for k, rows in enumerate(members)]
+  images = read(np.concatenate(picked))
+  of_class = np.split(images, np.cumsum([len(rows) for rows in picked])[:-1])
   tile_h, tile_w = _tile_shape(*images.shape[1:3])
   top = _below(title)
-  members = [np.flatnonzero(labels == k) for k in range(len(class_names))]
   counts = [counted(len(rows), "image") for rows in members]
   text_width = max(_width(name_font, class_names), _width(small_font, counts))
   left = 2 * _MARGIN + text_width
   width = left + columns * (tile_w + _GAP) - _GAP + _MARGIN
   height = top + len(class_names) * (tile_h + _GAP) - _GAP + _MARGIN
   sheet, draw = _blank(title, width, height)
-  for k, rows in enumerate(members):
+  for k, chosen in enumerate(of_class):
     y = top + k * (tile_h + _GAP)
     middle = y + tile_h // 2
     draw.text((_MARGIN, middle), class_names[k], _INK, name_font, anchor="ls")
     draw.text((_MARGIN, middle + 6), counts[k], _GREY, small_font, anchor="lt")
-    for column, row in enumerate(_pick(rows, columns, seed + k)):
+    for column, image in enumerate(chosen):
       x = left + column * (tile_w + _GAP)
-      sheet.paste(_tile(images[row]), (x, y))
+      sheet.paste(_tile(image), (x, y))
   return sheet
 
 

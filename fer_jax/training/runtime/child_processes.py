@@ -14,6 +14,7 @@ from fer_jax.errors import Interrupted, UserError
 from fer_jax.training.runtime.signals import StopRequest
 
 _POLL_SECONDS = 0.2  # between looks at whether a signal was received
+_LONGEST_FAILURE = 5000  # characters; a pipe holds 64 KiB until it is read
 _MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
@@ -114,7 +115,7 @@ def _received(process: Any, receiver: Connection) -> Ended:
   with receiver:
     try:
       return receiver.recv()
-    except EOFError:
+    except (EOFError, OSError):  # Nothing, or not all of it.
       code = process.exitcode
       return Ended(
         f"a process ended with status {code}, perhaps out of memory",
@@ -138,11 +139,11 @@ def _child(
   try:
     target(*arguments)
   except Interrupted as e:
-    sender.send(Ended(str(e), e.exit_code - 128))
+    sender.send(Ended(str(e)[:_LONGEST_FAILURE], e.exit_code - 128))
   except KeyboardInterrupt:
     sender.send(Ended("interrupted", signal.SIGINT))
   except UserError as e:
-    sender.send(Ended(str(e)))
+    sender.send(Ended(str(e)[:_LONGEST_FAILURE]))
   else:
     sender.send(Ended(""))
 

@@ -163,6 +163,11 @@ def test_class_without_images(dirs, root, warned):
     ([], "is no folder: give ROOT of ROOT/CLASS/IMAGE, or .*holdout_valid"),
     (["1.png"], "two or more class folders are needed and there is none"),
     (["train/1.png"], "train: two or more class folders .* there is none"),
+    (
+      ["train_set/a/1.png", "train_set/b/1.png", "test_set/a/1.png"],
+      "test_set, train_set look like splits, not classes: name them train, val",
+    ),
+    (["fold1/a/1.png", "Fold-2/a/1.png"], "Fold-2, fold1 look like splits"),
     (["a/1.png"], "two or more class folders are needed and there is a: "),
     (
       ["test/a/1.png", "val/a/1.png"],
@@ -513,6 +518,12 @@ def test_verify_reads_the_contents(dirs, root, monkeypatch):
   assert not read
   load("folder", **dirs, verify=True)
   assert read
+
+
+def test_a_class_may_be_called_like_a_split(dirs, root):
+  for name in ("test/1.png", "training/2.png", "happy/3.png"):
+    save(root / "train" / name)
+  assert load("folder", **dirs).class_names == ("happy", "test", "training")
 
 
 def test_nested_folders_belong_to_their_class(dirs, root, warned):

@@ -22,19 +22,23 @@ def _greys(sheet):
 
 def test_size_follows_classes_and_columns():
   images, targets = _images(12), np.arange(12) % 3
-  few = contact_sheet(images, targets, NAMES, columns=2)
-  more = contact_sheet(images, targets, NAMES, columns=4)
+  few = contact_sheet(images.__getitem__, targets, NAMES, columns=2)
+  more = contact_sheet(images.__getitem__, targets, NAMES, columns=4)
   assert more.width - few.width == 2 * 100  # Tile and gap.
   assert more.height == few.height
-  two = contact_sheet(images[:8], targets[:8] % 2, NAMES[:2], columns=2)
+  two = contact_sheet(
+    images[:8].__getitem__, targets[:8] % 2, NAMES[:2], columns=2
+  )
   assert few.height - two.height == 100
-  titled = contact_sheet(images, targets, NAMES, columns=4, title="Animals")
+  titled = contact_sheet(
+    images.__getitem__, targets, NAMES, columns=4, title="Animals"
+  )
   assert titled.height > more.height
 
 
 def test_each_row_shows_its_class():
   targets = np.arange(12) % 3
-  sheet = contact_sheet(_images(12), targets, NAMES, columns=4)
+  sheet = contact_sheet(_images(12).__getitem__, targets, NAMES, columns=4)
   pixels = np.asarray(sheet)[..., 0]
   for k in range(3):
     row = pixels[16 + k * 100 + 48, -16 - 396 :: 100][:4]
@@ -44,20 +48,24 @@ def test_each_row_shows_its_class():
 
 
 def test_a_class_without_images_has_a_row():
-  full = contact_sheet(_images(6), np.arange(6) % 3, NAMES, columns=2)
-  sheet = contact_sheet(_images(6), np.zeros(6, int), NAMES, columns=2)
+  full = contact_sheet(
+    _images(6).__getitem__, np.arange(6) % 3, NAMES, columns=2
+  )
+  sheet = contact_sheet(
+    _images(6).__getitem__, np.zeros(6, int), NAMES, columns=2
+  )
   assert sheet.height == full.height and len(_greys(sheet)) == 3  # And white.
 
 
 def test_fewer_images_than_columns():
-  sheet = contact_sheet(_images(3), np.arange(3), NAMES, columns=5)
+  sheet = contact_sheet(_images(3).__getitem__, np.arange(3), NAMES, columns=5)
   assert {40, 41, 42} <= _greys(sheet)
 
 
 def test_seed_picks():
   images, targets = _images(60), np.arange(60) % 3
   first, again, other = (
-    _greys(contact_sheet(images, targets, NAMES, columns=3, seed=s))
+    _greys(contact_sheet(images.__getitem__, targets, NAMES, columns=3, seed=s))
     for s in (0, 0, 9)
   )
   assert first == again != other
@@ -66,7 +74,7 @@ def test_seed_picks():
 def test_votes_count_for_the_highest():
   votes = np.eye(3, dtype=np.float32)[np.arange(6) % 3] * 0.6 + 0.1
   sheets = [
-    contact_sheet(_images(6), targets, NAMES)
+    contact_sheet(_images(6).__getitem__, targets, NAMES)
     for targets in (votes, np.arange(6) % 3)
   ]
   assert sheets[0].tobytes() == sheets[1].tobytes()
@@ -75,13 +83,14 @@ def test_votes_count_for_the_highest():
 def test_colour_and_pixels_stay_sharp():
   images = np.zeros((3, 24, 24, 3), np.uint8)
   images[:, ::2, :, 0] = 255
-  sheet = contact_sheet(images, np.arange(3), NAMES, columns=1)
+  sheet = contact_sheet(images.__getitem__, np.arange(3), NAMES, columns=1)
   tile = np.asarray(sheet)[16:112, -112:-16]
   assert set(map(tuple, tile.reshape(-1, 3))) == {(0, 0, 0), (255, 0, 0)}
 
 
 def test_large_images_shrink():
-  sheet = contact_sheet(_images(3, 400, 200), np.arange(3), NAMES, columns=1)
+  images = _images(3, 400, 200)
+  sheet = contact_sheet(images.__getitem__, np.arange(3), NAMES, columns=1)
   tile = np.asarray(sheet)[16:112, -64:-16, 0]
   assert np.unique(tile).tolist() == [40]
 
@@ -95,11 +104,13 @@ def _ink_at_the_edge(sheet):
 def test_long_names_widen_the_sheet():
   long = ("a class whose name is far longer than most, " * 3, *NAMES[1:])
   images, targets = _images(3), np.arange(3)
-  few = contact_sheet(images, targets, NAMES, columns=1)
-  more = contact_sheet(images, targets, long, columns=1, title="t" * 200)
+  few = contact_sheet(images.__getitem__, targets, NAMES, columns=1)
+  more = contact_sheet(
+    images.__getitem__, targets, long, columns=1, title="t" * 200
+  )
   assert more.width > few.width + 800 and not _ink_at_the_edge(more)
   # The images stand right of the longest name.
-  only = contact_sheet(images, targets, long, columns=1)
+  only = contact_sheet(images.__getitem__, targets, long, columns=1)
   left = np.asarray(only)[16:112, : -16 - 96, 0]
   assert (left[:, -16:] == 255).all() and (left[:, -60:] < 255).any()
 
