@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from fer_jax.text_output import SafeStream
+
 _T = TypeVar("_T")
 _SECONDS_PER_LINE = 60
 
@@ -65,5 +67,10 @@ def _progress(done: int, total: int | None, rate: float, unit: str) -> str:
 
 
 def say(line: str) -> None:
-  """Prints a line on stderr, above a progress bar if there is one."""
-  tqdm.write(line, file=sys.stderr)
+  """Prints a line on stderr, above a progress bar if there is one.
+
+  What a closed terminal or a full disk does not take is dropped.
+  """
+  if sys.stderr is not None:
+    with tqdm.external_write_mode(sys.stderr):
+      print(line, file=SafeStream(sys.stderr))

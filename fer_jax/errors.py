@@ -61,6 +61,16 @@ def one_line(error: object) -> str:
   return " ".join(str(error).split())[:300] or type(error).__name__
 
 
+def unprintable(error: OSError) -> str:
+  """Returns the message about results that stdout does not take.
+
+  >>> unprintable(OSError(5, "Input/output error"))
+  'cannot print to stdout: Input/output error; redirect it to another place'
+  """
+  why = error.strerror or one_line(error)
+  return f"cannot print to stdout: {why}; redirect it to another place"
+
+
 def out_of_memory(error: BaseException) -> bool:
   """Returns whether an error is an allocation that failed.
 

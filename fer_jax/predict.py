@@ -8,7 +8,6 @@ read are reported and skipped, and the exit status is then 1. Videos and cameras
 need the extra `video`; Ctrl-C ends a camera or a live stream.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from fer_jax.cli import app, detector_flags, model_flags
+from fer_jax.console import say
 from fer_jax.errors import UserError
 
 
@@ -86,17 +86,17 @@ def main(argv: Sequence[str]) -> None:
     options["sampling"] = video.Sampling(given.every, given.fps)
   if given.webcam is not None:
     found = video.predict_camera(predictor, given.webcam, **options)
-    print(found, file=sys.stderr)
+    say(str(found))
     return
   if given.video is not None:
     name = given.video
     if not video_io.is_url(name):
       name = _path(name, "video")
     found = video.predict_video(predictor, name, **options)
-    print(found, file=sys.stderr)
+    say(str(found))
     return
   counts = predict_images.predict_files(predictor, argv[1:], **options)
-  print(counts, file=sys.stderr)
+  say(str(counts))
   if counts.unreadable:
     raise UserError(
       f"{counts.unreadable:,} of {counts.images:,} images could not be read"

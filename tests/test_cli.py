@@ -1,6 +1,7 @@
 """The command `fer-jax`: its commands, their help, and errors as flags."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -56,6 +57,23 @@ def test_helpfull_describes_the_fields():
   assert done.returncode == 0
   assert "  config.batch_size = 32  # over all devices\n" in done.stdout
   assert "config.input.channels = None  # 1, or 3" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+@pytest.mark.parametrize("arguments", ["--help", "predict --help", "list"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_stdout_is_one_line(arguments, unbuffered):
+  with open("/dev/full", "w") as full:
+    done = subprocess.run(
+      [sys.executable, "-m", "fer_jax", *arguments.split()],
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+  assert done.returncode == 1
+  (line,) = done.stderr.splitlines()
+  assert line.startswith("error: cannot print to stdout: No space left")
 
 
 def test_help_offers_a_url_only_where_one_is_accepted():

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -24,6 +24,7 @@ from fer_jax.errors import (
   UserError,
   one_line,
   out_of_memory,
+  unprintable,
 )
 from fer_jax.text_output import SafeStream, printable
 
@@ -132,14 +133,43 @@ def run(
   logging.getLogger("matplotlib").setLevel(logging.ERROR)
   given = list(sys.argv if argv is None else argv)
   try:
-    absl_app.run(guarded, argv=given, flags_parser=parse)
+    with checked_stdout():
+      absl_app.run(guarded, argv=given, flags_parser=parse)
   except Interrupted as e:
     sys.exit(e.exit_code)
   except KeyboardInterrupt:
     sys.exit(130)
-  except BrokenPipeError:  # The reader of our output has left: `| head`.
+
+
+@contextlib.contextmanager
+def checked_stdout() -> Iterator[None]:
+  """Ends the process if stdout cannot be written: with one line, status 1.
+
+  A reader of it that has left, as `| head` does, needs no line.
+  """
+  try:
+    try:
+      yield
+    finally:
+      if sys.stdout is not None:
+        sys.stdout.flush()
+  except OSError as e:
+    has_left = isinstance(e, BrokenPipeError)
+    if not has_left and not _stdout_fails():
+      raise
+    if not has_left:
+      _print_error(unprintable(e))
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
+
+
+def _stdout_fails() -> bool:
+  """Returns whether an OSError may be of stdout: it fails again."""
+  try:
+    print(flush=True)
+  except OSError:
+    return True
+  return False
 
 
 def _raise_at_signals() -> None:

@@ -4,6 +4,7 @@ import importlib
 import sys
 
 import fer_jax
+from fer_jax.cli import app
 from fer_jax.errors import did_you_mean
 
 # Group -> command -> module and summary.
@@ -39,10 +40,12 @@ def main() -> None:
   """Runs `fer-jax`."""
   name, *arguments = sys.argv[1:] or ["--help"]
   if name in ("-h", "--help", "help", "--helpfull"):
-    print(overview())
+    with app.checked_stdout():
+      print(overview())
     return
   if name == "--version":
-    print(f"fer_jax {fer_jax.__version__}")
+    with app.checked_stdout():
+      print(f"fer_jax {fer_jax.__version__}")
     return
   modules = {
     command: module

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fer_jax.errors import UserError
+from fer_jax.errors import UserError, unprintable
 from fer_jax.inference.prediction import ImageResult, Prediction
 from fer_jax.output_folder import write_output
 from fer_jax.tables import display_width
@@ -38,7 +38,7 @@ def result_writer(
 
   Raises:
     UserError: the CSV file is an input, was not made by the package, or cannot
-      be written.
+      be written; or stdout cannot.
   """
   num_results, stopped = 0, None
   with contextlib.ExitStack() as stack:
@@ -138,5 +138,10 @@ def _padded(text: str, width: int = _SOURCE_WIDTH) -> str:
 
 
 def _print(line: str) -> None:
-  with tqdm.external_write_mode():  # Not into a progress bar.
-    print(line, flush=True)
+  try:
+    with tqdm.external_write_mode():  # Not into a progress bar.
+      print(line, flush=True)
+  except BrokenPipeError:  # The reader has left, which is no error.
+    raise
+  except OSError as e:  # Not of the CSV file, which is kept.
+    raise UserError(unprintable(e)) from e

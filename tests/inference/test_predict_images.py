@@ -5,6 +5,7 @@ import gzip
 import http.server
 import itertools
 import json
+import os
 import threading
 
 import numpy as np
@@ -281,6 +282,32 @@ def test_what_was_predicted_is_kept(stop, folder, predictor, tmp_path):
     predict_files(stopped, [folder], csv=tmp_path / "faces.csv")
   rows = csv.DictReader((tmp_path / "faces.csv").read_text().splitlines())
   assert len({row["source"] for row in rows}) == 5
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_full_disk_behind_stdout_is_not_the_csv_files(
+  folder, predictor, tmp_path, monkeypatch
+):
+  table = tmp_path / "faces.csv"
+  with open("/dev/full", "w") as full, open(os.devnull, "w") as nothing:
+    monkeypatch.setattr("sys.stdout", full)
+    with pytest.raises(UserError, match="cannot print to stdout: No space"):
+      predict_files(predictor, [folder], as_json=True, csv=table)
+    os.dup2(nothing.fileno(), full.fileno())
+  rows = list(csv.DictReader(table.read_text().splitlines()))
+  assert len({row["source"] for row in rows}) == 1
+
+
+def test_a_terminal_that_is_gone_does_not_end_a_prediction(
+  folder, predictor, tmp_path, monkeypatch
+):
+  read, write = os.pipe()
+  os.close(read)
+  with open(write, "w", buffering=1) as gone, open(os.devnull, "w") as nothing:
+    monkeypatch.setattr("sys.stderr", gone)
+    counts = predict_files(predictor, [folder], csv=tmp_path / "faces.csv")
+    os.dup2(nothing.fileno(), gone.fileno())
+  assert counts.unreadable == 2 and (tmp_path / "faces.csv").exists()
 
 
 def test_a_reader_that_left_is_not_taken_for_a_full_disk(
