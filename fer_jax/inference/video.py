@@ -40,7 +40,8 @@ def predict_video(
   Args:
     predictor: classifies.
     video: a file, or a URL (http, https) of one; live streams (rtsp, rtmp, and
-      http cameras that send JPEGs) are watched as `predict_camera` does.
+      by http cameras that send JPEGs and HLS) are watched as `predict_camera`
+      does.
     sampling: frames in which faces are looked for.
     detect: whether to look for faces; otherwise a frame is one.
     as_json: print JSON Lines, one object per frame, instead of a table.

@@ -24,6 +24,9 @@ from fer_jax.text_output import printable
 _PACKAGE = "av"
 
 _WEB, _LIVE = ("http", "https"), ("rtsp", "rtsps", "rtmp", "rtmps")
+# What is live over http, if the header has no duration: cameras that send JPEGs
+# and playlists without an end. The header of a whole film may have none, too.
+_LIVE_FORMATS = ("mpjpeg", "mjpeg", "hls")
 _TIMEOUT_SECONDS = 20.0  # to open, and for each read
 
 # What FFmpeg calls a system's cameras. Those of macOS give 30 frames per
@@ -190,9 +193,10 @@ def open_video(video: str | Path) -> Footage:
   if not container.streams.video or container.format.name == "tty":
     container.close()
     raise _no_video(name, "it has no pictures")
-  # A film knows its length; cameras that send JPEGs over http have none.
   is_live = _scheme(video) in _LIVE or (
-    is_url(video) and container.duration is None
+    is_url(video)
+    and container.duration is None
+    and container.format.name in _LIVE_FORMATS
   )
   return Footage(container, str(video), is_live)
 

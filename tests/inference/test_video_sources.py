@@ -10,7 +10,7 @@ import pytest
 from video_files import FRAMES, write_video
 
 from fer_jax.errors import UserError
-from fer_jax.inference import video
+from fer_jax.inference import video, video_io
 
 pytestmark = pytest.mark.usefixtures("tiny_model")
 
@@ -34,24 +34,34 @@ def test_what_is_no_video_is_named(predictor, tmp_path, film):
     assert "\n" not in str(e.value)
 
 
-def test_a_video_by_url_is_predicted(film, predictor, capsys, monkeypatch):
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+  """The URL of the folder of the test."""
   monkeypatch.setenv("no_proxy", "127.0.0.1")
-  handler = functools.partial(QuietHandler, directory=str(film.parent))
+  handler = functools.partial(QuietHandler, directory=str(tmp_path))
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    try:
-      url = f"http://127.0.0.1:{server.server_port}/film.mkv"
-      counts = video.predict_video(predictor, url, detect=False, as_json=True)
-      with pytest.raises(UserError, match="is no video that can be read"):
-        video.predict_video(predictor, url + ".none")
-    finally:
-      server.shutdown()
-      thread.join()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+
+
+def test_a_video_by_url_is_predicted(film, predictor, capsys, served):
+  url = f"{served}/{film.name}"
+  counts = video.predict_video(predictor, url, detect=False, as_json=True)
+  with pytest.raises(UserError, match="is no video that can be read"):
+    video.predict_video(predictor, url + ".none")
   assert counts.faces == FRAMES
   out = capsys.readouterr().out.splitlines()
   said = [json.loads(line) for line in out]
   assert {line["source"] for line in said} == {url}
+
+
+def test_a_film_without_a_duration_is_not_live(frames, tmp_path, served):
+  write_video(tmp_path / "film.gif", frames, "gif", "rgb8")
+  with video_io.open_video(f"{served}/film.gif") as footage:
+    assert not footage.is_live and len(list(footage)) == FRAMES
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
