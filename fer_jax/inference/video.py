@@ -16,7 +16,8 @@ from fer_jax.inference.prediction import ImageResult, Prediction
 from fer_jax.inference.prediction_stream import NamedImage
 from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.result_writers import WriteResult, result_writer
-from fer_jax.inference.video_io import Footage, Frame
+from fer_jax.inference.video_frames import Frame
+from fer_jax.inference.video_io import Footage
 from fer_jax.inference.video_sampling import EVERY_FRAME, Sampling, VideoCounts
 from fer_jax.inference.video_writer import VideoWriter
 from fer_jax.output_folder import OutputFolder

@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-
-import numpy as np
-from jaxtyping import UInt8
+from typing import Any, Self
 
 from fer_jax.errors import UserError
+from fer_jax.inference.video_frames import Frame
 from fer_jax.text_output import printable
 
 # What the optional extra `video` installs.
@@ -29,6 +27,11 @@ _WEB, _LIVE = ("http", "https"), ("rtsp", "rtsps", "rtmp", "rtmps")
 _LIVE_FORMATS = ("mpjpeg", "mjpeg", "hls")
 _TIMEOUT_SECONDS = 20.0  # to open, and for each read
 
+# Formats whose headers know how long all is; those of others are estimates.
+_KNOWN_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+# By so much, and two frames, headers of whole files may be wrong.
+_TOLERANCE_SECONDS = 0.5
+
 # What FFmpeg calls a system's cameras. Those of macOS give 30 frames per
 # second or none.
 _CAMERAS: dict[str, tuple[str, dict[str, str]]] = {
@@ -36,28 +39,6 @@ _CAMERAS: dict[str, tuple[str, dict[str, str]]] = {
   "darwin": ("avfoundation", {"framerate": "30"}),
   "win32": ("dshow", {}),
 }
-
-
-class Frame(NamedTuple):
-  """One frame of a video.
-
-  Attributes:
-    number: 0 for the first.
-    time: seconds after the first.
-    raw: as decoded; most frames are not needed as pixels.
-    aspect: width of a stored pixel over its height.
-  """
-
-  number: int
-  time: float
-  raw: Any
-  aspect: float = 1.0
-
-  def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns the frame in RGB, upright as a player shows it."""
-    width = max(1, round(self.raw.width * self.aspect))
-    pixels = self.raw.to_ndarray(format="rgb24", width=width)
-    return np.rot90(pixels, round(self.raw.rotation / 90) % 4)
 
 
 class Footage:
@@ -78,6 +59,8 @@ class Footage:
     self._container = container
     self._stream = container.streams.video[0]
     self._stream.thread_type = "AUTO"
+    self._end = 0.0  # of what was read, in seconds
+    self._is_cut = False  # inside of a packet
     rate = self._stream.average_rate or Fraction(30)
     # Of PyAV 19 it is a fraction of its own kind.
     self.rate = Fraction(rate.numerator, rate.denominator)
@@ -113,6 +96,7 @@ class Footage:
         now = raw.time - first
       yield Frame(number, now, raw, self._aspect)
       number += 1
+    self.damage = self.damage or self._missing()
     if not number:
       raise UserError(
         f"{self.name} has no frames that can be read:"
@@ -130,13 +114,41 @@ class Footage:
   def _packets(self) -> Iterator[Any]:
     while True:
       try:
-        yield from self._container.demux(self._stream)
+        # Sound may be longer than the pictures.
+        for packet in self._container.demux():
+          self._note(packet)
+          if packet.stream.index == self._stream.index:
+            yield packet
         return
       except BlockingIOError:  # A camera of macOS has no new frame yet.
         time.sleep(0.005)
       except import_av().FFmpegError as e:
         self.damage = reason(e)
         return
+
+  def _note(self, packet: Any) -> None:
+    """Notes how far the file was read."""
+    self._is_cut |= packet.is_corrupt
+    if packet.pts is not None:
+      end = packet.pts + (packet.duration or 0)
+      self._end = max(self._end, float(end * packet.time_base))
+
+  def _missing(self) -> str:
+    """Returns what the header says that there is besides what was read.
+
+    FFmpeg ends a file that was cut off as it ends a whole one, and frames that
+    are decoded by several threads then lack without an error.
+    """
+    container = self._container
+    if self.is_live or container.format.name not in _KNOWN_LENGTH:
+      return ""
+    length = (container.duration or 0) / 1e6
+    if container.format.name == "avi":  # FFmpeg's is what a cut file may hold.
+      length = max(length, float(self.num_frames / self.rate))
+    start = min(0.0, (container.start_time or 0) / 1e6)
+    if length - (self._end - start) > _TOLERANCE_SECONDS + 2 / self.rate:
+      return f"it ends after {self._end - start:.1f} of {length:.1f} s"
+    return "it ends in the middle of a frame" if self._is_cut else ""
 
 
 def is_url(video: str | Path) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fer_jax.errors import UserError
 from fer_jax.inference.prediction import ImageResult
-from fer_jax.inference.video_io import Frame
+from fer_jax.inference.video_frames import Frame
 from fer_jax.text_output import counted
 
 

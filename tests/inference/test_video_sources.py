@@ -71,6 +71,29 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
     """Says nothing."""
 
 
+@pytest.mark.parametrize(
+  ("name", "codec", "pixels"),
+  [
+    ("film.mkv", "ffv1", "bgr0"),
+    ("film.avi", "mpeg4", "yuv420p"),
+    ("film.mp4", "libx264", "yuv420p"),
+  ],
+)
+def test_a_film_that_was_cut_off_is_named(
+  predictor, tmp_path, capsys, name, codec, pixels
+):
+  noise = np.random.default_rng(0).integers(0, 256, (50, 48, 48, 3), np.uint8)
+  options = {"movflags": "faststart"} if name == "film.mp4" else None
+  film = write_video(tmp_path / name, noise, codec, pixels, options=options)
+  assert video.predict_video(predictor, film, detect=False).frames == 50
+  film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+  capsys.readouterr()
+  with pytest.raises(UserError, match=r"left out.* ends after .* of 5\.0 s"):
+    video.predict_video(predictor, film, detect=False)
+  lines = capsys.readouterr().out.splitlines()
+  assert 10 < len(lines) < 30
+
+
 def test_a_live_stream_that_is_not_there_is_named(predictor):
   with pytest.raises(UserError, match="is no video that can be read"):
     video.predict_video(predictor, "rtsp://127.0.0.1:9/camera")

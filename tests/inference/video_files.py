@@ -7,11 +7,18 @@ FRAMES, RATE = 20, 10
 
 
 def write_video(
-  path, images, codec="ffv1", pixels="bgr0", rate=RATE, turn=0, aspect=None
+  path,
+  images,
+  codec="ffv1",
+  pixels="bgr0",
+  rate=RATE,
+  turn=0,
+  aspect=None,
+  options=None,
 ):
   """Writes images as a video and returns its path."""
   av = pytest.importorskip("av", reason="the optional extra `video`")
-  with av.open(str(path), "w") as container:
+  with av.open(str(path), "w", options=options or {}) as container:
     stream = container.add_stream(codec, rate=rate)
     stream.height, stream.width = images.shape[1:3]
     stream.pix_fmt = pixels
