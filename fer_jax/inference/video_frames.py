@@ -25,4 +25,16 @@ class Frame(NamedTuple):
     """Returns the frame in RGB, upright as a player shows it."""
     width = max(1, round(self.raw.width * self.aspect))
     pixels = self.raw.to_ndarray(format="rgb24", width=width)
-    return np.rot90(pixels, round(self.raw.rotation / 90) % 4)
+    quarters = round(self.raw.rotation / 90)
+    if _is_mirrored(self.raw):  # The rest of the matrix is a half turn more.
+      pixels, quarters = pixels[:, ::-1], quarters + 2
+    return np.rot90(pixels, quarters % 4)
+
+
+def _is_mirrored(raw: Any) -> bool:
+  """Returns whether a frame's display matrix flips it, besides turning it."""
+  matrix = raw.side_data.get("DISPLAYMATRIX")
+  if matrix is None:
+    return False
+  a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(float)
+  return bool(a * d < b * c)

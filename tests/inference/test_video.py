@@ -149,14 +149,24 @@ def test_the_annotated_video_is_as_long_and_holds_its_boxes(
   assert np.abs(pictures[7][200, 0] - yellow).max() > 60
 
 
-def test_frames_are_turned_as_a_player_shows_them(frames, tmp_path):
+@pytest.mark.parametrize(
+  ("turn", "mirror"),
+  [(90, False), (180, False), (0, True), (90, True), (180, True), (270, True)],
+)
+def test_frames_are_turned_as_a_player_shows_them(
+  frames, tmp_path, turn, mirror
+):
   frames[:, :24, :24] = 255
+  frames[:, :8, :24, 1:] = 0
+  options = dict(turn=turn, mirror=mirror)
   path = write_video(
-    tmp_path / "a.mp4", frames[:3], "libx264", "yuv420p", turn=90
+    tmp_path / "a.mp4", frames[:3], "libx264", "yuv420p", **options
   )
   _, (first, *_) = decoded(path)
-  expected = np.rot90(frames[0])
-  assert np.abs(first.astype(float) - expected).mean() < 12
+  expected = np.rot90(frames[0], turn // 90)
+  if mirror:
+    expected = expected[:, ::-1]
+  assert np.abs(first.astype(float) - expected).mean() < 15
   assert np.abs(first.astype(float) - frames[0]).mean() > 30
 
 

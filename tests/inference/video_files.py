@@ -13,6 +13,7 @@ def write_video(
   pixels="bgr0",
   rate=RATE,
   turn=0,
+  mirror=False,
   aspect=None,
   options=None,
 ):
@@ -24,8 +25,8 @@ def write_video(
     stream.pix_fmt = pixels
     if aspect:
       stream.codec_context.sample_aspect_ratio = aspect
-    if turn:
-      stream.set_display_rotation(turn)
+    if turn or mirror:
+      stream.set_display_rotation(turn, hflip=mirror)
     for image in images:
       frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image))
       container.mux(stream.encode(frame))
