@@ -41,7 +41,8 @@ def _layers(trained: TrainedModel) -> dict[str, tuple[int, int]]:
 
   images = jax.ShapeDtypeStruct((1, *trained.image_shape), jnp.uint8)
   with nn.intercept_methods(note):
-    jax.eval_shape(trained.logits, images)
+    # A function of its own: JAX does not trace one again that it knows.
+    jax.eval_shape(lambda images: trained.logits(images), images)
   return found
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -33,6 +34,21 @@ def test_layers_are_those_with_maps(trained):
   assert list(found) == ["conv1", "bn1", "layer1_0"]
   assert found["layer1_0"] == (6, 6)
   assert gradcam.default_layer(trained) == "layer1_0"
+
+
+def test_layers_are_found_of_a_model_that_was_compiled(trained):
+  compiled = jax.jit(trained.logits)
+  compiled(pictures(1))
+  assert gradcam.default_layer(trained) == "layer1_0"
+
+
+def test_threads_may_explain_at_once(trained):
+  with futures.ThreadPoolExecutor(4) as pool:
+    maps = list(
+      pool.map(lambda _: gradcam.gradcam(trained, pictures(1)), "abcd")
+    )
+  for values in maps:
+    np.testing.assert_array_equal(values, maps[0])
 
 
 def test_maps_are_the_papers_formula(trained):
