@@ -30,7 +30,8 @@ class HostCheck:
   Another site can have its name resolve to 127.0.0.1 and so pass for this
   server in a browser (DNS rebinding), but then the Host header has that name.
   Addresses cannot be rebound. A page that merely posts here is recognized by
-  Sec-Fetch-Site, or in browsers that do not send it by Origin.
+  Sec-Fetch-Site, or in browsers that do not send it by Origin. It may link to
+  the page.
 
   Args:
     app: the application.
@@ -54,7 +55,7 @@ class HostCheck:
       app = _refusal(
         400, "Invalid Host header: open the address that the demo has printed."
       )
-    elif not is_own_page(headers):
+    elif not (is_own_page(headers) or _opens_page(scope, headers)):
       app = _refusal(403, "Pages of other sites cannot use this server.")
     await app(scope, receive, send_with_headers)
 
@@ -93,6 +94,18 @@ def is_own_page(headers: Headers) -> bool:
     return True
   host = origin.partition("://")[2]
   return host != "" and host.lower() == headers.get("host", "").lower()
+
+
+def _opens_page(scope: Scope, headers: Headers) -> bool:
+  """Returns whether a browser opens the page, as a link elsewhere asks it to.
+
+  The page holds nothing, what it does is its own, and no other can embed it.
+  """
+  return (
+    (scope["method"], scope["path"]) == ("GET", "/")
+    and headers.get("sec-fetch-mode") == "navigate"
+    and headers.get("sec-fetch-dest") == "document"
+  )
 
 
 def _refusal(status: int, error: str) -> ASGIApp:

@@ -201,6 +201,20 @@ def test_other_pages_cannot_post(client):
     assert response.status_code == status
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_link_in_another_page_opens_the_page_alone(client, site):
+  link = {
+    "sec-fetch-site": site,
+    "sec-fetch-mode": "navigate",
+    "sec-fetch-dest": "document",
+  }
+  assert client.get("/", headers=link).status_code == 200
+  assert client.get("/model", headers=link).status_code == 403
+  assert client.post("/predict", headers=link).status_code == 403
+  for other in ({"sec-fetch-mode": "cors"}, {"sec-fetch-dest": "iframe"}):
+    assert client.get("/", headers=link | other).status_code == 403
+
+
 @pytest.mark.parametrize(
   "origin, status",
   [
