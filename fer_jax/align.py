@@ -33,7 +33,7 @@ def define_flags() -> None:
     "no_face", "skip", "Images without a face: skip | refuse | center."
   )
   detector_flags.define()
-  flags.DEFINE_string("sheet", "", "PNG of some images before and after.")
+  flags.DEFINE_string("sheet", None, "PNG of some images before and after.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -46,9 +46,11 @@ def main(argv: Sequence[str]) -> None:
   from fer_jax.object_stores import urls
 
   output = urls.require_local(given.output, "output")
-  sheet = urls.require_local(given.sheet, "sheet")
-  if given.sheet and sheet.suffix.lower() != ".png":
-    raise UserError(f"sheet={sheet} must end in .png")
+  sheet = None
+  if given.sheet is not None:
+    sheet = urls.require_local(given.sheet, "sheet")
+    if sheet.suffix.lower() != ".png":
+      raise UserError(f"sheet={sheet} must end in .png")
   from fer_jax.console import say
   from fer_jax.data.image_inputs import list_inputs
   from fer_jax.faces import alignment
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     [urls.require_local(name, "image", is_input=True) for name in argv[1:]],
     output=output,
   )
-  if given.sheet:
+  if sheet:
     check_output(sheet, inputs.images)
   if inputs.skipped:
     say(f"skipped {inputs.describe_skipped()}")
@@ -70,13 +72,13 @@ def main(argv: Sequence[str]) -> None:
     margin=given.margin,
     color=given.color,
     no_face=given.no_face,
-    with_sheet=bool(given.sheet),
+    with_sheet=sheet is not None,
   )
   broken = [item for item in inputs.skipped if item.is_image]
   counts = dataclasses.replace(
     counts, unreadable=counts.unreadable + len(broken)
   )
-  if counts.sheet:
+  if sheet and counts.sheet:
     with write_output(sheet, inputs=inputs.images) as temporary:
       counts.sheet.save(temporary, "PNG")
   print(counts)

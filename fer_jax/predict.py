@@ -49,8 +49,8 @@ def define_flags() -> None:
   flags.DEFINE_integer("every", 1, "Predicts every Nth frame.")
   flags.DEFINE_float("fps", None, "Predicts so many frames per second.")
   flags.DEFINE_bool("json", False, "Prints one JSON object per image.")
-  flags.DEFINE_string("csv", "", "CSV file to write, one line per face.")
-  flags.DEFINE_string("annotate", "", "Folder for copies with boxes drawn.")
+  flags.DEFINE_string("csv", None, "CSV file to write, one line per face.")
+  flags.DEFINE_string("annotate", None, "Folder for copies with boxes drawn.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -69,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
   model_flags.start()
   from fer_jax.inference import predict_images, video, video_io
   from fer_jax.inference.predictor import Predictor
+  from fer_jax.object_stores import urls
   from fer_jax.pretrained import released
 
   # A camera's frames are predicted one by one.
@@ -79,8 +80,8 @@ def main(argv: Sequence[str]) -> None:
   options: dict[str, Any] = dict(
     detect=given.detect,
     as_json=given.json,
-    csv=_path(given.csv, "csv"),
-    annotate=_path(given.annotate, "annotate"),
+    csv=_output(given.csv, "csv"),
+    annotate=_output(given.annotate, "annotate"),
   )
   if filmed:
     options["sampling"] = video.Sampling(given.every, given.fps)
@@ -91,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
   if given.video is not None:
     name = given.video
     if not video_io.is_url(name):
-      name = _path(name, "video")
+      name = urls.require_local(name, "video", is_input=True)
     found = video.predict_video(predictor, name, **options)
     say(str(found))
     return
@@ -105,12 +106,10 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f"{counts.not_drawn:,} images could not be drawn")
 
 
-def _path(name: str, flag: str) -> Path | None:
+def _output(name: str | None, flag: str) -> Path | None:
   from fer_jax.object_stores import urls
 
-  if not name:
-    return None
-  return urls.require_local(name, flag, is_input=flag == "video")
+  return None if name is None else urls.require_local(name, flag)
 
 
 COMMAND = app.Command(

@@ -8,6 +8,7 @@ import multiprocessing.forkserver
 import os
 import pathlib
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -344,6 +345,12 @@ MISTAKES = [
   ("evaluate --workdir=run validation", "'validation'", "--name=value"),
   ("export --workdir=run programs", "'programs'", "--name=value"),
   ("predict --workdir=run", "give images"),
+  ("predict --workdir=run --video=", "--video=''", "name a path"),
+  ("predict --workdir=run images --csv=", "--csv=''", "name a path"),
+  ("predict --workdir=run images --annotate=", "--annotate=''", "name a path"),
+  ("predict --workdir=run ''", "image=''", "name a path"),
+  ("explain --workdir=run ''", "image=''", "name a path"),
+  ("explain --workdir=run --output=", "--output=''", "name a path"),
   ("predict --workdir=run none.png", "none.png does not exist", "name images"),
   ("predict --workdir=run hollow", "no images in hollow", ".jpg"),
   ("predict --workdir=run file --batch-size=0", "--batch_size=0", "positive"),
@@ -377,7 +384,7 @@ MISTAKES = [
   ("command", "told"), [(command, told) for command, *told in MISTAKES]
 )
 def test_a_mistake_is_one_line(run, command, told):
-  done = run(*command.split())
+  done = run(*shlex.split(command))
   assert done.status == 1
   (line,) = done.err.splitlines()
   assert line.startswith("error: ")

@@ -70,9 +70,11 @@ def require_local(path: PathLike, name: str, *, is_input: bool = False) -> Path:
     is_input: whether it is read, not written.
 
   Raises:
-    UserError: it is a URL, or `~` cannot be expanded.
+    UserError: it is empty or a URL, or `~` cannot be expanded.
   """
   text = os.fspath(path)
+  if not text:  # It would be the current folder.
+    raise UserError(f"{name}='' must name a path; '.' is the current folder")
   if is_url(text) or _OTHER_URL.match(text):
     advice = (
       "give one" if is_input else "give one, and copy it there at the end"
