@@ -32,7 +32,7 @@ _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 # How safetensors' dtypes begin that NumPy cannot read: F8_E4M3, F4, ...
 _NOT_IN_NUMPY = ("F8", "F6", "F4")
 # Keys under which training scripts store the weights among other values.
-_NESTED = ("state_dict", "model")
+_NESTED = ("state_dict", "model_state_dict", "model")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +187,6 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
   return {
     name.removeprefix(prefix) if wrapped else name: (
       tensor if tensor.is_complex() else tensor.float()
-    ).numpy()
+    ).numpy(force=True)  # also of parameters, which have gradients
     for name, tensor in content.items()
   }

@@ -304,7 +304,9 @@ def test_a_header_whose_length_looks_like_a_pickle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("new", [True, False])
-@pytest.mark.parametrize("nested", ["", "state_dict", "model"])
+@pytest.mark.parametrize(
+  "nested", ["", "state_dict", "model_state_dict", "model"]
+)
 def test_torch(
   new: bool, nested: str, tensors: Tensors, tmp_path: Path
 ) -> None:
@@ -317,6 +319,19 @@ def test_torch(
   torch.save(state, path, _use_new_zipfile_serialization=new)
   variables, info = convert_file(path, "resnet18")
   assert (info["format"], info["scheme"]) == ("torch", "torchvision")
+  expected, _ = convert_file(write(tmp_path / "b", tensors), "resnet18")
+  assert_same(variables, expected)
+
+
+def test_parameters_of_torch(tensors: Tensors, tmp_path: Path) -> None:
+  """A state_dict with keep_vars=True has them."""
+  torch = pytest.importorskip("torch")
+  state = {
+    name: torch.nn.Parameter(torch.from_numpy(t), t.dtype == np.float32)
+    for name, t in tensors.items()
+  }
+  torch.save(state, tmp_path / "a.pth")
+  variables, _ = convert_file(tmp_path / "a.pth", "resnet18")
   expected, _ = convert_file(write(tmp_path / "b", tensors), "resnet18")
   assert_same(variables, expected)
 
