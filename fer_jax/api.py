@@ -98,7 +98,8 @@ def evaluate_model(
       several are an ensemble, the mean of their probabilities. None is the
       default released model.
     split: "train", "validation", "test", or several joined by "+".
-    tta: test-time augmentation: "none", "flip" or "ten_crop".
+    tta: test-time augmentation of all models: "none", "flip" or "ten_crop";
+      that with which a model was loaded is not used.
     checkpoint: of runs, "best" or "latest".
     output: the folder of a report with plots, tables and a page; None writes
       none. It must be new, empty, or hold a report.
@@ -253,7 +254,12 @@ def explain_model(
     drawn = examples.read(np.sort(order[:count]))
     images, targets = drawn["image"], drawn["target"]
   return explanation_sheets.explain(
-    trained, images, targets, layer=layer, attention=attention
+    trained,
+    images,
+    targets,
+    layer=layer,
+    attention=attention,
+    tta=model.tta if isinstance(model, Predictor) else "none",
   )
 
 

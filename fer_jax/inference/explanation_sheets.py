@@ -22,6 +22,7 @@ def explain(
   *,
   layer: str = "",
   attention: bool = False,
+  tta: str = "none",
 ) -> Image.Image:
   """Draws each image beside the places that speak for its class.
 
@@ -31,10 +32,14 @@ def explain(
     targets: labels or distributions, for the captions, if they are known.
     layer: whose feature maps Grad-CAM uses, see `gradcam.gradcam`.
     attention: the maps of the model's CBAMs instead, one picture per block.
+    tta: test-time augmentation by which the classes are predicted; the maps are
+      those of the image itself, for these classes.
 
   Raises:
     UserError: there is no such layer, or the model has no spatial attention.
   """
+  probabilities = trained.probabilities(images, tta)
+  predicted = probabilities.argmax(axis=1)
   if attention:
     maps = gradcam.attention(trained, images)
     if not maps:
@@ -45,14 +50,13 @@ def explain(
     title = "spatial attention maps (CBAM) of each block"
   else:
     layer = layer or gradcam.default_layer(trained)
-    maps = {layer: gradcam.gradcam(trained, images, layer)}
+    maps = {layer: gradcam.gradcam(trained, images, layer, predicted)}
     title = f"Grad-CAM at {layer}"
-  probabilities = trained.probabilities(images)
   labels = None if targets is None else labels_of(targets)
   names = fonts.drawn_names(trained.class_names)
   groups = []
   for i, image in enumerate(images):
-    best = int(probabilities[i].argmax())
+    best = predicted[i]
     caption = f"{names[best]} {probabilities[i, best]:.0%}"
     if labels is not None:
       caption += f"\ntrue: {names[labels[i]]}"

@@ -31,6 +31,7 @@ class Predictor:
 
   Attributes:
     trained: the model, with its Flax module, variables and preprocessing.
+    tta: test-time augmentation.
 
   Raises:
     UserError: there is no such test-time augmentation or detector.
@@ -54,7 +55,7 @@ class Predictor:
         " an object with a method `detect`"
       )
     self._detector = detector
-    self._tta = tta
+    self.tta = tta
 
   def __repr__(self) -> str:
     name = self.trained.config.model.name
@@ -169,7 +170,7 @@ class Predictor:
       raise UserError(f"no face to explain{advice}")
     crops = np.stack([face.crop for face in faces])
     return explanation_sheets.explain(
-      self.trained, crops, layer=layer, attention=attention
+      self.trained, crops, layer=layer, attention=attention, tta=self.tta
     )
 
   def stream(
@@ -273,7 +274,7 @@ class Predictor:
 
   def _classify_batch(self, crops: list[FaceCrop]) -> list[Prediction]:
     probabilities = self.trained.probabilities(
-      np.stack([crop.image for crop in crops]), self._tta
+      np.stack([crop.image for crop in crops]), self.tta
     )
     return [
       self._prediction(crop, row)

@@ -11,8 +11,11 @@ import pytest
 import tiny_run
 import trained_run
 
+import fer_jax
+from fer_jax.data.inspect import image_sheets
 from fer_jax.errors import UserError
 from fer_jax.inference import explanation_sheets, gradcam
+from fer_jax.inference.predictor import Predictor
 from fer_jax.inference.trained_model import TrainedModel
 from fer_jax.models.resnet import BasicBlock, ResNet
 from fer_jax.ops import dispatch
@@ -95,6 +98,33 @@ def test_a_sheet_has_every_image(trained):
   targets = np.array([0, 1, 2])
   sheet = explanation_sheets.explain(trained, pictures(3), targets)
   assert sheet.width > 200 and sheet.height > 100
+
+
+def test_the_class_explained_is_the_one_predicted(trained, images, monkeypatch):
+  mapped, shown = [], []
+  maps_of = gradcam.gradcam
+
+  def noted(trained, images, layer, labels):
+    mapped.append([trained.class_names[label] for label in labels])
+    return maps_of(trained, images, layer, labels)
+
+  def sheet(groups, title):
+    captions = (pictures[0][1] for _, pictures in groups)
+    shown.append([caption.rpartition(" ")[0] for caption in captions])
+
+  monkeypatch.setattr(gradcam, "gradcam", noted)
+  monkeypatch.setattr(image_sheets, "group_sheet", sheet)
+  faces = list(images)
+  labels = {}
+  for tta in ("none", "ten_crop"):
+    model = Predictor(trained, tta=tta)
+    labels[tta] = [face.label for face in model.predict(faces, detect=False)]
+    model.explain(faces, detect=False)
+    fer_jax.explain_model(model, faces)
+    assert mapped == shown == [labels[tta]] * 2
+    mapped.clear()
+    shown.clear()
+  assert labels["none"] != labels["ten_crop"]
 
 
 def test_maps_of_attention_are_read_out(trained, monkeypatch):
