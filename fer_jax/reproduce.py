@@ -63,7 +63,12 @@ def main(argv: Sequence[str]) -> None:
   budget = seconds(given.budget)
   model_flags.start()
   from fer_jax.object_stores import urls
-  from fer_jax.studies import paper_page, paper_results, reproduction
+  from fer_jax.studies import (
+    paper_notes,
+    paper_page,
+    paper_results,
+    reproduction,
+  )
   from fer_jax.studies.papers import PAPERS
 
   workdir = urls.require_local(given.workdir, "workdir")
@@ -87,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
   )
   files.append(workdir / reproduction.RESULTS)
   results = paper_results.read(files, missing_ok=True)
-  paper_page.write(results, page)
+  paper_page.write(results, page, paper_notes.read(files, results))
   print(f"wrote {page}", file=sys.stderr)
   if failures:
     raise UserError(f"not trained: {summary(failures)}")

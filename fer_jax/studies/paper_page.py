@@ -26,7 +26,7 @@ trained (`10 of 50`: the run is not finished; `-`: not trained yet). Ours are of
 the validation split (PublicTest); the test split was not read. "Without leaks"
 leaves out the images that have a byte-identical copy in the training split. A
 run has one seed if its table does not say otherwise. Minutes are those of
-training, on machines that did other work at the same time.
+training, also on machines that did other work at the same time.
 
     fer-jax reproduce --paper=pan --budget=8h
 
@@ -59,12 +59,15 @@ def check_output(page: Path) -> None:
     )
 
 
-def write(results: Sequence[Result], page: Path) -> None:
+def write(
+  results: Sequence[Result], page: Path, notes: Mapping[str, str] | None = None
+) -> None:
   """Writes the page, and its pictures to `images` beside it.
 
   Args:
     results: of all papers.
     page: the Markdown file.
+    notes: on the results of papers, as `paper_notes.read` returns them.
 
   Raises:
     UserError: a file cannot be written, or as `check_output` does.
@@ -76,15 +79,18 @@ def write(results: Sequence[Result], page: Path) -> None:
       with atomic_write(images / f"{name}.png", parents=True) as temporary:
         temporary.write_bytes(picture)
     with atomic_write(page, parents=True) as temporary:
-      temporary.write_text(render(results), encoding="utf-8")
+      temporary.write_text(render(results, notes), encoding="utf-8")
 
 
-def render(results: Sequence[Result]) -> str:
-  """Returns the page as Markdown."""
+def render(
+  results: Sequence[Result], notes: Mapping[str, str] | None = None
+) -> str:
+  """Returns the page as Markdown; the arguments are those of `write`."""
   parts = [_OPENING, _OVERVIEW if paper_overview.lines(results) else ""]
   for name, paper in PAPERS.items():
     mine = [result for result in results if result["paper"] == name]
     parts += _section(name, paper, mine)
+    parts += [(notes or {}).get(name, ""), paper.notes]
   return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -119,7 +125,6 @@ def _section(
   if by_row:
     yield "### Training"
     yield _runs(by_row)
-  yield paper.notes
 
 
 def _table(

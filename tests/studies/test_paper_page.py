@@ -9,7 +9,13 @@ from PIL import Image
 
 from fer_jax.errors import UserError
 from fer_jax.evaluation.scores import score
-from fer_jax.studies import paper_overview, paper_page, paper_scores
+from fer_jax.studies import (
+  paper_notes,
+  paper_overview,
+  paper_page,
+  paper_results,
+  paper_scores,
+)
 from fer_jax.studies.papers import PAPERS
 
 CLASSES = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
@@ -211,3 +217,35 @@ def test_a_page_without_results_has_the_settings_of_all_rows():
     "`jiang_mobilenet`, from MobileNet on FER2013",
     f"{4_231_976 - classifier - stem:,}",
   ]
+
+
+def test_notes_are_shown_with_their_results_only(tmp_path):
+  ours, other = tmp_path / "ours.jsonl", tmp_path / "other.jsonl"
+  paper_results.save(
+    ours, [result("pan", "ResNet-18"), result("chang", "ReLU")]
+  )
+  notes = tmp_path / "ours.notes.md"
+  notes.write_text(
+    "# Notes\n\n## pan\n\nDepth\nhelps.\n\n## chang\n\nToo few.\n"
+  )
+
+  def page(*files):
+    results = paper_results.read(files, missing_ok=True)
+    return paper_page.render(results, paper_notes.read(files, results))
+
+  assert "\nDepth helps.\n" in page(ours, other) and "Too few." in page(ours)
+  paper_results.save(other, [result("pan", "ResNet-34")])
+  assert "Depth" not in page(ours, other) and "Too few." in page(other, ours)
+  assert "Too few." not in page(other)
+  notes.write_text("# Notes\n\n## Pan\n\nDepth helps.\n")
+  with pytest.raises(UserError, match="unknown paper of .*ours.notes.md 'Pan'"):
+    page(ours)
+
+
+def test_the_committed_notes_are_on_the_committed_page():
+  root = pathlib.Path(__file__).parents[2]
+  files = [root / "benchmarks" / "results" / "papers.jsonl"]
+  results = paper_results.read(files)
+  page = (root / "docs" / "papers.md").read_text(encoding="utf-8")
+  notes = paper_notes.read(files, results)
+  assert notes and page == paper_page.render(results, notes)

@@ -79,12 +79,14 @@ class Paper:
   Attributes:
     title: of the section.
     reference: the paper's author, title and place of work.
-    protocol: how the paper's figures and ours differ, for readers.
+    protocol: how the paper's figures and ours differ, for readers; it is true
+      whatever the results are.
     rows: all runs.
     tables: made of them.
     curves: pictures of them.
     confusions: names of the rows whose confusion matrices are drawn.
-    notes: for readers, after the tables.
+    notes: for readers, after the tables; conclusions from results are in
+      files beside these (`paper_notes`).
   """
 
   title: str

@@ -71,9 +71,8 @@ PAPER = Paper(
     " of sigmoid outputs; ours is of softmax, so the two are not comparable."
     " Nor does it say how ten votes become one class. Here, as FER+'s authors"
     " do it, an image without a majority is `unknown`: 380 of the 3,589"
-    " validation images, and few of them can be recognized as such (RI, which"
-    " has 62.5 % of all, has 69.4 % of the others). The most-voted class is"
-    " another choice, which this comparison does not make."
+    " validation images. The most-voted class is another choice, which this"
+    " comparison does not make."
   ),
   rows=(*_TABLE_1, *_SOURCES),
   tables=(Table("Table 1", ("accuracy", "loss", "macro_f1"), names(_TABLE_1)),),
@@ -82,16 +81,8 @@ PAPER = Paper(
     Curves("losses", "From scratch", "loss", _FROM_SCRATCH),
   ),
   notes=(
-    "MobileNetV2 is trained to its end, and is the only row that is: 1.7"
-    " points below the paper's test accuracy. It overfits: at epoch 100 it has"
-    " 83.8 % of the training images and 64.2 % of the validation images. The"
-    " transfer rows of the MobileNets are not trained, but the networks on"
-    " FER2013 that they start from are. Longer runs on an H200 were cut off,"
-    " and their weights are lost: RI had 69.96 % at epoch 45 of 51 (loss"
-    " 0.931), ResNet-50 66.5 % at epoch 29 of 29 (0.995, still decreasing), IR"
-    " 45.0 % at epoch 7 of 7. Table 2 (CK+: alternated 96.70 %, RI 97.41 %, IR"
-    " 95.92 %) needs CK+, which its authors"
-    " give on request. With it,"
+    "Table 2 (CK+: alternated 96.70 %, RI 97.41 %, IR 95.92 %) needs CK+, which"
+    " its authors give on request. With it,"
     " `fer-jax cross-validate --config=jiang_ri:ckplus` (`jiang_alternated`,"
     " `jiang_ir`) pools ten folds in which no person is both in training and in"
     " test; the paper does not say how it splits CK+."

@@ -111,18 +111,8 @@ PAPER = Paper(
   ),
   confusions=(*names(_IMAGENET), *names(_OURS)),
   notes=(
-    "At 48 pixels, FER+ first brings 2 points (63.8 against 61.7 %; each has a"
-    " 95 % interval of 1.6, and one seed), and 60 % is reached after 11 epochs"
-    " instead of 21. A warm-up and a cosine instead of the paper's schedule"
-    " make no difference (63.4 %, 60 % after 11 epochs); that row starts from a"
-    " second training of the same network on FER+, in bfloat16 (82.2 %), and is"
-    " trained in bfloat16 itself. The paper finds AdaFactor best of the three"
-    " optimizers when fine-tuning, and prints no figures. From scratch"
-    " AdaFactor has the best epoch and the lowest training loss, AdamW the best"
-    " last epoch, and SGD needs another learning rate; at a fixed one the"
-    " validation accuracy varies more from epoch to epoch than between the"
-    " first two. The search of learning rate, weight decay and schedule"
-    " (Figure 3) is `fer-jax sweep --config=lewis_resnet18:small"
-    " --space=lewis`, with its own report."
+    "The search of learning rate, weight decay and schedule (Figure 3) is"
+    " `fer-jax sweep --config=lewis_resnet18:small --space=lewis`, with its own"
+    " report."
   ),
 )

@@ -70,11 +70,10 @@ PAPER = Paper(
     "No paper. The recipes `fer2013_resnet18` and `ferplus_resnet18:half` and"
     " one change each, in a network that is cheaper (half the width,"
     " the ImageNet stem) and a third of the epochs. So these accuracies are"
-    " below those of the [released models](models/index.md), and a small"
-    " network needs less regularization than a large one. FER+ has eight"
+    " below those of the [released models](models/index.md). FER+ has eight"
     " classes here and counts the most-voted one of all 3,505 images. An"
     " accuracy has a 95 % interval of about 1.6 points on FER2013 and 1.3 on"
-    " FER+; with one seed each, differences of less than a point say nothing."
+    " FER+."
   ),
   rows=(*_FER2013_ROWS, *_FER_PLUS_ROWS),
   tables=(
