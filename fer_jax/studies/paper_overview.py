@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from fer_jax.plot_theme import percent, theme_of
-from fer_jax.studies import paper_scores
+from fer_jax.studies import paper_results, paper_scores
 from fer_jax.studies.paper_results import Result
 from fer_jax.studies.papers import PAPERS, Row
 
@@ -42,7 +42,7 @@ def lines(results: Sequence[Result]) -> list[Line]:
   Args:
     results: of all papers.
   """
-  found = []
+  results, found = paper_results.shown(results), []
   for key, paper in PAPERS.items():
     if not any(_printed(row) for row in paper.rows):
       continue
@@ -54,7 +54,7 @@ def lines(results: Sequence[Result]) -> list[Line]:
       ]
       if runs or _printed(row):
         ours = paper_scores.our_scores(runs)["accuracy"] if runs else None
-        finished = all(result["finished"] for result in runs)
+        finished = all(map(paper_results.is_complete, runs))
         author = paper.title.partition(":")[0]
         found.append(Line(author, row.name, _printed(row), ours, finished))
   return found if any(line.ours is not None for line in found) else []

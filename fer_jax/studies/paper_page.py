@@ -10,6 +10,7 @@ from fer_jax.files import atomic_write
 from fer_jax.studies import (
   paper_overview,
   paper_plots,
+  paper_results,
   paper_scores,
   paper_setup,
 )
@@ -25,8 +26,9 @@ The tables of the five papers with our figures beside theirs, and the epochs we
 trained (`10 of 50`: the run is not finished; `-`: not trained yet). Ours are of
 the validation split (PublicTest); the test split was not read. "Without leaks"
 leaves out the images that have a byte-identical copy in the training split. A
-run has one seed if its table does not say otherwise. Minutes are those of
-training, also on machines that did other work at the same time.
+run has one seed if its table does not say otherwise, and the settings of the
+recipe if "Training" names no others. Minutes are those of training, also on
+machines that did other work at the same time.
 
     fer-jax reproduce --paper=pan --budget=8h
 
@@ -100,11 +102,12 @@ def _section(
   yield f"## {paper.title}"
   yield paper.reference
   yield paper.protocol
-  by_row = {
-    row.name: found
+  runs = {
+    row.name: paper_results.by_settings(found)
     for row in paper.rows
     if (found := [r for r in results if r["row"] == row.name])
   }
+  by_row = {name: groups[0] for name, groups in runs.items()}
   for table in paper.tables:
     yield f"### {table.title}"
     for part in table.metrics:
@@ -124,7 +127,7 @@ def _section(
   yield paper_setup.table(paper.rows)
   if by_row:
     yield "### Training"
-    yield _runs(by_row)
+    yield _runs([group for groups in runs.values() for group in groups])
 
 
 def _table(
@@ -196,7 +199,8 @@ def _class_table(
   return "\n".join(["Paper / ours, in percent.", "", *head])
 
 
-def _runs(by_row: Mapping[str, Sequence[Result]]) -> str:
+def _runs(groups: Sequence[Sequence[Result]]) -> str:
+  """Returns the table of training: a line for each row and its settings."""
   header = (
     "run",
     "accuracy",
@@ -209,14 +213,16 @@ def _runs(by_row: Mapping[str, Sequence[Result]]) -> str:
     "machine",
   )
   rows = []
-  for name, results in by_row.items():
+  for results in groups:
 
     def mean(field: str, results: Sequence[Result] = results) -> float:
       return float(np.mean([result[field] for result in results]))
 
+    overrides = paper_results.overrides_of(results[0])
+    changes = [f"`{field}={value}`" for field, value in overrides.items()]
     rows.append(
       [
-        name,
+        ", ".join([results[0]["row"], *changes]),
         METRICS["accuracy"].format(
           paper_scores.our_scores(results)["accuracy"]
         ),
@@ -243,6 +249,6 @@ def _epochs(results: Sequence[Result]) -> str:
   if not results:
     return "-"
   epochs = f"{np.mean([result['epochs'] for result in results]):.0f}"
-  if all(result["finished"] for result in results):
+  if all(map(paper_results.is_complete, results)):
     return epochs
-  return f"{epochs} of {max(result['planned_epochs'] for result in results)}"
+  return f"{epochs} of {max(map(paper_results.planned_epochs, results))}"

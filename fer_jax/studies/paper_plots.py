@@ -8,14 +8,19 @@ from matplotlib.figure import Figure
 
 from fer_jax.evaluation import plots
 from fer_jax.plot_theme import theme_of, to_png
-from fer_jax.studies import paper_overview, paper_scores, study_plots
+from fer_jax.studies import (
+  paper_overview,
+  paper_results,
+  paper_scores,
+  study_plots,
+)
 from fer_jax.studies.paper_results import Result
 from fer_jax.studies.papers import PAPERS, Curves, Row
 
 
 def draw(results: Sequence[Result]) -> dict[str, bytes]:
   """Returns all pictures of rows that have results: PNG files by name."""
-  pictures = {}
+  results, pictures = paper_results.shown(results), {}
   if overview := paper_overview.lines(results):
     figure = paper_overview.draw(overview)
     pictures[paper_overview.NAME] = to_png(figure)

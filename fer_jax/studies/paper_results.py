@@ -1,7 +1,7 @@
 """Results of the rows of the papers' tables, as JSON Lines.
 
-One object per row and seed: what its run trained so far. Files of several
-machines can be put together.
+One object per row, seed and settings: what its run trained so far. Files of
+several machines can be put together.
 """
 
 import contextlib
@@ -27,12 +27,21 @@ from fer_jax.studies.study_plots import curves_of
 from fer_jax.training.logging import metric_writer
 
 Result = dict[str, Any]
-Key = tuple[str, str, int]  # paper, row and seed
+Key = tuple[str, str, int, str]  # paper, row, seed and settings
 
 
 def key_of(result: Result) -> Key:
-  """Returns what identifies a result."""
-  return result["paper"], result["row"], result["seed"]
+  """Returns what identifies a result.
+
+  Settings other than the recipe's, `overrides`, make it another one.
+  """
+  settings = json.dumps(overrides_of(result), sort_keys=True)
+  return result["paper"], result["row"], result["seed"], settings
+
+
+def overrides_of(result: Result) -> dict[str, Any]:
+  """Returns the fields that the user set, which change what is computed."""
+  return result.get("overrides", {})  # Older files lack it.
 
 
 def result_of(run: Path, config: ConfigDict) -> Result:
@@ -49,8 +58,6 @@ def result_of(run: Path, config: ConfigDict) -> Result:
     data_dir=config.dataset.data_dir,
   )
   return {
-    "seed": config.seed,
-    "planned_epochs": config.num_epochs,
     "dtype": config.dtype,
     **scores_of_run(
       metric_writer.read(run),
@@ -113,7 +120,7 @@ def machine() -> str:
 
 
 def read(files: Iterable[Path], *, missing_ok: bool = False) -> list[Result]:
-  """Reads files of results, one result for each row and seed.
+  """Reads files of results, one result for each row, seed and settings.
 
   Of several, a finished one counts, then the one with more epochs, then the
   last.
@@ -133,7 +140,7 @@ def read(files: Iterable[Path], *, missing_ok: bool = False) -> list[Result]:
       for line in filter(None, file.read_text().splitlines()):
         result = json.loads(line)
         before = found.setdefault(key_of(result), result)
-        if _progress(result) >= _progress(before):
+        if progress(result) >= progress(before):
           found[key_of(result)] = result
     except OSError as e:
       raise UserError(f"cannot read results of {file}: {e.strerror}") from e
@@ -142,8 +149,46 @@ def read(files: Iterable[Path], *, missing_ok: bool = False) -> list[Result]:
   return list(found.values())
 
 
-def _progress(result: Result) -> tuple[bool, int]:
+def progress(result: Result) -> tuple[bool, int]:
+  """Returns whether a result's run is finished, and its epochs."""
   return result["finished"], result["epochs"]
+
+
+def planned_epochs(result: Result) -> int:
+  """Returns the epochs of the row's recipe, or of a run that has more."""
+  own: int = result["planned_epochs"]
+  return max(own, overrides_of(result).get("num_epochs", own))
+
+
+def is_complete(result: Result) -> bool:
+  """Returns whether a run is finished, with the recipe's epochs or more."""
+  own = result["planned_epochs"]
+  epochs = overrides_of(result).get("num_epochs", own)
+  return bool(result["finished"] and epochs >= own)
+
+
+def by_settings(results: Iterable[Result]) -> list[list[Result]]:
+  """Groups the results of a row by settings, the recipe's own first.
+
+  Args:
+    results: of one row.
+  """
+  groups: dict[str, list[Result]] = {}
+  for result in results:
+    groups.setdefault(key_of(result)[-1], []).append(result)
+  return sorted(groups.values(), key=lambda group: bool(overrides_of(group[0])))
+
+
+def shown(results: Iterable[Result]) -> list[Result]:
+  """Returns the results that tables and pictures show, by rows.
+
+  Of rows that were trained with several settings, these are the recipe's own,
+  or else those that were trained first.
+  """
+  rows: dict[tuple[str, str], list[Result]] = {}
+  for result in results:
+    rows.setdefault((result["paper"], result["row"]), []).append(result)
+  return [result for row in rows.values() for result in by_settings(row)[0]]
 
 
 @contextlib.contextmanager
@@ -159,12 +204,13 @@ def cannot_write() -> Iterator[None]:
 
 
 def save(file: Path, results: Iterable[Result]) -> None:
-  """Replaces the results of rows in a file, or adds them to it.
+  """Replaces the results of rows and seeds in a file, or adds them to it.
 
   Raises:
     UserError: the file cannot be read or written.
   """
-  kept = {key_of(r): r for r in [*read([file], missing_ok=True), *results]}
+  every = [*read([file], missing_ok=True), *results]
+  kept = {(r["paper"], r["row"], r["seed"]): r for r in every}
   with cannot_write(), atomic_write(file, parents=True) as temporary:
     lines = [json.dumps(result) + "\n" for result in kept.values()]
     temporary.write_text("".join(lines))

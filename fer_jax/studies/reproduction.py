@@ -2,12 +2,13 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax import config as configs
 from fer_jax import config_fields, models, recipes
 from fer_jax.errors import UserError, choose
 from fer_jax.models.summary import summarize
@@ -34,18 +35,20 @@ class Job:
     paper: key of `PAPERS`.
     row: of it.
     config: its configuration; `init_from` of another row is filled in later.
+    description: the part of its result that is known before it is trained.
     source: the job of the row that it starts from, if any.
   """
 
   paper: str
   row: Row
   config: ConfigDict
+  description: Result
   source: "Job | None" = None
 
   @property
   def key(self) -> Key:
     """What identifies its result."""
-    return self.paper, self.row.name, self.config.seed
+    return paper_results.key_of(self.description)
 
   @property
   def folder(self) -> str:
@@ -75,8 +78,8 @@ def plan(
   Args:
     papers: keys of `PAPERS`.
     overrides: fields of every recipe, such as `dataset.manual_dir`.
-    others: results of other machines; rows finished there are left out, unless
-      another row starts from their weights.
+    others: results of other machines; rows finished there with the same
+      settings are left out, unless another row starts from their weights.
     only: names of rows; these and the rows they start from are planned. Empty
       for all.
 
@@ -100,13 +103,37 @@ def plan(
         continue
       source = None
       if row.init_from:
-        first = rows.row(row.init_from)
-        source = Job(paper, first, load_recipe(first, overrides))
-      job = Job(paper, row, load_recipe(row, overrides), source)
+        source = _job(paper, rows.row(row.init_from), overrides)
+      job = _job(paper, row, overrides, source)
       if job.key not in elsewhere:
         needed = [source] if source else []
         jobs |= {each.key: each for each in (*needed, job)}
   return sorted(jobs.values(), key=lambda job: job.cost)
+
+
+def _job(
+  paper: str,
+  row: Row,
+  overrides: Mapping[str, Any],
+  source: Job | None = None,
+) -> Job:
+  own, config = load_recipe(row, {}), load_recipe(row, overrides)
+  # The machine decides the dtype, and the source `init_from`.
+  ignored = ("seed", "dtype", *(["init_from"] if source else []))
+  changes = configs.differences(own, config, ignored)
+  values = config_fields.flatten(configs.to_json(config))
+  changed = {
+    field: values.get(field)
+    for field, _, _ in (change.partition(":") for change in changes)
+  }
+  description = {
+    "paper": paper,
+    "row": row.name,
+    "seed": config.seed,
+    "overrides": (source.description["overrides"] if source else {}) | changed,
+    "planned_epochs": own.num_epochs,
+  }
+  return Job(paper, row, config, description, source)
 
 
 def reproduce(
@@ -165,15 +192,14 @@ def reproduce(
         _train(job.config, run, deadline, limit)
       elif job.key in done:
         continue
-      result = {"paper": job.paper, "row": job.row.name}
-      result |= paper_results.result_of(run, job.config)
-      paper_results.save(file, [result])
+      result = paper_results.result_of(run, job.config)
+      paper_results.save(file, [job.description | result])
     except UserError as e:
       warn(f"{job.paper}, {job.row.name}", str(e))
   return paper_results.read([file], missing_ok=True)
 
 
-def load_recipe(row: Row, overrides: dict[str, Any]) -> ConfigDict:
+def load_recipe(row: Row, overrides: Mapping[str, Any]) -> ConfigDict:
   """Returns the checked configuration of a row."""
   config = recipes.load_recipe(row.recipe)
   config_fields.set_fields(config, row.overrides)

@@ -80,6 +80,25 @@ def test_rows_stop_with_the_budget_and_are_resumed(paper, tmp_path):
   assert "batch_size: " in warning and "num_epochs: 2 -> 1" in warning
 
 
+def test_a_row_with_other_settings_is_not_the_papers(paper, tmp_path):
+  fields = {"num_epochs": "1", "log_every_steps": "1", "seed": "0"}
+  (other,) = reproduction.reproduce(paper, tmp_path / "other", 600, fields)
+  assert other["finished"] and other["overrides"] == {"num_epochs": 1}
+  assert reproduction.plan(paper, fields, [other]) == []
+  (job,) = reproduction.plan(paper, {}, [other])
+  assert job.config.num_epochs == 2
+  page = paper_page.render([other])
+  assert "| 1 of 2 |" in page and "| Tiny, run A, `num_epochs=1` |" in page
+
+  (own,) = reproduction.reproduce(paper, tmp_path / "own", 600, {}, [other])
+  assert own["finished"] and own["overrides"] == {}
+  assert reproduction.plan(paper, {"num_epochs": 2}, [own, other]) == []
+  page = paper_page.render([other, own])
+  table, _, training = page.partition("### Training")
+  assert table.count("| Tiny, run A ") == 2 and "1 of 2" not in table
+  assert "| Tiny, run A  " in training and "`num_epochs=1` |" in training
+
+
 def test_a_row_that_is_stopped_is_resumed(paper, tmp_path, monkeypatch):
   update = progress.Progress.update
 
@@ -113,6 +132,10 @@ def test_rows_that_start_from_others_come_after_them(
   assert names == ["source", "wrong weights", "transfer"]
   only = reproduction.plan(["tiny"], {}, only=["transfer"])
   assert [job.row.name for job in only] == ["source", "transfer"]
+  # It has one epoch anyway, but starts from weights of one epoch, too.
+  *_, transfer = reproduction.plan(["tiny"], {"num_epochs": 1})
+  assert transfer.row.name == "transfer"
+  assert transfer.description["overrides"] == {"num_epochs": 1}
 
   failures: list[tuple[str, str]] = []
   folder = tmp_path / "papers"
