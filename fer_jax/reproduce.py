@@ -11,7 +11,8 @@ named as in the tables (--row=ResNet-101 --row="ResNet-50, transfer"), and those
 they start from. The same command resumes where the budget ended or a signal
 came; rows that are finished, here or on the other machines whose results
 --results names, are not trained again. The tables of all results go to
-WORKDIR/papers.md, or to --page. --budget=0 only writes the page.
+WORKDIR/papers.md, or to --page, also after a signal. --budget=0 only writes the
+page.
 """
 
 import collections
@@ -22,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from fer_jax.cli import app, config_overrides, model_flags
-from fer_jax.errors import UserError
+from fer_jax.errors import Interrupted, UserError
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -81,19 +82,25 @@ def main(argv: Sequence[str]) -> None:
   ]
   others = paper_results.read(files)
   failures: dict[str, list[str]] = collections.defaultdict(list)
-  reproduction.reproduce(
-    papers,
-    workdir,
-    budget,
-    changed,
-    others,
-    lambda row, reason: failures[reason].append(row),
-    given.row,
-  )
+  interruption = None
+  try:
+    reproduction.reproduce(
+      papers,
+      workdir,
+      budget,
+      changed,
+      others,
+      lambda row, reason: failures[reason].append(row),
+      given.row,
+    )
+  except Interrupted as e:
+    interruption = e
   files.append(workdir / reproduction.RESULTS)
   results = paper_results.read(files, missing_ok=True)
   paper_page.write(results, page, paper_notes.read(files, results))
   print(f"wrote {page}", file=sys.stderr)
+  if interruption:
+    raise interruption
   if failures:
     raise UserError(f"not trained: {summary(failures)}")
 

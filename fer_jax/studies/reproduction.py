@@ -1,5 +1,6 @@
 """Trains the rows of the papers' tables within a budget of time."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +11,15 @@ from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax import config_fields, models, recipes
-from fer_jax.errors import UserError, choose
+from fer_jax.errors import Interrupted, UserError, choose
 from fer_jax.models.summary import summarize
 from fer_jax.object_stores import urls
 from fer_jax.studies import paper_results
 from fer_jax.studies.paper_results import Key, Result
 from fer_jax.studies.papers import PAPERS, Row
-from fer_jax.studies.training import first_deadline, is_done
+from fer_jax.studies.training import check_same, first_deadline, is_done
 from fer_jax.training import config_check, train_loop, workdir
+from fer_jax.training.logging import metric_writer
 from fer_jax.training.runtime.signals import check_deadline
 
 RESULTS = "results.jsonl"
@@ -157,7 +159,8 @@ def reproduce(
     papers: keys of `PAPERS`.
     folder: the runs go to `runs` there, results to `results.jsonl`.
     budget: seconds of training and evaluation in all; a run ends with the first
-      evaluated epoch after they are spent.
+      evaluated epoch after they are spent. Nothing is trained then, but the
+      results of what earlier calls trained are completed.
     overrides: as in `plan`.
     others: as in `plan`.
     warn: called with the row and the reason for each row that cannot be
@@ -171,29 +174,30 @@ def reproduce(
   Raises:
     UserError: a paper, a row or a field is unknown, or the folder is a URL.
     Interrupted: SIGINT or SIGTERM came, or `max_minutes` are over; the state is
-      saved.
+      saved, and the result recorded.
   """
   folder = urls.require_local(folder, "workdir")
   jobs, file = plan(papers, overrides, others, only), folder / RESULTS
-  before = paper_results.read([file], missing_ok=True)
-  done = {paper_results.key_of(r) for r in before if r["finished"]}
   limit = first_deadline([job.config for job in jobs])
   deadline = time.monotonic() + budget
   for i, job in enumerate(jobs, 1):
-    if time.monotonic() >= deadline:
-      break
-    check_deadline(limit)
+    is_spent = time.monotonic() >= deadline
+    if not is_spent:
+      check_deadline(limit)
     run = folder / "runs" / job.folder
     try:
+      if is_spent:  # What earlier calls trained may not be recorded yet.
+        if _holds(run, job):
+          _record(job, run, file)
+        continue
       if not _set_init_from(job, folder):
         continue  # The row it starts from could not be finished.
+      if metric_writer.read(run):
+        check_same(run, job.config)
       if not is_done(run, job.config):
         print(f"\nrow {i} of {len(jobs)}: {job.paper}, {job.row.name}")
-        _train(job.config, run, deadline, limit)
-      elif job.key in done:
-        continue
-      result = paper_results.result_of(run, job.config)
-      paper_results.save(file, [job.description | result])
+        _train(job, run, file, deadline, limit)
+      _record(job, run, file)
     except UserError as e:
       warn(f"{job.paper}, {job.row.name}", str(e))
   return paper_results.read([file], missing_ok=True)
@@ -225,17 +229,48 @@ def _set_init_from(job: Job, folder: Path) -> bool:
   return True
 
 
+def _holds(run: Path, job: Job) -> bool:
+  """Returns whether a folder holds the run of a job."""
+  filled_in = ("init_from",) if job.source else ()
+  try:
+    before = workdir.read_config(run)
+  except (OSError, ValueError):
+    return False
+  return not configs.differences(before, job.config, filled_in)
+
+
+def _record(job: Job, run: Path, file: Path) -> None:
+  """Saves the result of a run, if it was trained further than the file says."""
+  records = metric_writer.read(run)
+  epochs = [r["epoch"] for r in records if r["kind"] == "epoch"]
+  if not epochs:
+    return
+  trained = records[-1]["kind"] == "summary", epochs[-1]
+  for before in paper_results.read([file], missing_ok=True):
+    if paper_results.key_of(before) == job.key:
+      if paper_results.progress(before) == trained:
+        return
+  result = paper_results.result_of(run, job.config)
+  paper_results.save(file, [job.description | result])
+
+
 def _train(
-  config: ConfigDict, run: Path, deadline: float, limit: float
+  job: Job, run: Path, file: Path, deadline: float, limit: float
 ) -> None:
+  """Trains a row until it is finished or the time is over."""
+
   def after_epoch(metrics: dict[str, Any]) -> None:
-    last = metrics["epoch"] >= config.num_epochs
+    last = metrics["epoch"] >= job.config.num_epochs
     if not last and time.monotonic() >= deadline:
       raise _BudgetSpent
 
   try:
     train_loop.train_and_evaluate(
-      config, run, after_epoch, evaluate_test=False, deadline=limit
+      job.config, run, after_epoch, evaluate_test=False, deadline=limit
     )
   except _BudgetSpent:
     pass
+  except Interrupted:
+    with contextlib.suppress(UserError):  # It must not hide the interruption.
+      _record(job, run, file)
+    raise

@@ -76,6 +76,16 @@ def is_done(workdir: pathlib.Path, config: ConfigDict) -> bool:
   found = metric_writer.read(workdir)
   if not found or found[-1]["kind"] != "summary":
     return False
+  check_same(workdir, config)
+  return True
+
+
+def check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """Checks that a workdir holds a run of a configuration.
+
+  Raises:
+    UserError: it is one of another configuration.
+  """
   try:
     before = read_config(workdir)
   except (OSError, ValueError) as e:
@@ -89,7 +99,6 @@ def is_done(workdir: pathlib.Path, config: ConfigDict) -> bool:
       f"{workdir} holds a run of another configuration ({'; '.join(changed)}):"
       " use another workdir, or move the folder away"
     )
-  return True
 
 
 def _raise_if_any(failures: Sequence[str], num_runs: int) -> None:

@@ -107,11 +107,30 @@ def test_a_row_that_is_stopped_is_resumed(paper, tmp_path, monkeypatch):
     if self._epoch == 2:
       signal.raise_signal(signal.SIGTERM)
 
+  folder, page = tmp_path / "stopped", tmp_path / "page.md"
   with monkeypatch.context() as patch:
     patch.setattr(progress.Progress, "update", interrupt)
+    given = {"paper": paper, "row": [], "budget": "600s", "results": []}
+    given |= {"workdir": str(folder), "page": str(page)}
+    FLAGS = types.SimpleNamespace(**given)
+    patch.setattr(reproduce, "flags", types.SimpleNamespace(FLAGS=FLAGS))
+    patch.setattr(reproduce.model_flags, "start", lambda: None)
+    patch.setattr(reproduce.config_overrides, "texts", lambda _: {})
     with pytest.raises(Interrupted):
-      reproduction.reproduce(paper, tmp_path / "stopped", 600, {})
-  (stopped,) = reproduction.reproduce(paper, tmp_path / "stopped", 600, {})
+      reproduce.main([])
+  assert "| 1 of 2 |" in page.read_text()
+  # As after SIGKILL, which leaves no time to record what was trained.
+  (folder / reproduction.RESULTS).unlink()
+  # A run of other settings is not taken for this one.
+  assert reproduction.reproduce(paper, folder, 0, {"batch_size": 16}) == []
+  warned: list[str] = []
+  reproduction.reproduce(
+    paper, folder, 600, {"batch_size": 16}, warn=lambda _, x: warned.append(x)
+  )
+  assert "another configuration (batch_size: 32 -> 16)" in warned[0]
+  (recorded,) = reproduction.reproduce(paper, folder, 0, {})
+  assert (recorded["epochs"], recorded["finished"]) == (1, False)
+  (stopped,) = reproduction.reproduce(paper, folder, 600, {})
   (whole,) = reproduction.reproduce(paper, tmp_path / "whole", 600, {})
   assert stopped["finished"] and whole["finished"]
   for field in ("curves", "confusion", "best_epoch", "loss"):
