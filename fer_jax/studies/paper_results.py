@@ -170,13 +170,19 @@ def is_complete(result: Result) -> bool:
 def by_settings(results: Iterable[Result]) -> list[list[Result]]:
   """Groups the results of a row by settings, the recipe's own first.
 
+  A group is what is averaged: if seeds are complete, it has only these.
+
   Args:
     results: of one row.
   """
   groups: dict[str, list[Result]] = {}
   for result in results:
     groups.setdefault(key_of(result)[-1], []).append(result)
-  return sorted(groups.values(), key=lambda group: bool(overrides_of(group[0])))
+  averaged = [
+    [result for result in group if is_complete(result)] or group
+    for group in groups.values()
+  ]
+  return sorted(averaged, key=lambda group: bool(overrides_of(group[0])))
 
 
 def shown(results: Iterable[Result]) -> list[Result]:

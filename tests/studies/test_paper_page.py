@@ -150,6 +150,20 @@ def test_seeds_are_averaged():
   assert cells(page, "ResNet-18", 4)[6] == "2"  # seeds
 
 
+def test_an_unfinished_seed_is_not_averaged_with_a_finished_one():
+  whole = result("pan", "ResNet-18", 0, epochs=26, finished=True)
+  rows = [whole, result("pan", "ResNet-18", 1, loss=9.0)]
+  page = paper_page.render(rows)
+  assert cells(page, "ResNet-18")[4:] == ["1.2500", "26"]
+  training = cells(page, "ResNet-18", 4)
+  assert (training[4], training[6]) == ("26", "1")
+  line = next(x for x in paper_overview.lines(rows) if x.name == "ResNet-18")
+  assert line.finished
+  assert line.ours == paper_scores.our_scores([whole])["accuracy"]
+  more = result("pan", "ResNet-18", 2, epochs=30, finished=True)
+  assert cells(paper_page.render([*rows, more]), "ResNet-18", 4)[6] == "2"
+
+
 def test_the_machine_is_named_with_its_dtype():
   half = result("pan", "ResNet-18", dtype="bfloat16", machine="an Intel")
   page = paper_page.render([half, result("pan", "ResNet-18", 1)])
