@@ -57,7 +57,8 @@ PAPER = Paper(
     " California State Polytechnic University, Pomona."
   ),
   protocol=(
-    "The paper prints no figures. It finds that a learning rate of 0.01"
+    "The paper prints no figures. It states a learning rate of 0.01 and 8"
+    " epochs; rows that name no rate have 0.001. It finds that a rate of 0.01"
     " overshoots, that 100 epochs overfit, and that dropout, batch"
     " normalization and LeakyReLU help. Its test split is cut from the training"
     " data. Ours are of the official validation split (2,155 images), except"
