@@ -36,8 +36,9 @@ class Line:
 def lines(results: Sequence[Result]) -> list[Line]:
   """Returns the rows of papers that print accuracies, in their order.
 
-  Rows without an accuracy of the paper are there if they are trained. If none
-  of all rows is trained, there are none.
+  Rows without an accuracy of the paper are there if they are trained, but for
+  those that others start from: they have another dataset than the paper's
+  table. If none of all rows is trained, there are none.
 
   Args:
     results: of all papers.
@@ -46,7 +47,10 @@ def lines(results: Sequence[Result]) -> list[Line]:
   for key, paper in PAPERS.items():
     if not any(_printed(row) for row in paper.rows):
       continue
+    sources = {row.init_from for row in paper.rows}
     for row in paper.rows:
+      if row.name in sources:
+        continue
       runs = [
         result
         for result in results

@@ -123,6 +123,11 @@ def test_the_overview_has_what_is_printed_or_trained():
   assert one.printed == pytest.approx(0.6093) and one.finished
   assert shown["AlexNet, run A"].printed == pytest.approx(0.5836, abs=5e-5)
   assert not {"ReLU", "ResNet-34"} & shown.keys()
+  # The caption says FER+ with ten classes; this row's dataset is FER2013.
+  source = result("jiang", "MobileNet on FER2013")
+  assert source["row"] not in {
+    line.name for line in paper_overview.lines([*results, source])
+  }
   assert paper_overview.NAME in paper_page.render(results)
   assert paper_overview.NAME not in paper_page.render([results[-1]])
 
