@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import config as configs
 from fer_jax import config_fields, models, recipes
-from fer_jax.errors import Interrupted, UserError, choose
+from fer_jax.errors import Interrupted, UserError, choose, did_you_mean
 from fer_jax.models.summary import summarize
 from fer_jax.object_stores import urls
 from fer_jax.studies import paper_results
@@ -86,14 +86,13 @@ def plan(
       for all.
 
   Raises:
-    UserError: a paper, a row or a field is unknown.
+    UserError: a paper, a row or a field is unknown, or several papers have a
+      row of that name.
   """
-  names = {
-    row.name
-    for paper in papers
-    for row in PAPERS[choose("paper", paper, PAPERS)].rows
-  }
-  wanted = {choose("row", name, names) for name in only} or names
+  for paper in papers:
+    choose("paper", paper, PAPERS)
+  for name in only:
+    _check_row(name, papers)
   elsewhere = {
     paper_results.key_of(result) for result in others if result["finished"]
   }
@@ -101,7 +100,7 @@ def plan(
   for paper in papers:
     rows = PAPERS[paper]
     for row in rows.rows:
-      if row.name not in wanted:
+      if only and row.name not in only:
         continue
       source = None
       if row.init_from:
@@ -111,6 +110,26 @@ def plan(
         needed = [source] if source else []
         jobs |= {each.key: each for each in (*needed, job)}
   return sorted(jobs.values(), key=lambda job: job.cost)
+
+
+def _check_row(name: str, papers: Sequence[str]) -> None:
+  """Checks that exactly one of the papers has a row."""
+  rows = {paper: [row.name for row in PAPERS[paper].rows] for paper in papers}
+  having = [paper for paper, names in rows.items() if name in names]
+  if len(having) > 1:
+    raise UserError(
+      f"row={name} is a row of several papers: add"
+      f" {' or '.join(f'paper={paper}' for paper in having)}"
+    )
+  if having:
+    return
+  every = [each for names in rows.values() for each in names]
+  if len(rows) == 1:
+    choose("row", name, every)
+  raise UserError(
+    f"unknown row {name!r}{did_you_mean(name, every)}: paper=NAME lists the"
+    f" rows of one of {', '.join(rows)}"
+  )
 
 
 def _job(

@@ -280,6 +280,21 @@ def test_unknown_rows_list_the_known(paper):
     reproduction.plan(paper, {}, only=["Tiny, run B"])
 
 
+def test_a_row_is_of_one_paper():
+  five = [name for name in PAPERS if name != "recipes"]
+  with pytest.raises(
+    UserError, match="ResNet-50 is .* papers: add paper=pan or paper=jiang$"
+  ):
+    reproduction.plan(five, {}, only=["ResNet-50"])
+  (job,) = reproduction.plan(["jiang"], {}, only=["ResNet-50"])
+  assert job.paper == "jiang"
+  with pytest.raises(
+    UserError, match=r"row 'ReLu' \(did you mean ReLU\?\): paper=NAME"
+  ) as caught:
+    reproduction.plan(five, {}, only=["ReLu"])
+  assert len(str(caught.value)) < 160
+
+
 def test_an_object_store_is_refused():
   with pytest.raises(UserError, match="workdir=s3:/.* is not a path of this"):
     reproduction.reproduce(["chang"], Path("s3://bucket/run"), 1, {})
