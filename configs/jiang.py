@@ -9,9 +9,10 @@ or CK+ with seven; Adam, batches of 64, rotated and cropped images.
 The paper's transfer learning does not say from which weights it starts. Any of
 the networks starts from another run by --config.init_from=WORKDIR, such as one
 on FER+ for CK+; the baselines also from ImageNet, whose images are normalized:
---config.init_from=timm:resnet50 (timm:mobilenet, timm:mobilenet_v2)
+--config.init_from=timm:resnet50 (timm:mobilenet_v2)
 --config.input.normalization=mean_std --config.input.mean="(0.449,)"
---config.input.std="(0.226,)"; the first kernel is summed over three channels.
+--config.input.std="(0.226,)", and for timm:mobilenet mean and std "(0.5,)"; the
+first kernel is summed over three channels.
 """
 
 from ml_collections import ConfigDict

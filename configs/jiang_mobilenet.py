@@ -4,6 +4,8 @@ python -m fer_jax.train --config=configs/jiang_mobilenet.py
 
 The paper got 61.54 % (loss 1.3921) on FER+ from scratch, and 81.12 % (1.0004)
 by transfer learning: --config.init_from=timm:mobilenet
+--config.input.normalization=mean_std --config.input.mean="(0.5,)"
+--config.input.std="(0.5,)"
 docs/papers.md has what was trained so far.
 """
 

@@ -24,7 +24,9 @@ BACKBONE = "backbone"  # all groups but the last, which computes the logits
 # from the image to the logits.
 Groups = Mapping[str, tuple[str, ...]]
 
-_BLOCK = re.compile(r"(.+)_\d+")
+# layer1_0, layer1_1, ... are blocks of layer1. Conv_0 and Conv_1, the names of
+# unnamed layers, are not blocks of one stage.
+BLOCK = re.compile(r"(.*\d)_\d+")
 
 
 def variable_shapes(
@@ -78,7 +80,7 @@ def layer_groups(
     if is_norm and len(paths) == 2 and groups:
       groups[next(reversed(groups))] += paths
       continue
-    block = _BLOCK.fullmatch(top)
+    block = BLOCK.fullmatch(top)
     groups.setdefault(block[1] if block else top, []).extend(paths)
   return {name: tuple(paths) for name, paths in groups.items()}
 

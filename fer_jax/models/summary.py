@@ -6,7 +6,6 @@ ResNet-152 takes a second or two.
 
 import dataclasses
 import math
-import re
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict
 
+from fer_jax.models.layer_groups import BLOCK
 from fer_jax.ops import dispatch
 from fer_jax.tables import format_table
 
@@ -21,10 +21,6 @@ from fer_jax.tables import format_table
 # size times the number of output positions, also for grouped convolutions: the
 # kernel of a group holds the inputs of that group only.
 _LAYERS = (nn.Conv, nn.Dense, nn.DenseGeneral)
-
-# layer1_0, layer1_1, ... are blocks of layer1. Conv_0 and Conv_1, the names of
-# unnamed layers, are not blocks of one stage.
-_BLOCK = re.compile(r"(.*\d)_\d+")
 
 
 @dataclasses.dataclass
@@ -172,7 +168,7 @@ def _row(rows: dict[str, Row], path: tuple[str, ...], model: nn.Module) -> Row:
     model: the model.
   """
   name = path[0] if path else type(model).__name__
-  if block := _BLOCK.fullmatch(name):
+  if block := BLOCK.fullmatch(name):
     name = block[1]
   return rows.setdefault(name, Row(name))
 

@@ -13,10 +13,12 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fer_jax.errors import UserError
+from fer_jax.files import sha256
 from fer_jax.object_stores.urls import require_local
 
 WEIGHTS = "weights.safetensors"  # names are paths: params/conv1/kernel
-SOURCE = "source.json"  # the provenance that `convert_file` returns
+SOURCE = "source.json"  # the provenance that `convert_file` returns, and:
+_DIGEST = "weights_sha256"
 
 
 def save(
@@ -45,7 +47,8 @@ def save(
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=folder.name))
     safetensors.numpy.save_file(tensors, staging / WEIGHTS)
-    (staging / SOURCE).write_text(json.dumps(info, indent=2) + "\n")
+    source = {**info, _DIGEST: sha256(staging / WEIGHTS)}
+    (staging / SOURCE).write_text(json.dumps(source, indent=2) + "\n")
     staging.chmod(0o755)  # mkdtemp makes folders private
     staging.rename(folder)
   except (OSError, safetensors.SafetensorError) as e:
@@ -83,15 +86,19 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
   """
   folder = require_local(folder, "init_from", is_input=True)
   try:
-    info = json.loads((folder / SOURCE).read_text())
+    info = dict(json.loads((folder / SOURCE).read_text()))
+    # Folders of development versions before 0.1.0 have no digest.
+    if info.pop(_DIGEST, digest := sha256(folder / WEIGHTS)) != digest:
+      raise ValueError(f"{WEIGHTS} is damaged (wrong checksum)")
     tensors = safetensors.numpy.load_file(folder / WEIGHTS)
   except (FileNotFoundError, NotADirectoryError) as e:
     raise UserError(
       f"{folder} has no converted weights: create them with"
       f" fer-jax convert FILE --model=NAME --out={folder}"
     ) from e
-  except (OSError, ValueError, safetensors.SafetensorError) as e:
+  except (OSError, TypeError, ValueError, safetensors.SafetensorError) as e:
     raise UserError(
-      f"cannot read the weights of {folder}: {e}; convert them again"
+      f"cannot read the weights of {folder}: {e}; remove that folder, and"
+      " convert or download them again"
     ) from e
   return unflatten_dict(tensors, sep="/"), info

@@ -179,9 +179,14 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     if isinstance(content, dict) and isinstance(content.get(key), dict):
       content = content[key]
   if not isinstance(content, dict) or not all(
-    isinstance(value, torch.Tensor) for value in content.values()
+    isinstance(name, str)
+    and isinstance(value, torch.Tensor)
+    and value.layout == torch.strided
+    for name, value in content.items()
   ):
-    raise UserError(f"{path} has no state_dict: use a file of named tensors")
+    raise UserError(
+      f"{path} has no state_dict: use a file of named, dense tensors"
+    )
   prefix = "module."  # of models trained on several devices
   wrapped = all(name.startswith(prefix) for name in content)
   return {

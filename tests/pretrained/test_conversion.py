@@ -219,20 +219,27 @@ def test_a_folder_is_written_and_read(tensors: Tensors, tmp_path: Path) -> None:
   assert set(stored) == set(flatten_dict(variables, sep="/"))
   again, source = pretrained.load(folder)
   assert_same(again, variables)
-  assert source == info == json.loads((folder / "source.json").read_text())
+  assert source == info
+  written = json.loads((folder / "source.json").read_text())
+  assert len(written.pop("weights_sha256")) == 64 and written == info
   with pytest.raises(UserError, match="w exists already"):
     pretrained.save(folder, variables, info)
+  content = bytearray((folder / "weights.safetensors").read_bytes())
+  content[-1] ^= 1
+  (folder / "weights.safetensors").write_bytes(content)
+  with pytest.raises(UserError, match="wrong checksum.*; remove that folder"):
+    pretrained.load(folder)
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
   with pytest.raises(UserError, match="nowhere has no converted weights"):
     pretrained.load(tmp_path / "nowhere")
   (tmp_path / "source.json").write_text("{")
-  with pytest.raises(UserError, match="convert them again"):
+  with pytest.raises(UserError, match="convert or download them"):
     pretrained.load(tmp_path)
   (tmp_path / "source.json").write_text("{}")
   (tmp_path / "weights.safetensors").write_bytes(b"\x09")
-  with pytest.raises(UserError, match="convert them again"):
+  with pytest.raises(UserError, match="convert or download them"):
     pretrained.load(tmp_path)
 
 
@@ -351,6 +358,9 @@ def test_torch_files_with_code_are_refused(new: bool, tmp_path: Path) -> None:
   assert "contains more than tensors" in message(path)
   torch.save({"epoch": 3}, path, _use_new_zipfile_serialization=new)
   assert "no state_dict" in message(path)
+  for odd in ({1: torch.ones(2)}, {"w": torch.ones(9).to_sparse()}):
+    torch.save(odd, path, _use_new_zipfile_serialization=new)
+    assert "no state_dict" in message(path)
   torch.save({"w": torch.ones(99)}, path, _use_new_zipfile_serialization=new)
   path.write_bytes(path.read_bytes()[:-40])
   assert "damaged" in message(path)

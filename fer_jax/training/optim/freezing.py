@@ -97,6 +97,7 @@ def create(
   for pattern in split_list(config.patterns):
     names = [pattern]
     if pattern == layers.BACKBONE:
+      layers.match(pattern, layer_groups, "freeze.patterns")  # Not empty.
       names = list(layer_groups)[:-1]
     for name in names:
       found = layers.match(name, layer_groups, "freeze.patterns") - seen

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
+from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from fer_jax.configs import default
 from fer_jax.errors import UserError
 from fer_jax.models import create
 from fer_jax.models.layer_groups import layer_groups, match
@@ -63,6 +65,34 @@ def test_groups_go_from_the_image_to_the_logits(model, groups):
   assert match("backbone", found, "x") == set(every) - set(
     found[groups.split()[-1]]
   )
+
+
+class Unnamed(nn.Module):
+  """A network whose layers have Flax's own names."""
+
+  convolutions: bool = True
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    """Returns logits."""
+    for _ in range(2 if self.convolutions else 0):
+      x = nn.Conv(4, (3, 3))(x)
+    x = x.reshape(x.shape[0], -1)
+    for features in (8, 7) if self.convolutions else (7,):
+      x = nn.Dense(features)(x)
+    return x
+
+
+def test_layers_without_names_are_groups():
+  groups = layer_groups(Unnamed(), (8, 8, 1))
+  assert list(groups) == ["Conv_0", "Conv_1", "Dense_0", "Dense_1"]
+  config = default.get_config()
+  config.freeze.patterns = "backbone"
+  found = freezing.create(config.freeze, groups, num_epochs=5)
+  assert found.groups == ("Conv_0", "Conv_1", "Dense_0")
+  head_alone = layer_groups(Unnamed(convolutions=False), (8, 8, 1))
+  with pytest.raises(UserError, match="no parameter matches 'backbone'"):
+    freezing.create(config.freeze, head_alone, num_epochs=5)
 
 
 def test_patterns_are_groups_beginnings_and_globs():
