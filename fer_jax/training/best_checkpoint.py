@@ -57,28 +57,33 @@ class BestCheckpoint:
     for step in sorted(known)[:-1]:
       self.manager.delete(step)
 
-  def set_aside_newer(self, latest: int | None) -> list[str]:
-    """Renames what is of an epoch that the run no longer knows.
+  def remove_newer(self, latest: int | None, set_aside: bool) -> list[str]:
+    """Removes what is of an epoch that the run no longer knows.
 
     Such a best was saved right before the run was cut off. Its epoch is trained
     again, and may then be another one.
 
     Args:
       latest: as for `delete_older`.
+      set_aside: renames it, instead of deleting it.
 
     Returns:
       What was renamed, in words.
     """
     messages = []
     for step in self.manager.all_steps():
-      if step > (latest or 0):
-        name = f"damaged-best-{step}-newer-than-the-run"
-        place = unused_path(self._directory.parent / name)
-        (self._directory / str(step)).rename(place)
-        messages.append(
-          f"checkpoint {self._directory / str(step)} is newer than the rest of"
-          f" the run: renamed to {place.name}"
-        )
+      if step <= (latest or 0):
+        continue
+      if not set_aside:
+        self.manager.delete(step)
+        continue
+      name = f"damaged-best-{step}-newer-than-the-run"
+      place = unused_path(self._directory.parent / name)
+      (self._directory / str(step)).rename(place)
+      messages.append(
+        f"checkpoint {self._directory / str(step)} is newer than the rest of"
+        f" the run: renamed to {place.name}"
+      )
     if messages:
       self.manager.reload()
     return messages

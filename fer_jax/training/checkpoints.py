@@ -127,7 +127,8 @@ class Checkpoints:
     """Makes the latest undamaged checkpoint the latest one.
 
     Newer ones, which are damaged, are renamed to
-    `checkpoints/damaged-STEP-REASON`, and so is a best one that is newer.
+    `checkpoints/damaged-STEP-REASON`, with a best one that is newer. That is
+    deleted if the run was only cut off before it saved the rest of the epoch.
 
     Returns:
       What was damaged, and what is used instead; empty if nothing was.
@@ -157,7 +158,10 @@ class Checkpoints:
         folder.rename(unused_path(self.directory / name))
       if damaged:
         self._latest.reload()
-      return messages + self._best.set_aside_newer(self.latest_step)
+      cut_off = self.latest_step is not None and not damaged
+      return messages + self._best.remove_newer(
+        self.latest_step, set_aside=not cut_off
+      )
 
   def _find_damage(self, step: int) -> Damage | None:
     folder = self.directory / str(step)

@@ -65,11 +65,17 @@ def test_the_best_before_stays_until_the_run_knows_the_new_one(tmp_path):
   best = checkpoints.directory / "best"
   assert {p.name for p in best.iterdir()} == {"2", "3"}
   again = Checkpoints(tmp_path)
-  (message,) = again.set_aside_damaged()
-  assert "best/3 is newer than the rest of the run" in message
+  assert again.set_aside_damaged() == []
   assert again.best_step == 2 and {p.name for p in best.iterdir()} == {"2"}
-  (aside,) = again.directory.glob("damaged-best-3-*")
-  assert (aside / "variables").is_dir()
+
+
+def test_a_best_without_its_run_is_kept(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save_best(3, {"params": state(3).params}, {})
+  (message,) = checkpoints.set_aside_damaged()
+  assert "best/3 is newer than the rest of the run" in message
+  (aside,) = checkpoints.directory.glob("damaged-best-3-*")
+  assert checkpoints.best_step is None and (aside / "variables").is_dir()
 
 
 def test_a_best_that_would_not_be_saved_is_an_error(tmp_path):
